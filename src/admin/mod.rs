@@ -1,0 +1,1 @@
+//! HTTP API for metrics and operators. I/O: network.

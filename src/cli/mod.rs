@@ -1,0 +1,1 @@
+//! The command line: one file per subcommand. I/O: everything, by calling the rooms.

@@ -1,0 +1,466 @@
+//! The checked settings. Pure values; every field is complete and in range.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::limits::Limits;
+use crate::base::secret::Secret;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Banner, EHLO, `Received`, `Authentication-Results`.
+    pub hostname: String,
+    /// Spool, store, self-signed certificate.
+    pub data_dir: PathBuf,
+    /// `[dns]`
+    pub dns: Dns,
+    /// `[verify]`
+    pub verify: Verify,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[[listener]]`
+    pub listeners: Vec<Listener>,
+    /// `[[domain]]`
+    pub domains: Vec<Domain>,
+    /// `[relay]`
+    pub relay: Relay,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[limits]`, as listeners inherit them.
+    pub limits: Limits,
+    /// `[[rate]]`
+    pub rates: Vec<Rate>,
+    /// `[filter]`
+    pub filter: Filter,
+    /// `[spool]`
+    pub spool: Spool,
+    /// `[deliver]`
+    pub deliver: Deliver,
+    /// `[retry]`
+    pub retry: Retry,
+    /// `[store]`
+    pub store: Store,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[log]`
+    pub log: Log,
+    /// `[security]`
+    pub security: Security,
+}
+
+/// `[dns]`
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Servers to ask; empty: the system's. If set, no other source (hosts file, public resolver) is asked.
+    pub servers: Vec<SocketAddr>,
+    /// For one query, retries included.
+    pub timeout: Duration,
+    /// The servers validate DNSSEC and their AD bit is believed; needed for DANE.
+    pub trust_ad: bool,
+    /// Answers kept.
+    pub cache_entries: usize,
+}
+
+/// `[verify]`
+#[derive(Clone, Debug)]
+pub struct Verify {
+    /// The id of `Authentication-Results`; default: the host name.
+    pub authserv_id: String,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// PEM chain; absent: a self-signed one is made in `data_dir`.
+    pub certificate: Option<PathBuf>,
+    /// PEM key.
+    pub key: Option<PathBuf>,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// LMTP: trusted peers hand over mail for our domains, one reply a recipient.
+    Lmtp,
+    /// Mail from strangers for our domains, filtered.
+    Mx,
+    /// Mail from trusted networks to anywhere.
+    Relay,
+    /// Mail from logins to anywhere; AUTH required.
+    Submission,
+}
+
+impl Role {
+    /// The configuration's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Lmtp => "lmtp",
+            Role::Mx => "mx",
+            Role::Relay => "relay",
+            Role::Submission => "submission",
+        }
+    }
+}
+
+/// TLS of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// From the first byte.
+    Implicit,
+    /// Never.
+    None,
+    /// When the client asks.
+    StartTls,
+}
+
+/// What a stage may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Results are computed, written and acted upon.
+    Enforce,
+    /// Not run.
+    Off,
+    /// Results are computed and written; nothing is refused for them.
+    Tag,
+}
+
+/// What to do with bare CR or LF in DATA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BareLf {
+    /// Take it as it is (it is made CR LF before any DATA of ours).
+    Accept,
+    /// Make it CR LF on arrival.
+    Normalize,
+    /// `550 5.5.2`; the default.
+    Reject,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// For logs and metrics; default: the role.
+    pub name: Arc<str>,
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// What for.
+    pub role: Role,
+    /// TLS.
+    pub tls: ListenerTls,
+    /// AUTH is offered (submission: always; relay: yes; mx: no, unless set).
+    pub auth: bool,
+    /// AUTH is offered without TLS too.
+    pub auth_plaintext: bool,
+    /// Peers that must speak PROXY v1 or v2 before anything else.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Peers that may use XCLIENT.
+    pub xclient: Vec<IpNet>,
+    /// SPF, DKIM, DMARC, ARC.
+    pub verify: Mode,
+    /// Rules, classifier, scanners.
+    pub filter: Mode,
+    /// Bare CR or LF in DATA.
+    pub bare_lf: BareLf,
+    /// `[limits]` with this listener's own values laid over.
+    pub limits: Limits,
+}
+
+/// Who reads mail of a domain.
+#[derive(Clone, Debug)]
+pub enum Recipients {
+    /// Every local part.
+    Any,
+    /// These local parts, lower case, from the configuration or a file.
+    List(Arc<std::collections::HashSet<String>>),
+    /// The users of the embedded store.
+    Store,
+    /// Ask the next hop by RCPT and remember the answer.
+    Verify,
+}
+
+/// `[[domain]]`
+#[derive(Clone, Debug)]
+pub struct Domain {
+    /// Lower case, A-labels.
+    pub name: String,
+    /// Its next hop or store.
+    pub deliver_to: NextHop,
+    /// Who exists.
+    pub recipients: Recipients,
+    /// `user+detail` is delivered to `user`; the character, if any.
+    pub detail_separator: Option<char>,
+}
+
+/// TLS towards a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliverTls {
+    /// Plain text.
+    None,
+    /// TLS if offered, unverified.
+    Opportunistic,
+    /// TLS with a certificate that verifies, or no delivery.
+    Required,
+}
+
+/// User name and password for a next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The login.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Where mail goes: `smtp://`, `smtps://`, `lmtp://`, `lmtp+unix:/path`, `maildir:/path`, `store:`, `mx:`, `discard:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// A host by SMTP, without MX look-up.
+    Smtp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// `smtps://`: TLS from the first byte.
+        implicit_tls: bool,
+        /// AUTH.
+        login: Option<Login>,
+        /// `?tls=`, over `[deliver] tls`.
+        tls: Option<DeliverTls>,
+    },
+    /// LMTP over TCP.
+    Lmtp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// LMTP over a unix socket.
+    LmtpUnix(PathBuf),
+    /// A Maildir; `{user}` and `{domain}` in the path are replaced.
+    Maildir(String),
+    /// The embedded store.
+    Store,
+    /// By MX of the recipient's domain.
+    Mx,
+    /// Count it and throw it away.
+    Discard,
+}
+
+/// `[relay]`
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// May relay without AUTH on a relay listener.
+    pub networks: Vec<IpNet>,
+    /// Takes all mail for other domains; default: MX.
+    pub smarthost: Option<NextHop>,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// File of users; default: `users.toml` in `data_dir`.
+    pub users_file: PathBuf,
+}
+
+/// `[[rate]]`
+#[derive(Clone, Debug)]
+pub struct Rate {
+    /// The facts that make up the key (`ip`, `login`, …).
+    pub key: Vec<RateKey>,
+    /// What is counted.
+    pub count: RateCount,
+    /// Several windows at once.
+    pub windows: Vec<RateWindow>,
+    /// What happens above.
+    pub action: RateAction,
+}
+
+/// One window of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateWindow {
+    /// How many.
+    pub limit: u64,
+    /// In how long.
+    pub period: Duration,
+}
+
+/// A fact that a rate is keyed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RateKey {
+    /// HELO name.
+    Helo,
+    /// Client address.
+    Ip,
+    /// Listener.
+    Listener,
+    /// Login.
+    Login,
+    /// Client network, /24 or /64.
+    Net,
+    /// Recipient.
+    Recipient,
+    /// Recipient's domain.
+    RecipientDomain,
+    /// Reverse-path.
+    Sender,
+    /// Reverse-path's domain.
+    SenderDomain,
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateCount {
+    /// Failed AUTH attempts.
+    AuthFailures,
+    /// Bytes of content.
+    Bytes,
+    /// Connections.
+    Connections,
+    /// Messages.
+    Messages,
+    /// Recipients.
+    Recipients,
+    /// Refused recipients.
+    UnknownRecipients,
+}
+
+/// What happens above a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateAction {
+    /// Log and count only.
+    Alert,
+    /// `450 4.7.1`.
+    Defer,
+    /// Accept and hold.
+    Hold,
+    /// `550 5.7.1`.
+    Reject,
+}
+
+/// `[filter]`
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// `.cf` files and folders of them.
+    pub rules: Vec<PathBuf>,
+    /// Score from which a message is marked.
+    pub tag: f64,
+    /// Score from which it is kept back.
+    pub quarantine: f64,
+    /// Score from which it is refused.
+    pub reject: f64,
+}
+
+/// `[spool]`
+#[derive(Clone, Debug)]
+pub struct Spool {
+    /// Where; default: `spool` in `data_dir`.
+    pub directory: PathBuf,
+    /// Bytes of one journal segment file.
+    pub segment_bytes: u64,
+    /// Below this much free disk space: `452 4.3.1`.
+    pub free_space_min: u64,
+    /// Messages in the queue at most; then `452 4.3.1`.
+    pub messages_max: u64,
+    /// Heap for message content in flight, in bytes, of the whole process.
+    pub memory: u64,
+    /// A message above this many bytes is kept in a file while it comes in.
+    pub spill_at: u64,
+    /// How long quarantined mail is kept.
+    pub quarantine_keep: Duration,
+}
+
+/// `[deliver]`
+#[derive(Clone, Debug)]
+pub struct Deliver {
+    /// Accept and keep, deliver nothing until resumed.
+    pub paused: bool,
+    /// TLS towards next hops.
+    pub tls: DeliverTls,
+    /// Deliveries at once in total.
+    pub concurrency: usize,
+    /// Connections to one destination at most; grows from 2 on success, shrinks on failure.
+    pub destination_concurrency: usize,
+    /// Recipients of one transaction. Exchange Online takes 200, Postfix sends 50.
+    pub recipients_per_transaction: usize,
+    /// Messages of one connection.
+    pub messages_per_connection: usize,
+    /// Port of MX hosts; another than 25 is for tests.
+    pub port: u16,
+    /// Allow delivery by MX to loopback and private addresses; for tests and labs.
+    pub allow_local: bool,
+    /// TCP connect.
+    pub connect_timeout: Duration,
+    /// Greeting, EHLO, MAIL, RCPT (RFC 5321 §4.5.3.2).
+    pub command_timeout: Duration,
+    /// Reply to DATA.
+    pub data_timeout: Duration,
+    /// Reply to the final dot.
+    pub final_dot_timeout: Duration,
+}
+
+/// `[retry]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// After the first failure.
+    pub first: Duration,
+    /// Growth.
+    pub factor: f64,
+    /// Ceiling.
+    pub max: Duration,
+    /// A message this old bounces.
+    pub expire: Duration,
+    /// The same for the null reverse-path; it is then dropped, never bounced.
+    pub expire_null_sender: Duration,
+    /// When the sender hears of the delay; zero: never.
+    pub delay_notice: Duration,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Where; default: `mail` in `data_dir`.
+    pub directory: PathBuf,
+    /// POP3 with STLS; none: not served.
+    pub pop3: Option<SocketAddr>,
+    /// POP3 with implicit TLS.
+    pub pop3s: Option<SocketAddr>,
+    /// USER/PASS and APOP without TLS.
+    pub plaintext_login: bool,
+    /// Connections of one address.
+    pub connections_per_ip: u32,
+    /// Connections in total.
+    pub connections: u32,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// API and /metrics; none: not served.
+    pub address: Option<SocketAddr>,
+    /// Bearer token for everything that changes state; default: a random one in `data_dir/admin.token`.
+    pub token: Option<Secret>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`.
+    pub level: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// `[security]`
+#[derive(Clone, Debug)]
+pub struct Security {
+    /// Run as this user once the ports are bound; only when started as root.
+    pub user: Option<String>,
+    /// Landlock: only `data_dir` and the configured files can be reached.
+    pub landlock: bool,
+    /// seccomp: no process can be started, no kernel interface used that a mail server does not need.
+    pub seccomp: bool,
+}

@@ -1,0 +1,1 @@
+//! Stage 7, send it: schedule, route, bounce (pure), workers and transports. I/O: network.

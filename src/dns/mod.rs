@@ -1,0 +1,1 @@
+//! Resolver and its bounded cache. I/O: DNS.

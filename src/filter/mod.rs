@@ -1,0 +1,1 @@
+//! Stage 5, what is it: rules, classifier, attachments. I/O: scanners.

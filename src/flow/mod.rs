@@ -1,0 +1,1 @@
+//! The conductor: answers the questions of a session by calling the stages.

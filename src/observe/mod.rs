@@ -1,0 +1,1 @@
+//! Metrics, message log. I/O: standard error.

@@ -1,0 +1,3 @@
+//! One SMTP or LMTP server conversation: bytes and answers in, replies and questions out. Pure.
+
+pub mod ask;

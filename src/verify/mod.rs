@@ -1,0 +1,1 @@
+//! Stage 4, who is it: SPF, DKIM, DMARC, ARC. I/O: DNS.

@@ -1,0 +1,8 @@
+//! Bytes <-> values: addresses, envelopes, replies, commands, header fields. Pure.
+//!
+//! Imports only `base`. What can't be said in RFC 5321 can't be built from these types.
+
+pub mod address;
+pub mod envelope;
+pub mod reply;
+pub mod sasl;
