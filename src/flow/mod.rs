@@ -1,1 +1,3 @@
 //! The conductor: answers the questions of a session by calling the stages.
+
+pub mod stamp;

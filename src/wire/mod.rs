@@ -3,6 +3,7 @@
 //! Imports only `base`. What can't be said in RFC 5321 can't be built from these types.
 
 pub mod address;
+pub mod date;
 pub mod envelope;
 pub mod reply;
 pub mod sasl;
