@@ -63,7 +63,10 @@ async fn spf_suite(path: &str) -> Vec<String> {
             let result = spf::check(&bounded, &query, 0).await;
             let expected = &case.expect["spf"];
             if !expected.iter().any(|word| word == result.outcome.as_str()) {
-                wrong.push(format!("{}/{}: {expected:?} but {} ({})", group.name, case.id, result.outcome, result.reason));
+                wrong.push(format!(
+                    "{}/{}: {expected:?} but {} ({})",
+                    group.name, case.id, result.outcome, result.reason
+                ));
             }
             if let Some(text) = case.explanation.as_deref().filter(|text| *text != "DEFAULT") {
                 if result.explanation.as_deref() != Some(text) {
