@@ -107,7 +107,7 @@ impl HeaderFacts {
         let mut walk = fields(content);
         for field in walk.by_ref() {
             let count = match field.name {
-                name if name.is_empty() => &mut facts.garbage,
+                [] => &mut facts.garbage,
                 name if name.eq_ignore_ascii_case(b"Received") => &mut facts.received,
                 name if name.eq_ignore_ascii_case(b"From") => &mut facts.from,
                 name if name.eq_ignore_ascii_case(b"Date") => &mut facts.date,
