@@ -1,1 +1,3 @@
 //! The command line: one file per subcommand. I/O: everything, by calling the rooms.
+
+pub mod demo;
