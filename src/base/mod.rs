@@ -6,3 +6,4 @@ pub mod content;
 pub mod id;
 pub mod machine;
 pub mod secret;
+pub mod sys;
