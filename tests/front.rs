@@ -1,5 +1,6 @@
 //! The front end with a line protocol of its own, over real sockets: plain, TLS, STARTTLS, late answers, panics, limits,
 //! PROXY headers, want of descriptors, slow readers, stop.
+#![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -93,7 +93,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 fn take_activated(address: SocketAddr, activated: &mut Vec<OwnedFd>) -> Option<TcpListener> {
     let position = activated.iter().position(|fd| {
         let bound = socket2::SockRef::from(fd).local_addr().ok().and_then(|a| a.as_socket());
-        bound == Some(address)
+        bound.is_some_and(|bound| is_same(bound, address))
     })?;
     let socket = Socket::from(activated.swap_remove(position));
     let prepared = socket.set_nonblocking(true).and_then(|()| socket.set_tcp_nodelay(true));
@@ -102,6 +102,12 @@ fn take_activated(address: SocketAddr, activated: &mut Vec<OwnedFd>) -> Option<T
         return None;
     }
     Some(socket.into())
+}
+
+/// systemd's `ListenStream=25` binds `[::]:25` for both families; that serves a listener at `0.0.0.0:25` too.
+fn is_same(bound: SocketAddr, wanted: SocketAddr) -> bool {
+    let both_any = bound.ip().is_unspecified() && wanted.ip().is_unspecified() && bound.is_ipv6();
+    bound == wanted || (both_any && bound.port() == wanted.port())
 }
 
 #[cfg(test)]

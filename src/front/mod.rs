@@ -15,6 +15,7 @@ mod reactor;
 pub mod service;
 mod shared;
 mod slab;
+pub mod systemd;
 pub mod tls;
 mod turn;
 mod wheel;
