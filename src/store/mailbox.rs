@@ -181,7 +181,7 @@ fn write_new(maildir: &Path, name: &str, prefix: &[u8], content: &[u8], place: &
         .and_then(|()| file.sync_data())
         .and_then(|()| fs::rename(&temporary, place));
     if result.is_err() {
-        // What stays behind after a crash, a Maildir reader may remove after 36 hours.
+        // What stays behind after a crash, [`super::maildrop`] removes when it is old.
         let _ = fs::remove_file(&temporary);
     }
     result
