@@ -118,6 +118,20 @@ fn folder() -> TempDir {
     folder
 }
 
+/// Runs `weir user …` on the users of `folder`, in it.
+fn weir_user(folder: &Path, arguments: &[&str]) {
+    let config = "data_dir = \"data\"\n[auth]\nusers = { file = \"users.toml\" }\n";
+    std::fs::write(folder.join("weir.toml"), config).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .current_dir(folder)
+        .arg("user")
+        .args(arguments)
+        .args(["--config", "weir.toml"])
+        .output()
+        .expect("weir runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
@@ -311,13 +325,12 @@ fn a_user_added_while_it_runs_can_log_in_and_a_removed_one_cannot() {
     let folder = folder();
     let live = Live::start(folder.path(), true);
     live.python("box = plain(); box.user('alice'); box.pass_('pw'); box.quit()");
-    add_user(folder.path(), "dave", "new", false);
-    let edited: Result<_, std::io::Error> =
-        file::edit(&folder.path().join("users.toml"), |f| Ok(f.users.remove("alice").is_some()));
-    assert!(edited.unwrap());
+    std::fs::write(folder.path().join("password"), "new\n").unwrap();
+    weir_user(folder.path(), &["add", "Dave", "--address", "d@example.org", "--password-file", "password"]);
+    weir_user(folder.path(), &["remove", "alice"]);
     wait_until("the users file to be read again", || live.users.find("dave").is_some());
     let said = live.python(
-        "box = plain(); box.user('dave'); box.pass_('new'); box.quit()\n\
+        "box = plain(); box.user('d@example.org'); box.pass_('new'); box.quit()\n\
          box = plain(); box.user('alice'); print(error(box.pass_, 'pw')); box.quit()",
     );
     assert!(said.contains("[AUTH]"), "{said}");

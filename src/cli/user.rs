@@ -7,26 +7,23 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
+use super::{ConfigFile, Exit};
 use crate::base::secret::Secret;
-use crate::config::Config;
 use crate::store::users::file::{self, UserEntry, UsersFile, canonical};
 use crate::store::users::password;
 use crate::wire::address::Mailbox;
 
-/// It said no.
-const EXIT_NO: u8 = 1;
-/// `EX_TEMPFAIL` of sysexits.h.
-const EXIT_TEMPORARY: u8 = 75;
 /// A line of a password file that is longer is no password.
 const PASSWORD_BYTES_MAX: u64 = 512;
 
 /// Arguments of `weir user`.
-#[derive(Args, Debug)]
-pub struct UserArgs {
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
     #[command(subcommand)]
     command: UserCommand,
 }
@@ -66,7 +63,7 @@ enum UserCommand {
     },
 }
 
-#[derive(Args, Debug)]
+#[derive(clap::Args, Debug)]
 struct PasswordArgs {
     /// File whose first line is the password; `-` reads standard input; without it one is made and printed.
     #[arg(long, value_name = "FILE")]
@@ -96,20 +93,24 @@ impl fmt::Display for Failure {
 
 impl Failure {
     /// A bad file is a refusal, which trying again won't change; a full disk may be better later.
-    fn code(&self) -> u8 {
+    fn exit(&self) -> Exit {
+        use io::ErrorKind::{InvalidData, InvalidInput, NotFound, PermissionDenied};
         match self {
-            Failure::Refused(_) => EXIT_NO,
+            Failure::Refused(_) => Exit::No,
             Failure::Io(error) => match error.kind() {
-                io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => EXIT_NO,
-                io::ErrorKind::InvalidInput => EXIT_NO,
-                _ => EXIT_TEMPORARY,
+                InvalidData | InvalidInput | NotFound | PermissionDenied => Exit::No,
+                _ => Exit::Temporary,
             },
         }
     }
 }
 
-/// Does it on the users file of `config`. Exit code 0 done, 1 it said no, 75 temporary.
-pub fn run(args: UserArgs, config: &Config) -> ExitCode {
+/// Does it on the users file of the configuration.
+pub fn run(args: Args) -> Exit {
+    let config = match args.config.load_or_complain() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
     let path = &config.auth.users_file;
     let done = match args.command {
         UserCommand::Add { name, apop, addresses, password } => add(path, &name, apop, addresses, &password),
@@ -118,10 +119,10 @@ pub fn run(args: UserArgs, config: &Config) -> ExitCode {
         UserCommand::List { json } => list(path, json),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Done,
         Err(failure) => {
             eprintln!("weir user: {}: {failure}", path.display());
-            ExitCode::from(failure.code())
+            failure.exit()
         }
     }
 }
@@ -254,7 +255,7 @@ mod tests {
 
     fn refused(result: Result<(), Failure>) -> String {
         match result {
-            Err(failure) if failure.code() == EXIT_NO => failure.to_string(),
+            Err(failure) if failure.exit() == Exit::No => failure.to_string(),
             Err(failure) => panic!("temporary: {failure}"),
             Ok(()) => panic!("it was done"),
         }
