@@ -75,3 +75,31 @@ fn every_kind_of_key_is_understood() {
     assert_eq!(config.retry.first, Duration::from_secs(1800));
     assert_eq!(config.auth.users_file, PathBuf::from("./users.toml"));
 }
+
+/// Set to write what each wrong file prints now next to it; then read the difference before it is committed.
+const BLESS: &str = "WEIR_BLESS";
+
+#[test]
+fn each_wrong_file_is_told_what_would_be_right() {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir("tests/config_errors").unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    files.sort();
+    let mut wrong = Vec::new();
+    for path in &files {
+        let told = match Config::load(path) {
+            Ok(_) => "no error\n".to_owned(),
+            Err(problems) => format!("{problems}\n"),
+        };
+        let expected_path = path.with_extension("txt");
+        if std::env::var_os(BLESS).is_some() {
+            std::fs::write(&expected_path, &told).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected_path).unwrap_or_default();
+        if told != expected {
+            wrong.push(format!("{}\n--- expected\n{expected}--- told\n{told}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(files.len() >= 25, "the files are gone");
+}

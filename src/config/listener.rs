@@ -145,7 +145,7 @@ fn check(section: &Section<'_>, listener: &Listener) {
     }
 }
 
-/// POP3 and the API must not stand on an address that a listener has, nor on each other's.
+/// POP3 and the API, which have default addresses, must not stand on an address that a listener has, nor on each other's.
 pub(super) fn check_addresses(top: &mut Section<'_>, config: &Config) {
     let mut taken: Vec<(SocketAddr, &str)> =
         config.listeners.iter().map(|listener| (listener.address, "a listener")).collect();
@@ -158,7 +158,8 @@ pub(super) fn check_addresses(top: &mut Section<'_>, config: &Config) {
         let Some(address) = address else { continue };
         let other = taken.iter().find(|(used, _)| *used == address && address.port() != 0);
         if let Some((_, whose)) = other {
-            top.section(table).fault(key, format!("{address} is taken by {whose} already"), "");
+            let message = format!("`[{table}] {key}` is {address}, but {whose} has that already");
+            top.section(table).fault(key, message, "set another, or \"off\"");
         }
         taken.push((address, key));
     }

@@ -232,8 +232,8 @@ impl<'a> Section<'a> {
         }
         let Some(bytes) = self.parse_node(node, key, units::size) else { return default };
         if !range.contains(&bytes) {
-            let (least, most) = (range.start(), range.end());
-            self.cx.sink.add(&node.place, format!("`{key}` must be from {least} to {most} bytes"), "");
+            let (least, most) = (units::show_size(*range.start()), units::show_size(*range.end()));
+            self.cx.sink.add(&node.place, format!("`{key}` must be from {least} to {most}"), "");
             return default;
         }
         bytes

@@ -77,6 +77,13 @@ pub fn show_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// Writes a size as [`size`] reads it, in the largest binary unit that divides it.
+pub fn show_size(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let fits = units.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    fits.map_or_else(|| format!("{bytes} B"), |(unit, factor)| format!("{} {unit}", bytes / factor))
+}
+
 /// Reads a network; a plain address is a network of one.
 pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
     let net: Option<IpNet> = text.parse().ok().or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| ip.into()));

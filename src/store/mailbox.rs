@@ -181,7 +181,7 @@ fn write_new(maildir: &Path, name: &str, prefix: &[u8], content: &[u8], place: &
         .and_then(|()| file.sync_data())
         .and_then(|()| fs::rename(&temporary, place));
     if result.is_err() {
-        // What stays behind after a crash, a Maildir reader may remove after 36 hours.
+        // What stays behind after a crash, [`super::maildrop`] removes when it is old.
         let _ = fs::remove_file(&temporary);
     }
     result
@@ -200,11 +200,27 @@ fn write_both(file: &mut File, prefix: &[u8], content: &[u8]) -> io::Result<()> 
     file.write_all(&content[written - prefix.len()..])
 }
 
+/// `tmp` comes last and only once all else is synced: a delivery that finds it may rely on the rest, whoever made it.
 fn make_maildir(maildir: &Path) -> io::Result<()> {
-    for part in ["tmp", "new", "cur"] {
-        make_directories(&maildir.join(part))?;
+    make_directory(maildir)?;
+    sync_parent(maildir)?;
+    for part in ["new", "cur"] {
+        make_directory(&maildir.join(part))?;
     }
-    Ok(())
+    File::open(maildir)?.sync_all()?;
+    make_directory(&maildir.join("tmp"))
+}
+
+fn make_directory(directory: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn sync_parent(directory: &Path) -> io::Result<()> {
+    let parent = directory.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 /// Makes `directory` and what is missing above it, and syncs each parent that got an entry.
@@ -212,14 +228,11 @@ fn make_directories(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let parent = directory.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_directories(parent)?;
-    match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
-        // Made by another delivery just now, perhaps not synced yet: so it is synced here too.
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+    if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+        make_directories(parent)?;
     }
-    File::open(parent)?.sync_all()
+    make_directory(directory)?;
+    sync_parent(directory)
 }
 
 /// Line feeds without a carriage return before them: each is one byte longer on the wire.
@@ -309,6 +322,20 @@ mod tests {
         });
         assert_eq!(files(&boxes, "even", "new").len() + files(&boxes, "odd", "new").len(), 160);
         assert!(boxes.syncs.lock().is_empty());
+    }
+
+    #[test]
+    fn a_first_delivery_by_many_at_once_loses_nothing() {
+        let (_dir, boxes) = mailboxes();
+        for round in 0..20 {
+            let user = format!("user{round}");
+            std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| boxes.deliver(&user, b"", b"x").unwrap());
+                }
+            });
+            assert_eq!(files(&boxes, &user, "new").len(), 16);
+        }
     }
 
     #[test]

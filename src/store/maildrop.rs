@@ -9,6 +9,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 
@@ -23,6 +24,8 @@ const MESSAGES_MAX: usize = 1_000_000;
 const UIDL_BYTES_MAX: usize = 70;
 /// Bytes of a digest in a UIDL that stands for a name too long for one.
 const UIDL_DIGEST_BYTES: usize = 16;
+/// The Maildir manual's 36 hours after which a file in `tmp` is nobody's.
+const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
 /// Piece read at a time when a foreign file's size must be counted.
 const SCAN_BYTES: usize = 64 * 1024;
 
@@ -65,6 +68,7 @@ impl Maildrop {
             return Ok((drop, Vec::new()));
         }
         drop._lock = Some(lock(&drop.maildir)?);
+        remove_stale(&drop.maildir.join("tmp"));
         let mut found = list(&drop.maildir)?;
         found.truncate(MESSAGES_MAX);
         let mut uidls = HashSet::with_capacity(found.len());
@@ -165,6 +169,17 @@ fn lock(maildir: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
         Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Removes what deliveries that were cut off left behind; best effort.
+fn remove_stale(tmp: &Path) {
+    let Ok(entries) = fs::read_dir(tmp) else { return };
+    for entry in entries.flatten() {
+        let age = entry.metadata().and_then(|meta| meta.modified()).map(|modified| modified.elapsed());
+        if age.is_ok_and(|age| age.is_ok_and(|age| age > STALE_AFTER)) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -309,6 +324,19 @@ mod tests {
         let sizes: Vec<u64> = entries.iter().map(|e| e.size).collect();
         assert_eq!(sizes, [text.len() as u64 + 2, 4, SCAN_BYTES as u64 + 3, 6]);
         assert_eq!(entries[1].uidl.len(), 2 * UIDL_DIGEST_BYTES);
+    }
+
+    #[test]
+    fn what_a_crash_left_in_tmp_goes_after_36_hours() {
+        let (_dir, boxes) = mailboxes();
+        boxes.deliver("alice", b"", b"x").unwrap();
+        let tmp = boxes.path_of("alice").unwrap().join("tmp");
+        for (name, age) in [("old", STALE_AFTER * 2), ("young", STALE_AFTER / 2)] {
+            let file = File::create(tmp.join(name)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
+        Maildrop::open(&boxes, "alice").unwrap();
+        assert!(!tmp.join("old").exists() && tmp.join("young").exists());
     }
 
     #[test]

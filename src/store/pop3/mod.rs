@@ -10,3 +10,6 @@ pub mod wire;
 
 mod authorization;
 mod transaction;
+
+#[cfg(test)]
+mod tests;
