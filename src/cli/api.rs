@@ -67,8 +67,9 @@ impl Api {
     fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Exit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let exchanged = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-            let exchange = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, body));
-            runtime.block_on(async { exchange.await.unwrap_or(Err("no answer in time".to_owned())) })
+            // The timer must be made inside the runtime.
+            let exchange = async { tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, body)).await };
+            runtime.block_on(exchange).unwrap_or_else(|_| Err("no answer in time".to_owned()))
         });
         let (status, bytes) = exchanged.map_err(|why| {
             eprintln!("error: no Weir answers at {}: {why}", self.address);
