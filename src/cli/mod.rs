@@ -3,9 +3,15 @@
 //! A subcommand is a module with `Args` and `run(Args) -> Exit`, one line in [`Command`] and one in [`main`]. Results go to
 //! standard output, complaints to standard error. Exit codes: [`Exit`].
 
+mod api;
 mod check;
 pub mod demo;
 pub mod user;
+mod quarantine;
+mod queue;
+mod rate;
+mod reload;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +47,14 @@ enum Command {
     Check(check::Args),
     /// Add, change, remove and list the users of the embedded store.
     User(user::Args),
+    /// Look at the queue of a running Weir, and act on it.
+    Queue(queue::Args),
+    /// Look at the quarantine of a running Weir, and act on it.
+    Quarantine(quarantine::Args),
+    /// Look at what rates count, and reset them.
+    Rate(rate::Args),
+    /// Make a running Weir read its configuration again.
+    Reload(reload::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -95,6 +109,10 @@ pub fn main() -> ExitCode {
     let exit = match weir.command {
         Command::Check(args) => check::run(&args),
         Command::User(args) => user::run(args),
+        Command::Queue(args) => queue::run(args),
+        Command::Quarantine(args) => quarantine::run(args),
+        Command::Rate(args) => rate::run(args),
+        Command::Reload(args) => reload::run(&args),
     };
     ExitCode::from(exit as u8)
 }
