@@ -6,12 +6,12 @@
 mod api;
 mod check;
 pub mod demo;
-pub mod user;
 mod quarantine;
 mod queue;
 mod rate;
 mod reload;
 mod table;
+pub mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
