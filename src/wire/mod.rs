@@ -5,6 +5,7 @@
 pub mod address;
 pub mod command;
 pub mod data;
+pub mod date;
 pub mod envelope;
 pub mod header;
 pub mod parameters;

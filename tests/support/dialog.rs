@@ -13,7 +13,7 @@
 //! T: 300                      so many seconds pass
 //! !stop  !eof  ---            the server is told to stop; the client closes its side; what follows is sent only now
 //! ```
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

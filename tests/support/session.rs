@@ -1,5 +1,5 @@
 //! Drives a server machine without sockets: an artificial clock, canned answers, everything recorded.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
