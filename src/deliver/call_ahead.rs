@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::transport::Answer;
@@ -42,24 +41,22 @@ type Answers = HashMap<(Arc<str>, Box<str>), (Existence, Instant)>;
 /// Asks and remembers.
 pub struct CallAhead {
     opener: Opener,
-    config: Arc<ArcSwap<Config>>,
     answers: Mutex<Answers>,
 }
 
 impl CallAhead {
-    /// Asks through `opener`, with the timeouts of `config`'s moment.
-    pub fn new(opener: Opener, config: Arc<ArcSwap<Config>>) -> Self {
-        CallAhead { opener, config, answers: Mutex::default() }
+    /// Asks through `opener`.
+    pub fn new(opener: Opener) -> Self {
+        CallAhead { opener, answers: Mutex::default() }
     }
 
     /// Does `hop` take `recipient`?
-    pub async fn ask(&self, hop: &NextHop, recipient: &Mailbox) -> Existence {
+    pub async fn ask(&self, config: &Config, hop: &NextHop, recipient: &Mailbox) -> Existence {
         let key = (super::route::destination_of(hop, recipient.domain()), Box::from(recipient.as_str()));
         if let Some(known) = self.known(&key, Instant::now()) {
             return known;
         }
-        let config = self.config.load_full();
-        let asked = tokio::time::timeout(QUESTION_TIMEOUT, self.converse(&config, hop, recipient)).await;
+        let asked = tokio::time::timeout(QUESTION_TIMEOUT, self.converse(config, hop, recipient)).await;
         let existence = match asked {
             Ok(Ok(reply)) if reply.is_positive() => Existence::Yes,
             Ok(Ok(reply)) if reply.is_permanent() => Existence::No,

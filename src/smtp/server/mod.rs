@@ -6,6 +6,7 @@
 
 pub mod ask;
 pub mod counters;
+pub mod meters;
 pub mod session;
 pub mod settings;
 

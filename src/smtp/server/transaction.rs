@@ -36,6 +36,11 @@ impl Transaction {
         }
     }
 
+    /// A RCPT was refused.
+    pub fn has_refused(&self) -> bool {
+        self.refused
+    }
+
     /// True if the content may only come by BDAT.
     pub fn is_binary(&self) -> bool {
         self.parameters.body == Some(BodyType::BinaryMime)
@@ -119,6 +124,7 @@ impl Session {
         if let Some(reply) = self.mail_out_of_order(&state) {
             return self.context.error(&reply, state);
         }
+        self.context.mail_refused = true;
         if self.context.transactions >= self.context.settings.limits.messages_per_connection {
             self.context.counters.hit(Limit::MessagesPerConnection);
             return self.context.reply_and_close(&replies::TOO_MANY_MESSAGES);
@@ -177,7 +183,7 @@ impl Session {
         let transaction = match state {
             State::Transaction(transaction) => transaction,
             State::Chunking(_) => return self.context.error(&replies::IN_CHUNKS, state),
-            _ => return self.context.error(&replies::MAIL_FIRST, state),
+            _ => return self.context.misplaced(&replies::MAIL_FIRST, self.context.mail_refused, state),
         };
         let utf8 = transaction.parameters.smtputf8;
         if transaction.recipients.len() >= self.context.settings.limits.recipients as usize {
