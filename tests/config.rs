@@ -103,3 +103,61 @@ fn each_wrong_file_is_told_what_would_be_right() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(files.len() >= 25, "the files are gone");
 }
+
+const ANNOTATED: &str = include_str!("../deploy/weir.toml");
+
+#[test]
+fn the_annotated_file_is_the_defaults() {
+    let annotated = Config::parse(Path::new("deploy/weir.toml"), ANNOTATED).unwrap_or_else(|p| panic!("{p}"));
+    let default = Config::default_for(Path::new("/var/lib/weir"));
+    assert_eq!(format!("{annotated:#?}"), format!("{default:#?}"));
+}
+
+/// The keys that a table knows, as the error for an unknown one lists them.
+fn known_keys(table: &str) -> Vec<String> {
+    let text = format!("{table}\nqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq = 1\n");
+    let problems = Config::parse(Path::new("x.toml"), &text).unwrap_err();
+    let help = problems.problems.iter().find_map(|problem| problem.help.as_deref()?.strip_prefix("known here: "));
+    help.unwrap_or_else(|| panic!("{problems}")).split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_annotated_file_names_every_key() {
+    for table in known_keys("") {
+        let header = format!("[{table}]");
+        let is_table = ANNOTATED.contains(&header);
+        assert!(
+            is_table || ANNOTATED.contains(&format!("\n{table} = ")) || ANNOTATED.contains(&format!("\n# {table} = ")),
+            "{table}"
+        );
+        if !is_table {
+            continue;
+        }
+        let is_list = ANNOTATED.contains(&format!("[[{table}]]"));
+        for key in known_keys(&if is_list { format!("[{header}]") } else { header }) {
+            let set = format!("\n{key} = ");
+            assert!(ANNOTATED.contains(&set) || ANNOTATED.contains(&format!("\n# {key} = ")), "{key} of {table}");
+        }
+    }
+}
+
+#[test]
+fn every_commented_example_of_the_annotated_file_is_right() {
+    let examples = [
+        ("hostname", ""),
+        ("size", "[[listener]]\naddress = \"127.0.0.1:1\"\nrole = \"mx\""),
+        ("smarthost", "[relay]"),
+        ("users", "[auth]"),
+        ("authserv_id", "[verify]"),
+        ("directory", "[spool]"),
+        ("token", "[admin]"),
+        ("user", "[security]"),
+    ];
+    for (key, table) in examples {
+        let line =
+            ANNOTATED.lines().find_map(|line| line.strip_prefix("# ").filter(|l| l.starts_with(&format!("{key} = "))));
+        parse(&format!("{table}\n{}\n", line.unwrap_or_else(|| panic!("{key}"))));
+    }
+    let rate = ANNOTATED.split_once("# [[rate]]").unwrap().1.split("\n\n").next().unwrap().replace("\n# ", "\n");
+    parse(&format!("[[rate]]{rate}\n"));
+}
