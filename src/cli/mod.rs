@@ -5,11 +5,13 @@
 
 mod api;
 mod check;
+pub mod demo;
 mod quarantine;
 mod queue;
 mod rate;
 mod reload;
 mod table;
+pub mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ enum Command {
     Rate(rate::Args),
     /// Make a running Weir read its configuration again.
     Reload(reload::Args),
+    /// Add, change, remove and list the users of the embedded store.
+    User(user::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -108,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
         Command::Reload(args) => reload::run(&args),
+        Command::User(args) => user::run(args),
     };
     ExitCode::from(exit as u8)
 }

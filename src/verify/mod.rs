@@ -1,1 +1,8 @@
-//! Stage 4, who is it: SPF, DKIM, DMARC, ARC. I/O: DNS.
+//! SPF, DKIM, DMARC, ARC: who sent it. I/O: DNS, through the seam in [`lookup`].
+
+pub mod lookup;
+pub mod message;
+pub mod outcome;
+pub mod resolver;
+pub mod spf;
+pub mod tags;
