@@ -161,3 +161,39 @@ fn every_commented_example_of_the_annotated_file_is_right() {
     let rate = ANNOTATED.split_once("# [[rate]]").unwrap().1.split("\n\n").next().unwrap().replace("\n# ", "\n");
     parse(&format!("[[rate]]{rate}\n"));
 }
+
+#[test]
+fn the_container_has_a_right_configuration() {
+    let config = parse(include_str!("../deploy/weir.docker.toml"));
+    assert!(config.admin.address.is_some_and(|address| address.ip().is_loopback()));
+}
+
+/// All text of the sources, where metrics get their names.
+fn sources(dir: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else {
+            text.push_str(&std::fs::read_to_string(path).unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_name_only_metrics_that_exist() {
+    let mut code = String::new();
+    sources(Path::new("src"), &mut code);
+    let dashboard = include_str!("../deploy/grafana.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+    let text = format!("{}{dashboard}", include_str!("../deploy/alerts.yaml"));
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let metrics = words.filter(|word| word.starts_with("weir_") || word.starts_with("process_"));
+    let mut count = 0;
+    for metric in metrics {
+        let histogram = metric.strip_suffix("_bucket").unwrap_or(metric);
+        assert!(code.contains(&format!("\"{histogram}\"")), "{metric} is not registered anywhere");
+        count += 1;
+    }
+    assert!(count > 40, "the metrics are gone");
+}
