@@ -10,6 +10,7 @@ mod quarantine;
 mod queue;
 mod rate;
 mod reload;
+mod serve;
 mod table;
 pub mod user;
 
@@ -43,10 +44,10 @@ struct Weir {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the gateway.
+    Serve(serve::Args),
     /// Check the configuration and show what it means.
     Check(check::Args),
-    /// Add, change, remove and list the users of the embedded store.
-    User(user::Args),
     /// Look at the queue of a running Weir, and act on it.
     Queue(queue::Args),
     /// Look at the quarantine of a running Weir, and act on it.
@@ -55,6 +56,8 @@ enum Command {
     Rate(rate::Args),
     /// Make a running Weir read its configuration again.
     Reload(reload::Args),
+    /// Add, change, remove and list the users of the embedded store.
+    User(user::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -107,6 +110,7 @@ fn data_dir() -> PathBuf {
 pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::User(args) => user::run(args),
         Command::Queue(args) => queue::run(args),
