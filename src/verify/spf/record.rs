@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn terms_are_read_by_the_grammar() {
-        let record = Record::parse(b"v=spf1 -A:%{d1/}.x.example/24//64 ip4:192.0.2.0/24 exp=e.example x-y=1 all").unwrap();
+        let record =
+            Record::parse(b"v=spf1 -A:%{d1/}.x.example/24//64 ip4:192.0.2.0/24 exp=e.example x-y=1 all").unwrap();
         assert_eq!(record.directives.len(), 3);
         assert_eq!(record.directives[0].qualifier, Outcome::Fail);
         assert!(matches!(record.directives[0].mechanism, Mechanism::A(Some(_), DualCidr { v4: 24, v6: 64 })));
