@@ -94,7 +94,7 @@ pub async fn walk<L: Lookup>(dns: &L, domain: &str) -> Walk {
 fn names(domain: &str) -> impl Iterator<Item = &str> {
     let labels = domain.split('.').count();
     let parents = domain.match_indices('.').map(|(dot, _)| &domain[dot + 1..]);
-    let skipped = if labels > LABELS_MAX { labels - LABELS_MAX } else { 0 };
+    let skipped = labels.saturating_sub(LABELS_MAX);
     std::iter::once(domain).chain(parents.skip(skipped))
 }
 
