@@ -10,14 +10,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use verify_dns::{Dns, Zone};
 use weir::base::content::Content;
-use weir::config::settings::Mode;
+use weir::config::settings::{self, Mode};
+use weir::dns::Resolver;
 use weir::verify::authres::{self, AuthenticationResults};
 use weir::verify::decide::{Action, Overrides, decide};
 use weir::verify::lookup::Bounded;
 use weir::verify::message::Message;
 use weir::verify::meters::Meters;
 use weir::verify::outcome::Outcome;
-use weir::verify::resolver::Resolver;
 use weir::verify::{Facts, Results, Verifier, arc, author, dkim, dmarc, spf};
 
 #[derive(Deserialize)]
@@ -57,11 +57,16 @@ fn suite(path: &str) -> Suite {
 /// Long enough for a loaded machine, short enough for a suite with unanswered queries.
 const DNS_TIMEOUT: Duration = Duration::from_millis(400);
 
+fn house_resolver(dns: &Dns) -> Resolver {
+    let servers = vec![dns.address];
+    Resolver::new(&settings::Dns { servers, timeout: DNS_TIMEOUT, trust_ad: false, cache_entries: 1000 }).unwrap()
+}
+
 async fn spf_suite(path: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for group in suite(path).groups {
         let dns = Dns::start(&group.zone).await;
-        let resolver = Arc::new(Resolver::new(&[dns.address], DNS_TIMEOUT).unwrap());
+        let resolver = Arc::new(house_resolver(&dns));
         for case in &group.tests {
             let until = tokio::time::Instant::now() + Duration::from_secs(20);
             let bounded = Bounded::new(resolver.clone(), 128, until);
@@ -100,7 +105,7 @@ async fn spf_gives_every_answer_of_the_pyspf_suite_but_two() {
 
 async fn resolver(dns: &Dns) -> Bounded<Resolver> {
     let until = tokio::time::Instant::now() + Duration::from_secs(20);
-    Bounded::new(Arc::new(Resolver::new(&[dns.address], DNS_TIMEOUT).unwrap()), 128, until)
+    Bounded::new(Arc::new(house_resolver(dns)), 128, until)
 }
 
 fn now() -> u64 {
@@ -236,7 +241,7 @@ fn key(kind: dkim::keygen::KeyKind, domain: &str, selector: &str, zone: &mut Zon
 
 fn verifier(dns: &Dns) -> Verifier<Resolver> {
     let meters = Meters::register(&prometheus::Registry::new()).unwrap();
-    Verifier::new(Arc::new(Resolver::new(&[dns.address], DNS_TIMEOUT).unwrap()), "mx.example", meters)
+    Verifier::new(Arc::new(house_resolver(dns)), "mx.example", meters)
 }
 
 fn facts(path: &str) -> Facts {
