@@ -8,10 +8,17 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use verify_dns::Dns;
+use verify_dns::{Dns, Zone};
+use weir::base::content::Content;
+use weir::config::settings::{self, Mode};
+use weir::dns::Resolver;
+use weir::verify::authres::{self, AuthenticationResults};
+use weir::verify::decide::{Action, Overrides, decide};
 use weir::verify::lookup::Bounded;
-use weir::verify::resolver::Resolver;
-use weir::verify::spf;
+use weir::verify::message::Message;
+use weir::verify::meters::Meters;
+use weir::verify::outcome::Outcome;
+use weir::verify::{Facts, Results, Verifier, arc, author, dkim, dmarc, spf};
 
 #[derive(Deserialize)]
 struct Suite {
@@ -50,11 +57,16 @@ fn suite(path: &str) -> Suite {
 /// Long enough for a loaded machine, short enough for a suite with unanswered queries.
 const DNS_TIMEOUT: Duration = Duration::from_millis(400);
 
+fn house_resolver(dns: &Dns) -> Resolver {
+    let servers = vec![dns.address];
+    Resolver::new(&settings::Dns { servers, timeout: DNS_TIMEOUT, trust_ad: false, cache_entries: 1000 }).unwrap()
+}
+
 async fn spf_suite(path: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for group in suite(path).groups {
         let dns = Dns::start(&group.zone).await;
-        let resolver = Arc::new(Resolver::new(&[dns.address], DNS_TIMEOUT).unwrap());
+        let resolver = Arc::new(house_resolver(&dns));
         for case in &group.tests {
             let until = tokio::time::Instant::now() + Duration::from_secs(20);
             let bounded = Bounded::new(resolver.clone(), 128, until);
@@ -89,4 +101,240 @@ async fn spf_gives_every_answer_of_the_pyspf_suite_but_two() {
     let drafts = |wrong: &String| !wrong.contains("/default-modifier");
     let wrong: Vec<_> = spf_suite("spf/pyspf-extra.json").await.into_iter().filter(drafts).collect();
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+async fn resolver(dns: &Dns) -> Bounded<Resolver> {
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    Bounded::new(Arc::new(house_resolver(dns)), 128, until)
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn message(text: impl AsRef<[u8]>) -> Message {
+    Message::parse(Content::from_bytes(text.as_ref().to_vec()))
+}
+
+/// The best word, as a single result is told.
+fn best(results: &[dkim::DkimResult]) -> &'static str {
+    let has = |word: Outcome| results.iter().any(|result| result.outcome == word);
+    if results.is_empty() {
+        return "none";
+    }
+    if has(Outcome::Pass) { "pass" } else { results[0].outcome.as_str() }
+}
+
+#[tokio::test]
+async fn dkim_gives_every_answer_of_the_signed_suite() {
+    let mut wrong = Vec::new();
+    for group in suite("dkim/dkim-dev.json").groups {
+        let dns = Dns::start(&group.zone).await;
+        for case in &group.tests {
+            let message = message(case.message.as_deref().unwrap());
+            let results = dkim::check(&resolver(&dns).await, &message, now()).await;
+            if !case.expect["dkim"].iter().any(|word| word == best(&results)) {
+                wrong.push(format!("{}: {:?} but {results:?}", case.id, case.expect["dkim"]));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// `NAME TXT` lines, a blank line, a message.
+fn with_zone(path: &str) -> (Zone, String) {
+    let text = std::fs::read_to_string(format!("{}/tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let mut zone = Zone::new();
+    for line in head.lines() {
+        let (name, record) = line.split_once(' ').unwrap();
+        zone.entry(name.to_owned()).or_default().push(("TXT".to_owned(), Value::String(record.trim().to_owned())));
+    }
+    (zone, body.to_owned())
+}
+
+#[tokio::test]
+async fn dkim_verifies_real_messages() {
+    for path in ["dkim/mail-auth/001.txt", "dkim/mail-auth/002.txt", "dkim/mail-auth/003.txt", "dkim/mail-auth/006.txt"]
+    {
+        let (zone, body) = with_zone(path);
+        let dns = Dns::start(&zone).await;
+        let results = dkim::check(&resolver(&dns).await, &message(&body), now()).await;
+        for result in &results {
+            assert_eq!(result.outcome, Outcome::Pass, "{path}: {result:?}");
+        }
+        assert!(!results.is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn dmarc_gives_every_answer_and_disposition_of_its_suite() {
+    let mut wrong = Vec::new();
+    for group in suite("dmarc/dmarc-dev.json").groups {
+        let dns = Dns::start(&group.zone).await;
+        for case in &group.tests {
+            let dns = resolver(&dns).await;
+            let message = message(case.message.as_deref().unwrap());
+            let query = spf::Query::mail_from(case.ip.parse().unwrap(), &case.helo, Some(&case.mailfrom), "r.example");
+            let spf = spf::check(&dns, &query, 0).await;
+            let signatures = dkim::check(&dns, &message, now()).await;
+            let author = author::author(&message);
+            let author = author.as_ref().map_err(|error| *error);
+            let result = dmarc::check(&dns, author, Some(&spf), &signatures, 0).await;
+            let disposition = case.disposition.as_deref().is_none_or(|word| word == result.disposition.as_str());
+            if !disposition || !case.expect["dmarc"].iter().any(|word| word == result.outcome.as_str()) {
+                wrong.push(format!("{}: {:?} {:?} but {result:?}", case.id, case.expect["dmarc"], case.disposition));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn authentication_results_read_as_their_vectors_say() {
+    let path = format!("{}/tests/vectors/authres/authres.json", env!("CARGO_MANIFEST_DIR"));
+    let vectors: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for case in vectors["cases"].as_array().unwrap() {
+        let value = case["value"].as_str().unwrap();
+        let parsed = AuthenticationResults::parse(value);
+        let Some(expected) = case["results"].as_array() else {
+            assert_eq!(parsed, None, "{value}");
+            continue;
+        };
+        let parsed = parsed.unwrap_or_else(|| panic!("unreadable: {value}"));
+        assert!(parsed.authserv_id.eq_ignore_ascii_case(case["id"].as_str().unwrap()), "{value}");
+        let found: Vec<Value> = parsed
+            .results
+            .iter()
+            .map(|result| {
+                let properties: BTreeMap<_, _> = result.properties.iter().cloned().collect();
+                serde_json::json!([result.method, result.result, properties])
+            })
+            .collect();
+        assert_eq!(&found, expected, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn arc_chains_of_real_messages_hold() {
+    for (path, sealers) in [("arc/001.txt", 1), ("arc/002.txt", 2)] {
+        let (zone, body) = with_zone(path);
+        let dns = Dns::start(&zone).await;
+        let result = arc::check(&resolver(&dns).await, &message(&body)).await;
+        assert_eq!(result.outcome, Outcome::Pass, "{path}: {result:?}");
+        assert_eq!(result.sealers.len(), sealers, "{path}");
+        let changed = message(body.replacen("Subject:", "Subject: x", 1));
+        assert_eq!(arc::check(&resolver(&dns).await, &changed).await.outcome, Outcome::Fail, "{path}");
+    }
+}
+
+fn txt(zone: &mut Zone, name: &str, text: &str) {
+    zone.entry(name.to_owned()).or_default().push(("TXT".to_owned(), Value::String(text.to_owned())));
+}
+
+fn key(kind: dkim::keygen::KeyKind, domain: &str, selector: &str, zone: &mut Zone) -> dkim::sign::SigningKey {
+    let key = dkim::sign::SigningKey::from_pem(domain, selector, &dkim::keygen::generate(kind).unwrap()).unwrap();
+    txt(zone, &format!("{selector}._domainkey.{domain}"), &key.record());
+    key
+}
+
+fn verifier(dns: &Dns) -> Verifier<Resolver> {
+    let meters = Meters::register(&prometheus::Registry::new()).unwrap();
+    Verifier::new(Arc::new(house_resolver(dns)), "mx.example", meters)
+}
+
+fn facts(path: &str) -> Facts {
+    Facts { ip: "192.0.2.9".parse().unwrap(), helo: "out.example".to_owned(), reverse_path: Some(path.to_owned()) }
+}
+
+const MAIL: &str = "From: Ann <ann@a.example>\r\nTo: bob@b.example\r\nSubject: hello\r\n\r\nHi  Bob \r\n \r\n";
+
+fn enforce(results: &Results, overrides: &Overrides) -> (Action, String) {
+    let decision = decide(results, Mode::Enforce, overrides, "192.0.2.9".parse().unwrap(), "abc");
+    (decision.action, decision.reply.map_or(decision.reason, |reply| reply.to_string()))
+}
+
+#[tokio::test]
+async fn what_we_sign_verifies_and_an_added_subject_breaks_it() {
+    use dkim::keygen::KeyKind;
+    let mut zone = Zone::new();
+    txt(&mut zone, "_dmarc.a.example", "v=DMARC1; p=reject");
+    let keys = [key(KeyKind::Rsa, "a.example", "r1", &mut zone), key(KeyKind::Ed25519, "a.example", "e1", &mut zone)];
+    let dns = Dns::start(&zone).await;
+    let signed: String = keys.iter().map(|key| dkim::sign::sign(&message(MAIL), key, now())).collect::<String>() + MAIL;
+    let results = verifier(&dns).check(&facts("x@elsewhere.example"), &message(&signed)).await;
+    assert_eq!(results.dkim.len(), 2);
+    assert!(results.dkim.iter().all(|result| result.outcome == Outcome::Pass), "{:?}", results.dkim);
+    assert_eq!(results.dmarc.outcome, Outcome::Pass);
+    let header = authres::write("mx.example", &results);
+    let read = AuthenticationResults::parse(header.split_once(':').unwrap().1).expect("our own field reads back");
+    assert!(read.results.iter().any(|result| result.method == "dmarc" && result.result == "pass"), "{header}");
+
+    let forged = message(format!("Subject: buy\r\n{signed}"));
+    let results = verifier(&dns).check(&facts("x@elsewhere.example"), &forged).await;
+    let (action, text) = enforce(&results, &Overrides::default());
+    assert_eq!(action, Action::Reject);
+    assert!(
+        text.contains("550 5.7.1") && text.contains("DMARC policy of a.example") && text.contains("ref abc"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_chain_that_we_seal_saves_a_forwarded_message() {
+    use dkim::keygen::KeyKind;
+    let mut zone = Zone::new();
+    txt(&mut zone, "_dmarc.a.example", "v=DMARC1; p=reject");
+    txt(&mut zone, "a.example", "v=spf1 ip4:192.0.2.9 -all");
+    let first = key(KeyKind::Rsa, "list.example", "s", &mut zone);
+    let second = key(KeyKind::Ed25519, "fwd.example", "s", &mut zone);
+    let dns = Dns::start(&zone).await;
+    let verifier = verifier(&dns);
+    let direct = verifier.check(&facts("ann@a.example"), &message(MAIL)).await;
+    assert_eq!(direct.dmarc.outcome, Outcome::Pass);
+    let findings = authres::write_value("list.example", &direct);
+    let sealed = arc::seal::seal(&message(MAIL), &direct.arc, &findings, &first, now()).unwrap() + MAIL;
+
+    let once = verifier.check(&facts("bounce@list.example"), &message(&sealed)).await;
+    assert_eq!((once.arc.outcome, once.dmarc.outcome), (Outcome::Pass, Outcome::Fail), "{:?}", once.arc);
+    let findings = authres::write_value("fwd.example", &once);
+    let twice = arc::seal::seal(&message(&sealed), &once.arc, &findings, &second, now()).unwrap() + &sealed;
+    let results = verifier.check(&facts("bounce@fwd.example"), &message(&twice)).await;
+    assert_eq!(results.arc.outcome, Outcome::Pass, "{:?}", results.arc);
+    assert_eq!(results.arc.sealers, ["list.example", "fwd.example"]);
+    assert_eq!(enforce(&results, &Overrides::default()).0, Action::Reject);
+    let trusted_sealers = vec!["list.example".to_owned(), "fwd.example".to_owned()];
+    let overrides = Overrides { trusted_sealers, ..Overrides::default() };
+    assert_eq!(enforce(&results, &overrides).0, Action::Accept);
+    // One sealer in the chain that nobody vouches for could have invented everything before it.
+    let overrides = Overrides { trusted_sealers: vec!["list.example".to_owned()], ..Overrides::default() };
+    assert_eq!(enforce(&results, &overrides).0, Action::Reject);
+}
+
+#[tokio::test]
+async fn results_become_actions_with_replies_that_name_the_policy() {
+    let mut zone = Zone::new();
+    txt(&mut zone, "s.example", "v=spf1 -all exp=why.s.example");
+    txt(&mut zone, "why.s.example", "%{i} is not ours");
+    txt(&mut zone, "_dmarc.q.example", "v=DMARC1; p=quarantine");
+    zone.insert("_dmarc.t.example".to_owned(), vec![("SERVFAIL".to_owned(), Value::String("ANY".to_owned()))]);
+    let dns = Dns::start(&zone).await;
+    for (from, path, action, text) in [
+        ("From: a@s.example", "a@s.example", Action::Reject, "s.example explains: 192.0.2.9 is not ours"),
+        ("From: a@q.example", "a@x.example", Action::Quarantine, "asks for quarantine"),
+        ("From: a@t.example", "a@x.example", Action::Defer, "451 4.7.5"),
+        ("From: a@none.example", "a@x.example", Action::Accept, "dmarc=none"),
+        ("From: a@x.example\r\nFrom: a@y.example", "a@x.example", Action::Reject, "several From fields"),
+        ("Subject: x", "a@x.example", Action::Reject, "no From field"),
+        ("From: a@x.example, b@y.example", "a@x.example", Action::Reject, "several domains"),
+        ("From: MAILER-DAEMON", "", Action::Quarantine, "no address with a domain"),
+    ] {
+        let results = verifier(&dns).check(&facts(path), &message(format!("{from}\r\n\r\nx\r\n"))).await;
+        let (found, said) = enforce(&results, &Overrides::default());
+        assert_eq!(found, action, "{from}: {said}");
+        assert!(said.contains(text), "{from}: {said}");
+        let tagged = decide(&results, Mode::Tag, &Overrides::default(), "192.0.2.9".parse().unwrap(), "abc");
+        assert_eq!(tagged.action, Action::Accept);
+    }
 }

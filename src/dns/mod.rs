@@ -217,8 +217,10 @@ impl Resolver {
             self.count("cached");
             return known;
         }
-        // A final dot: the name is complete, and no search list is tried.
-        let asked = Name::from_ascii(format!("{name}.")).map_err(|_| DnsFault::NotFound { name_exists: false })?;
+        // Raw labels, for a name that SPF macros made may hold any byte; complete, so that no search list is tried.
+        let labels = name.split('.').map(str::as_bytes);
+        let mut asked = Name::from_labels(labels).map_err(|_| DnsFault::NotFound { name_exists: false })?;
+        asked.set_fqdn(true);
         let looked_up = tokio::time::timeout(self.timeout, self.inner.lookup(asked, kind.record_type())).await;
         let cached = match looked_up {
             Err(_) => trouble("no answer in time"),
@@ -316,6 +318,6 @@ fn positive<'a>(kind: Kind, data: impl Iterator<Item = (u32, &'a RData)>) -> Cac
 }
 
 fn host_name(name: &Name) -> String {
-    let text = name.to_ascii().to_ascii_lowercase();
-    text.strip_suffix('.').unwrap_or(&text).to_owned()
+    let labels: Vec<_> = name.iter().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect();
+    labels.join(".")
 }

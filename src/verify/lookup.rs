@@ -147,6 +147,7 @@ mod tests {
         assert!(!is_askable("a..example"));
         assert!(!is_askable(""));
         assert!(!is_askable(&format!("{}.example", "x".repeat(64))));
-        assert!(!is_askable(&"x.".repeat(127)));
+        assert!(is_askable(&"x.".repeat(127)));
+        assert!(!is_askable(&"x.".repeat(128)));
     }
 }
