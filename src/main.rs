@@ -1,1 +1,5 @@
-fn main() {}
+//! The program: starts the command line, nothing else.
+
+fn main() -> std::process::ExitCode {
+    weir::cli::main()
+}

@@ -1,1 +1,95 @@
 //! The command line: one file per subcommand. I/O: everything, by calling the rooms.
+//!
+//! A subcommand is a module with `Args` and `run(Args) -> Exit`, one line in [`Command`] and one in [`main`]. Results go to
+//! standard output, complaints to standard error. Exit codes: [`Exit`].
+
+mod check;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Problems};
+
+/// What a subcommand came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It said no: not found, refused, wrong.
+    No = 1,
+    /// The command line itself is wrong.
+    Usage = 2,
+    /// Not now; try again (`EX_TEMPFAIL` of sysexits.h).
+    Temporary = 75,
+}
+
+/// Weir: an SMTP relay and spam-filtering gateway.
+#[derive(Parser)]
+#[command(name = "weir", version, about, propagate_version = true)]
+struct Weir {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the configuration and show what it means.
+    Check(check::Args),
+}
+
+/// Which configuration a subcommand works with.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ConfigFile {
+    /// The configuration file [default: /etc/weir/weir.toml, or built-in defaults if there is none]
+    #[arg(long = "config", short = 'c', value_name = "FILE", global = true)]
+    path: Option<PathBuf>,
+}
+
+/// Where a packaged Weir has its configuration.
+const CONFIG_FILE: &str = "/etc/weir/weir.toml";
+
+impl ConfigFile {
+    /// The file, if there is one to read.
+    pub fn path(&self) -> Option<PathBuf> {
+        let packaged = || Some(PathBuf::from(CONFIG_FILE)).filter(|path| path.exists());
+        self.path.clone().or_else(packaged)
+    }
+
+    /// The checked configuration: of the file, or the defaults.
+    /// # Errors
+    /// Everything that is wrong with the file.
+    pub fn load(&self) -> Result<Config, Problems> {
+        match self.path() {
+            Some(path) => Config::load(&path),
+            None => Ok(Config::default_for(&data_dir())),
+        }
+    }
+
+    /// The same for a subcommand that has nothing better to do with the problems than to print them.
+    /// # Errors
+    /// The exit code, once all that is wrong is on standard error.
+    pub fn load_or_complain(&self) -> Result<Config, Exit> {
+        self.load().map_err(|problems| {
+            eprintln!("{problems}");
+            Exit::No
+        })
+    }
+}
+
+/// Where data is kept without a configuration: below the home of whoever runs it, so that trying Weir needs no root.
+fn data_dir() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+    state.or_else(home).unwrap_or_else(|| PathBuf::from(".")).join("weir")
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let weir = Weir::parse();
+    let exit = match weir.command {
+        Command::Check(args) => check::run(&args),
+    };
+    ExitCode::from(exit as u8)
+}

@@ -165,6 +165,8 @@ pub struct Listener {
     pub filter: Mode,
     /// Bare CR or LF in DATA.
     pub bare_lf: BareLf,
+    /// A login may only use reverse-paths of its own: its name, or its name at a domain of ours.
+    pub own_sender: bool,
     /// `[limits]` with this listener's own values laid over.
     pub limits: Limits,
 }
@@ -191,6 +193,8 @@ pub struct Domain {
     pub deliver_to: NextHop,
     /// Who exists.
     pub recipients: Recipients,
+    /// Names below it (`host.example.org`) are ours too.
+    pub subdomains: bool,
     /// `user+detail` is delivered to `user`; the character, if any.
     pub detail_separator: Option<char>,
 }
@@ -204,6 +208,21 @@ pub enum DeliverTls {
     Opportunistic,
     /// TLS with a certificate that verifies, or no delivery.
     Required,
+}
+
+impl DeliverTls {
+    /// The configuration's words.
+    pub const WORDS: [(&str, DeliverTls); 3] =
+        [("none", DeliverTls::None), ("opportunistic", DeliverTls::Opportunistic), ("required", DeliverTls::Required)];
+
+    /// The configuration's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliverTls::None => "none",
+            DeliverTls::Opportunistic => "opportunistic",
+            DeliverTls::Required => "required",
+        }
+    }
 }
 
 /// User name and password for a next hop.
