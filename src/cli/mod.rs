@@ -4,6 +4,10 @@
 //! standard output, complaints to standard error. Exit codes: [`Exit`].
 
 mod check;
+mod eval;
+mod learn;
+mod mail_files;
+mod scan;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,6 +41,12 @@ struct Weir {
 enum Command {
     /// Check the configuration and show what it means.
     Check(check::Args),
+    /// Judge a labelled stream of messages and measure the classifier.
+    Eval(eval::Args),
+    /// Teach the classifier.
+    Learn(learn::Args),
+    /// Judge messages and show every reason.
+    Scan(scan::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -90,6 +100,9 @@ pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
         Command::Check(args) => check::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Learn(args) => learn::run(&args),
+        Command::Scan(args) => scan::run(&args),
     };
     ExitCode::from(exit as u8)
 }

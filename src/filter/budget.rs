@@ -60,7 +60,12 @@ pub const LIMITS: [LimitRow; 13] = [
     row(Limit::Parts, "LIMIT_PARTS", 1_000, "a digest of a busy list fits"),
     row(Limit::RegexSteps, "LIMIT_REGEX_STEPS", 2_000_000, "about 20 ms of backtracking"),
     row(Limit::ScanBytes, "LIMIT_SCAN_BYTES", 8 * MIB, "spam of this size is unknown; time stays below a second"),
-    row(Limit::TextBytes, "LIMIT_TEXT_BYTES", 256 * 1024, "a book's chapter; SpamAssassin skips mail above 500 KiB whole"),
+    row(
+        Limit::TextBytes,
+        "LIMIT_TEXT_BYTES",
+        256 * 1024,
+        "a book's chapter; SpamAssassin skips mail above 500 KiB whole",
+    ),
     row(Limit::TimeMicros, "LIMIT_TIME", 2_000_000, "a reader of mail waits no longer for one message"),
     row(Limit::Urls, "LIMIT_URLS", 500, "newsletters have up to 200"),
 ];

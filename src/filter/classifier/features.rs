@@ -4,8 +4,8 @@
 //! errs less than either. Header, text, URLs and structure hash with a salt of their own: "free" in a subject is another
 //! feature than "free" in a body. Features count once per message.
 
-use crate::filter::message::{Body, View};
 use crate::filter::message::header;
+use crate::filter::message::{Body, View};
 
 /// The distinct features of one message.
 #[derive(Clone, Debug, Default)]
@@ -48,10 +48,18 @@ mod space {
 /// Fields that those who carried the message wrote: mailing lists and final delivery. They tell where it was read, not what
 /// it is; a model that learns them calls all mail of a list ham and all mail of a new one unknown.
 const LIST_FIELDS: [&str; 8] = [
-    "delivered-to", "errors-to", "precedence", "return-path", "sender", "x-beenthere", "x-mailman-version", "x-original-to",
+    "delivered-to",
+    "errors-to",
+    "precedence",
+    "return-path",
+    "sender",
+    "x-beenthere",
+    "x-mailman-version",
+    "x-original-to",
 ];
 /// Fields of the way and of checks on it; their names of hosts are seen once and say little of the next message.
-const WAY_FIELDS: [&str; 5] = ["authentication-results", "dkim-signature", "received", "received-spf", "x-virus-scanned"];
+const WAY_FIELDS: [&str; 5] =
+    ["authentication-results", "dkim-signature", "received", "received-spf", "x-virus-scanned"];
 
 fn is_list_field(name: &str) -> bool {
     name.starts_with("list-") || name.starts_with("x-mailman") || LIST_FIELDS.contains(&name)
@@ -266,7 +274,10 @@ fn shape_words(out: &mut Once, view: &View<'_>) {
     fact(7, pages.iter().map(|page| page.tags as usize).sum::<usize>().ilog2_or_zero());
     fact(8, pages.iter().map(|page| page.images as usize).sum::<usize>().ilog2_or_zero());
     fact(9, pages.iter().map(|page| page.links.len()).sum::<usize>().ilog2_or_zero());
-    fact(10, pages.iter().map(|page| (page.forms + page.scripts + page.frames) as usize).sum::<usize>().ilog2_or_zero());
+    fact(
+        10,
+        pages.iter().map(|page| (page.forms + page.scripts + page.frames) as usize).sum::<usize>().ilog2_or_zero(),
+    );
     for part in &view.parts {
         fact(11, hash(space::SHAPE, part.content_type.as_bytes()));
         fact(12, hash(space::SHAPE, part.charset.as_deref().unwrap_or_default().as_bytes()));

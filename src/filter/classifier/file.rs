@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use super::learner::Learner;
 use super::{Calibration, Classifier, GRAM_SLOTS, Learned, WORD_SLOTS};
 
+/// The name of the model in the data directory.
+pub const DEFAULT_NAME: &str = "classifier.model";
+
 const MAGIC: &[u8; 8] = b"WEIRCLSF";
 /// Raised with every change of features or layout: weights for other features mean nothing.
 const VERSION: u32 = 1;

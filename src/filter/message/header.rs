@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn fields_unfold_and_decode() {
-        let raw = b"From x\nSubject: =?utf-8?Q?caf=C3=A9?=\r\n =?utf-8?B?IGF1?= lait\r\nX: a\r\n\tb\r\nbroken\r\n\r\nbody";
+        let raw =
+            b"From x\nSubject: =?utf-8?Q?caf=C3=A9?=\r\n =?utf-8?B?IGF1?= lait\r\nX: a\r\n\tb\r\nbroken\r\n\r\nbody";
         let header = Header::parse(raw, &mut Budget::default());
         assert_eq!(header.text("subject"), "café au lait");
         assert_eq!(header.text("x"), "a b");

@@ -5,9 +5,9 @@
 
 use std::convert::Infallible;
 
+use html5gum::Span;
 use html5gum::Tokenizer;
 use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
-use html5gum::Span;
 
 /// One link with the text that stands for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,8 @@ impl Reader {
         self.kind.clear();
         self.page.tags += 1;
         if self.page.shape.len() < SHAPE_TAGS_MAX {
-            let hash = name.iter().fold(0x811c_9dc5u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            let hash =
+                name.iter().fold(0x811c_9dc5u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
             self.page.shape.push(hash);
         }
         match name {
@@ -195,10 +196,10 @@ impl Reader {
         if self.silent.is_some_and(|silent| silent == name) {
             self.silent = None;
         }
-        if name == b"a" {
-            if let Some(link) = self.link.take() {
-                self.keep(link);
-            }
+        if name == b"a"
+            && let Some(link) = self.link.take()
+        {
+            self.keep(link);
         }
         if is_block(name) {
             self.line_end();
@@ -243,8 +244,22 @@ fn append(out: &mut String, text: &str) {
 }
 
 fn is_void(name: &[u8]) -> bool {
-    matches!(name, b"area" | b"base" | b"br" | b"col" | b"embed" | b"hr" | b"img" | b"input" | b"link" | b"meta"
-        | b"source" | b"track" | b"wbr")
+    matches!(
+        name,
+        b"area"
+            | b"base"
+            | b"br"
+            | b"col"
+            | b"embed"
+            | b"hr"
+            | b"img"
+            | b"input"
+            | b"link"
+            | b"meta"
+            | b"source"
+            | b"track"
+            | b"wbr"
+    )
 }
 
 /// Elements whose end tag is commonly left out; they don't count for the depth below a hiding element.
@@ -253,9 +268,38 @@ fn is_loose(name: &[u8]) -> bool {
 }
 
 fn is_block(name: &[u8]) -> bool {
-    matches!(name, b"address" | b"article" | b"blockquote" | b"br" | b"center" | b"dd" | b"div" | b"dl" | b"dt"
-        | b"footer" | b"form" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"header" | b"hr" | b"li" | b"ol"
-        | b"p" | b"pre" | b"section" | b"table" | b"td" | b"th" | b"tr" | b"ul")
+    matches!(
+        name,
+        b"address"
+            | b"article"
+            | b"blockquote"
+            | b"br"
+            | b"center"
+            | b"dd"
+            | b"div"
+            | b"dl"
+            | b"dt"
+            | b"footer"
+            | b"form"
+            | b"h1"
+            | b"h2"
+            | b"h3"
+            | b"h4"
+            | b"h5"
+            | b"h6"
+            | b"header"
+            | b"hr"
+            | b"li"
+            | b"ol"
+            | b"p"
+            | b"pre"
+            | b"section"
+            | b"table"
+            | b"td"
+            | b"th"
+            | b"tr"
+            | b"ul"
+    )
 }
 
 fn silent(name: &[u8]) -> Option<&'static [u8]> {
@@ -265,7 +309,9 @@ fn silent(name: &[u8]) -> Option<&'static [u8]> {
 /// True if a style attribute makes its element unseen.
 fn hides(style: &[u8]) -> bool {
     let mut plain = String::with_capacity(style.len());
-    plain.extend(style.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(byte.to_ascii_lowercase())));
+    plain.extend(
+        style.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(byte.to_ascii_lowercase())),
+    );
     plain.split(';').any(|declaration| {
         let Some((property, value)) = declaration.split_once(':') else { return false };
         let value = value.trim_end_matches("!important");
@@ -289,7 +335,8 @@ mod tests {
 
     #[test]
     fn hidden_text_is_kept_apart() {
-        let page = read("<p>Buy <b>now</b><div style='display: none'>weather <i>news</i></div><p>here<script>x</script>");
+        let page =
+            read("<p>Buy <b>now</b><div style='display: none'>weather <i>news</i></div><p>here<script>x</script>");
         assert_eq!(page.text, "Buy now\nhere");
         assert_eq!(page.hidden, "weather news\n");
         assert_eq!(page.scripts, 1);

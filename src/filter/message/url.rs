@@ -63,8 +63,14 @@ pub fn registered(host: &str) -> &str {
 }
 
 /// Schemes that a text URL may begin with, real and disguised, and `www.`.
-const SCHEMES: [(&str, bool); 6] =
-    [("http://", false), ("https://", false), ("ftp://", false), ("hxxp://", true), ("hxxps://", true), ("www.", false)];
+const SCHEMES: [(&str, bool); 6] = [
+    ("http://", false),
+    ("https://", false),
+    ("ftp://", false),
+    ("hxxp://", true),
+    ("hxxps://", true),
+    ("www.", false),
+];
 
 /// Collects the URLs of one message.
 #[derive(Default)]
@@ -137,7 +143,9 @@ fn trailing_letters(bytes: &[u8]) -> usize {
 
 fn url_word(text: &str) -> &str {
     let end = text
-        .find(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '`' | '{' | '}' | '|' | '\\' | '^'))
+        .find(|c: char| {
+            c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '`' | '{' | '}' | '|' | '\\' | '^')
+        })
         .unwrap_or(text.len());
     text[..end].trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '\'', '*', ']'])
 }
@@ -166,7 +174,13 @@ fn parse(text: &str, source: Source) -> Option<Url> {
     if host.is_empty() || host.len() > 255 || !plausible || host.contains(char::is_whitespace) {
         return None;
     }
-    let scheme = if scheme.ends_with("s://") { "https://" } else if *scheme == "ftp://" { "ftp://" } else { "http://" };
+    let scheme = if scheme.ends_with("s://") {
+        "https://"
+    } else if *scheme == "ftp://" {
+        "ftp://"
+    } else {
+        "http://"
+    };
     let userinfo = if user.is_empty() { String::new() } else { format!("{user}@") };
     Some(Url {
         text: format!("{scheme}{userinfo}{host}{path}"),
@@ -199,7 +213,8 @@ pub fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let pair = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        let pair =
+            bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
         match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
             Some(byte) => {
                 out.push(byte);
