@@ -7,6 +7,7 @@ mod check;
 mod eval;
 mod learn;
 mod mail_files;
+mod rules;
 mod scan;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ enum Command {
     Eval(eval::Args),
     /// Teach the classifier.
     Learn(learn::Args),
+    /// Check filter rules.
+    Rules(rules::Args),
     /// Judge messages and show every reason.
     Scan(scan::Args),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Learn(args) => learn::run(&args),
+        Command::Rules(args) => rules::run(&args),
         Command::Scan(args) => scan::run(&args),
     };
     ExitCode::from(exit as u8)

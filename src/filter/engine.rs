@@ -10,9 +10,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
+use super::budget::LimitRow;
 use super::classifier::file::{self, ModelError};
 use super::classifier::{Classifier, Learned, Opinion, features};
 use super::message::View;
+use super::rules::{Hit, Problem, Rules, Source};
 use super::verdict::{Points, Symbol, Thresholds, Verdict};
 use crate::config::settings::Filter;
 
@@ -40,9 +42,21 @@ const LIMIT_POINTS: f64 = 1.0;
 
 /// Judges messages.
 pub struct Engine {
-    thresholds: ArcSwap<Thresholds>,
+    policy: ArcSwap<Policy>,
     model: RwLock<Classifier>,
     model_path: Option<PathBuf>,
+}
+
+/// What a reload exchanges.
+struct Policy {
+    thresholds: Thresholds,
+    rules: Rules,
+}
+
+impl Policy {
+    fn load(filter: &Filter) -> Self {
+        Policy { thresholds: Thresholds::from(filter), rules: Rules::load(Source::read(&filter.rules)) }
+    }
 }
 
 impl Engine {
@@ -52,7 +66,7 @@ impl Engine {
     pub fn open(filter: &Filter, model_path: Option<&Path>) -> Result<Self, ModelError> {
         let model = model_path.map(file::load).transpose()?.flatten().unwrap_or_default();
         Ok(Engine {
-            thresholds: ArcSwap::from_pointee(Thresholds::from(filter)),
+            policy: ArcSwap::from_pointee(Policy::load(filter)),
             model: RwLock::new(model),
             model_path: model_path.map(Path::to_owned),
         })
@@ -60,23 +74,31 @@ impl Engine {
 
     /// Takes over rules and thresholds of a new configuration.
     pub fn reload(&self, filter: &Filter) {
-        self.thresholds.store(Arc::new(Thresholds::from(filter)));
+        self.policy.store(Arc::new(Policy::load(filter)));
+    }
+
+    /// Everything in the rule files that is not in force.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.policy.load().rules.problems.clone()
+    }
+
+    /// Rules that can hit.
+    pub fn rules_loaded(&self) -> usize {
+        self.policy.load().rules.loaded()
     }
 
     /// The verdict on one message.
     pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
-        let view = View::read(content);
+        let policy = self.policy.load();
+        let mut view = View::read(content);
         let opinion = self.model.read().judge(&features::extract(&view));
+        let mut budget = std::mem::take(&mut view.budget);
+        let hits = policy.rules.run(&view, facts, &mut budget);
         let mut symbols = facts.symbols.clone();
         symbols.extend(classifier_symbol(&opinion));
-        symbols.extend(view.budget.exceeded().map(|row| Symbol {
-            name: row.symbol.to_owned(),
-            points: Points::new(LIMIT_POINTS),
-            description: format!("Over the limit of {}", row.default),
-            evidence: None,
-            shadow: false,
-        }));
-        Verdict::new(symbols, **self.thresholds.load(), Some(opinion.probability))
+        symbols.extend(hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)));
+        symbols.extend(budget.exceeded().map(limit_symbol));
+        Verdict::new(symbols, policy.thresholds, Some(opinion.probability))
     }
 
     /// Teaches the classifier what a message was.
@@ -114,4 +136,31 @@ fn classifier_symbol(opinion: &Opinion) -> Option<Symbol> {
         evidence: Some(format!("probability of spam {:.4}", opinion.probability)),
         shadow: false,
     })
+}
+
+/// The symbol of a rule that hit; nothing for rules that only serve others.
+fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
+    let rule = &rules.rules[hit.rule];
+    if rule.points == Points::default() && !rule.shadow {
+        return None;
+    }
+    let matched = hit.evidence.map(|text| format!("`{text}` ")).unwrap_or_default();
+    let times = if hit.count > 1 { format!("{} times ", hit.count) } else { String::new() };
+    Some(Symbol {
+        name: rule.name.clone(),
+        points: rule.points,
+        description: rule.description.clone(),
+        evidence: Some(format!("{matched}{times}({})", rule.place)),
+        shadow: rule.shadow,
+    })
+}
+
+fn limit_symbol(row: &'static LimitRow) -> Symbol {
+    Symbol {
+        name: row.symbol.to_owned(),
+        points: Points::new(LIMIT_POINTS),
+        description: format!("Over the limit of {}", row.default),
+        evidence: None,
+        shadow: false,
+    }
 }

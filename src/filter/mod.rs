@@ -7,6 +7,7 @@ pub mod budget;
 pub mod classifier;
 pub mod engine;
 pub mod message;
+pub mod rules;
 pub mod verdict;
 
 pub use engine::{Engine, Facts};

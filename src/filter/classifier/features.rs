@@ -122,7 +122,7 @@ pub fn extract(view: &View<'_>) -> Features {
 
 fn word_features(view: &View<'_>) -> Vec<u32> {
     let mut words = Once::new();
-    text_words(&mut words, space::TEXT, Some(space::PAIR), clip(view.text.as_bytes(), WORD_TEXT_BYTES_MAX));
+    text_words(&mut words, space::TEXT, Some(space::PAIR), clip(view.plain_text().as_bytes(), WORD_TEXT_BYTES_MAX));
     text_words(&mut words, space::HIDDEN, None, clip(view.hidden.as_bytes(), WORD_TEXT_BYTES_MAX / 4));
     text_words(&mut words, space::SUBJECT, Some(space::SUBJECT), clip(view.subject.as_bytes(), FIELD_BYTES_MAX));
     header_words(&mut words, view);
@@ -147,7 +147,7 @@ fn gram_features(view: &View<'_>) -> Vec<u32> {
         head.push(b'\n');
     }
     byte_runs(&mut grams, space::GRAM_HEADER, clip(&head, GRAM_HEADER_BYTES_MAX));
-    byte_runs(&mut grams, space::GRAM_TEXT, clip(view.text.as_bytes(), GRAM_TEXT_BYTES_MAX));
+    byte_runs(&mut grams, space::GRAM_TEXT, clip(view.plain_text().as_bytes(), GRAM_TEXT_BYTES_MAX));
     grams.list
 }
 

@@ -175,7 +175,7 @@ impl Reader {
 
     fn opened(&mut self, self_closing: bool) {
         if is_block(&self.tag) {
-            self.line_end();
+            self.line_end(is_paragraph(&self.tag));
         }
         let name = self.tag.as_slice();
         let void = self_closing || is_void(name);
@@ -202,7 +202,7 @@ impl Reader {
             self.keep(link);
         }
         if is_block(name) {
-            self.line_end();
+            self.line_end(is_paragraph(name));
         }
         // A table or body that ends takes everything hidden within it along, however badly it was nested.
         if self.hidden_depth > 0 && !is_loose(name) && !is_void(name) {
@@ -210,9 +210,15 @@ impl Reader {
         }
     }
 
-    fn line_end(&mut self) {
+    fn line_end(&mut self, paragraph: bool) {
         let text = if self.hidden_depth > 0 { &mut self.page.hidden } else { &mut self.page.text };
-        if !text.is_empty() && !text.ends_with('\n') {
+        if text.is_empty() {
+            return;
+        }
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if paragraph && !text.ends_with("\n\n") {
             text.push('\n');
         }
     }
@@ -302,6 +308,11 @@ fn is_block(name: &[u8]) -> bool {
     )
 }
 
+/// Blocks with an empty line around them; rules match within one paragraph.
+fn is_paragraph(name: &[u8]) -> bool {
+    matches!(name, b"blockquote" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"hr" | b"p" | b"pre")
+}
+
 fn silent(name: &[u8]) -> Option<&'static [u8]> {
     [&b"script"[..], b"style", b"title", b"noscript", b"template"].into_iter().find(|&silent| silent == name)
 }
@@ -337,7 +348,7 @@ mod tests {
     fn hidden_text_is_kept_apart() {
         let page =
             read("<p>Buy <b>now</b><div style='display: none'>weather <i>news</i></div><p>here<script>x</script>");
-        assert_eq!(page.text, "Buy now\nhere");
+        assert_eq!(page.text, "Buy now\n\nhere");
         assert_eq!(page.hidden, "weather news\n");
         assert_eq!(page.scripts, 1);
     }

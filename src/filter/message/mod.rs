@@ -30,8 +30,10 @@ pub struct View<'x> {
     pub parts: Vec<Part<'x>>,
     /// Subject, decoded and folded.
     pub subject: String,
-    /// Visible text of all text parts, look-alikes folded; parts and blocks are separated by line ends.
+    /// Visible text of all text parts; parts and paragraphs are separated by empty lines.
     pub text: String,
+    /// The same with invisible characters dropped and look-alikes folded, where that differs.
+    pub folded: Option<String>,
     /// Text that a reader can't see.
     pub hidden: String,
     /// One page per HTML part; their text has been moved into `text` and `hidden`.
@@ -62,6 +64,7 @@ impl<'x> View<'x> {
             parts,
             subject,
             text: String::new(),
+            folded: None,
             hidden: String::new(),
             pages: Vec::new(),
             urls: Vec::new(),
@@ -83,6 +86,11 @@ impl<'x> View<'x> {
         header::mailbox(&self.header.text("From"))
     }
 
+    /// The visible text without disguise.
+    pub fn plain_text(&self) -> &str {
+        self.folded.as_deref().unwrap_or(&self.text)
+    }
+
     fn render(&mut self) {
         let mut urls = url::Urls::default();
         let parts = std::mem::take(&mut self.parts);
@@ -95,19 +103,20 @@ impl<'x> View<'x> {
             }
         }
         self.parts = parts;
+        if let Cow::Owned(folded) = fold::fold(&self.text, &mut self.disguise)
+            && folded != self.text
+        {
+            urls.scan_text(&folded, &mut self.budget);
+            self.folded = Some(folded);
+        }
         self.urls = urls.found;
     }
 
     fn render_text(&mut self, text: &str, urls: &mut url::Urls) {
         let text = clip(text, &mut self.budget);
-        let folded = fold::fold(text, &mut self.disguise);
-        urls.scan_text(&folded, &mut self.budget);
-        if self.text.is_empty() {
-            self.text = folded.into_owned();
-        } else {
-            self.text.push('\n');
-            self.text.push_str(&folded);
-        }
+        urls.scan_text(text, &mut self.budget);
+        self.start_part();
+        self.text.push_str(text);
     }
 
     fn render_html(&mut self, html: &str, urls: &mut url::Urls) {
@@ -117,15 +126,17 @@ impl<'x> View<'x> {
             let source = if link.element == "a" { Source::Href } else { Source::Embedded };
             urls.add(&link.href, source, &link.text, &mut self.budget);
         }
-        let text = std::mem::take(&mut page.text);
-        let folded = fold::fold(&text, &mut self.disguise);
-        urls.scan_text(&folded, &mut self.budget);
-        if !self.text.is_empty() && !self.text.ends_with('\n') {
-            self.text.push('\n');
-        }
-        self.text.push_str(&folded);
+        urls.scan_text(&page.text, &mut self.budget);
+        self.start_part();
+        self.text.push_str(&std::mem::take(&mut page.text));
         self.hidden.push_str(&std::mem::take(&mut page.hidden));
         self.pages.push(page);
+    }
+
+    fn start_part(&mut self) {
+        if !self.text.is_empty() {
+            self.text.push_str("\n\n");
+        }
     }
 }
 
