@@ -13,6 +13,11 @@ mod reload;
 mod serve;
 mod table;
 pub mod user;
+mod eval;
+mod learn;
+mod mail_files;
+mod rules;
+mod scan;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,6 +63,14 @@ enum Command {
     Reload(reload::Args),
     /// Add, change, remove and list the users of the embedded store.
     User(user::Args),
+    /// Judge a labelled stream of messages and measure the classifier.
+    Eval(eval::Args),
+    /// Teach the classifier.
+    Learn(learn::Args),
+    /// Check filter rules.
+    Rules(rules::Args),
+    /// Judge messages and show every reason.
+    Scan(scan::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -117,6 +130,10 @@ pub fn main() -> ExitCode {
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
         Command::Reload(args) => reload::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Learn(args) => learn::run(&args),
+        Command::Rules(args) => rules::run(&args),
+        Command::Scan(args) => scan::run(&args),
     };
     ExitCode::from(exit as u8)
 }

@@ -87,20 +87,10 @@ pub(super) struct Shared {
     pub spool: Arc<Spool>,
     pub delivery: Delivery,
     pub tls: Arc<TlsStore>,
-    pub listeners: Reloadable,
+    pub front: Mutex<Option<front::Reloader>>,
     pub config_file: Option<PathBuf>,
     pub log: Option<LogHandle>,
     pub started: SystemTime,
-}
-
-/// The front's listeners, once it runs.
-#[derive(Default)]
-pub(super) struct Reloadable(Mutex<Option<front::Reloader>>);
-
-impl Reloadable {
-    pub fn reload(&self, setups: &[ListenerSetup]) -> Vec<SocketAddr> {
-        self.0.lock().as_ref().map_or_else(Vec::new, |front| front.reload(setups))
-    }
 }
 
 /// Everything that was bound before privileges went.
@@ -161,9 +151,9 @@ impl Gateway {
         &self.shared.spool
     }
 
-    /// Answers why an item of the queue waits, in a sentence.
-    pub fn why(&self, id: crate::base::id::QueueId) -> Option<String> {
-        self.shared.why(id)
+    /// Waits for `task` on the gateway's runtime.
+    pub fn block_on<F: Future>(&self, task: F) -> F::Output {
+        self.runtime.block_on(task)
     }
 
     /// Reads the configuration again. What it says is in force when this returns; a bad file changes nothing.
@@ -289,7 +279,7 @@ impl Parts<'_> {
             spool,
             delivery,
             tls: self.tls.clone(),
-            listeners: Reloadable::default(),
+            front: Mutex::default(),
             config_file,
             log,
             started: SystemTime::now(),
@@ -342,7 +332,7 @@ impl Parts<'_> {
         self.tls.watch(front_meters.clone()).map_err(at("[tls]"))?;
         let service = Arc::new(SmtpService::new(shared.house.clone()));
         let front = ports.front.start(service, Some(&self.tls), front_meters).map_err(at("reactors"))?;
-        *shared.listeners.0.lock() = Some(front.reloader());
+        *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
         let tls = self.tls.clone();
@@ -399,8 +389,11 @@ impl Shared {
     /// See [`Gateway::reload`].
     pub fn reload(&self) -> Result<String, String> {
         let file = self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
-        let config = Config::load(file).map_err(|problems| problems.to_string())?;
-        let moved = self.listeners.reload(&setups(&config));
+        let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
+        let moved = align_listeners(&self.house.snapshot.load().config.listeners, &mut config.listeners);
+        if let Some(front) = self.front.lock().as_ref() {
+            front.reload(setups(&config));
+        }
         let config = Arc::new(config);
         let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
         self.house.rates.store(Arc::new(rates));
@@ -413,7 +406,6 @@ impl Shared {
             tracing::error!(%error, "the certificate can't be used; the old one stays");
         }
         tracing::info!(file = %file.display(), "configuration in force");
-        let moved: Vec<String> = moved.iter().map(ToString::to_string).collect();
         Ok(if moved.is_empty() { String::new() } else { format!("listeners need a restart: {}", moved.join(", ")) })
     }
 
@@ -425,6 +417,25 @@ impl Shared {
             tracing::error!(%error, "the counts of rates can't be kept");
         }
     }
+}
+
+/// Brings `new` into the order of the running listeners: ports are bound at the start only, so one that is gone stays as
+/// it is and one that is new has to wait. Names those.
+fn align_listeners(running: &[Listener], new: &mut Vec<Listener>) -> Vec<String> {
+    let mut rest = std::mem::take(new);
+    let mut moved = Vec::new();
+    for old in running {
+        let same = rest.iter().position(|l| l.address == old.address && l.name == old.name && l.tls == old.tls);
+        new.push(match same {
+            Some(place) => rest.remove(place),
+            None => {
+                moved.push(format!("{} {}", old.name, old.address));
+                old.clone()
+            }
+        });
+    }
+    moved.extend(rest.iter().map(|l| format!("{} {}", l.name, l.address)));
+    moved
 }
 
 /// Writes beside and renames, so that a reader sees the old file or the new one.
