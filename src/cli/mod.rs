@@ -6,18 +6,18 @@
 mod api;
 mod check;
 pub mod demo;
+mod eval;
+mod learn;
+mod mail_files;
 mod quarantine;
 mod queue;
 mod rate;
 mod reload;
+mod rules;
+mod scan;
 mod serve;
 mod table;
 pub mod user;
-mod eval;
-mod learn;
-mod mail_files;
-mod rules;
-mod scan;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -106,7 +106,8 @@ impl Ports {
         let reactors = std::thread::available_parallelism().map_or(1, usize::from);
         let front = front::bind(setups(config), reactors, &mut activated).map_err(at("a listener can't be bound"))?;
         let pop3 = Pop3Listeners::bind(&config.store).map_err(at("[store] can't be bound"))?;
-        let admin = config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
+        let admin =
+            config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
         Ok(Ports { front, pop3, admin })
     }
 }
@@ -300,7 +301,12 @@ impl Parts<'_> {
         let meters = spool::meters::Meters::register(self.metrics.registry()).map_err(at("metrics"))?;
         let spool = Spool::open(&settings.directory, options, meters).map_err(at("[spool]"))?;
         let opening = spool.opening();
-        tracing::info!(messages = opening.messages, seconds = opening.seconds, damage = opening.damage.len(), "spool open");
+        tracing::info!(
+            messages = opening.messages,
+            seconds = opening.seconds,
+            damage = opening.damage.len(),
+            "spool open"
+        );
         Ok(spool)
     }
 
@@ -388,7 +394,8 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 impl Shared {
     /// See [`Gateway::reload`].
     pub fn reload(&self) -> Result<String, String> {
-        let file = self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
+        let file =
+            self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
         let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
         let moved = align_listeners(&self.house.snapshot.load().config.listeners, &mut config.listeners);
         if let Some(front) = self.front.lock().as_ref() {

@@ -16,7 +16,7 @@ use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::{Disposition, NewMessage};
 use crate::wire::envelope::Envelope;
-use crate::wire::header::{forged_fields, kept_parts};
+use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::house::House;
@@ -136,18 +136,14 @@ impl House {
 
     /// The fields that go before the content.
     fn prefix(&self, snapshot: &Snapshot, passage: &Passage, more: Vec<u8>) -> Vec<u8> {
-        let date = self.clock.date(SystemTime::now());
-        let config = &snapshot.config;
-        let stamp = Stamp { hostname: &config.hostname, id: passage.id, envelope: &passage.envelope, date: &date };
-        let role = snapshot.listeners[passage.listener].listener.role;
-        let missing = judge::missing(&passage.facts, role, passage.envelope.origin.login.is_some());
+        let now = SystemTime::now();
+        let (config, envelope) = (&snapshot.config, &passage.envelope);
         let mut out = more;
-        stamp.received(&mut out);
-        if missing.date {
-            stamp.date(&mut out);
-        }
-        if missing.message_id {
-            stamp.message_id(&mut out);
+        Stamp { hostname: &config.hostname, id: passage.id, envelope, date: &self.clock.date(now) }.received(&mut out);
+        let role = snapshot.listeners[passage.listener].listener.role;
+        if judge::is_submission(role, envelope.origin.login.is_some()) {
+            let message_id = format!("{}@{}", passage.id, config.hostname);
+            out.extend_from_slice(missing_on_submission(&passage.facts.header, &message_id, now).as_bytes());
         }
         out
     }

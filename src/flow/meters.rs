@@ -1,10 +1,11 @@
 //! The meters of the house, and how a session's own counters join them. Pure: the registry is given.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, Registry};
 
 use crate::observe::meters as gateway;
 use crate::policy::meters as policy;
 use crate::smtp::server::counters::SessionCounters;
+use crate::smtp::server::meters as smtp;
 
 /// What the conductor counts.
 #[derive(Clone, Debug)]
@@ -15,9 +16,8 @@ pub struct Meters {
     pub policy: policy::Meters,
     /// Failed logins.
     pub auth_failures: IntCounter,
-    sessions: Vec<gateway::SessionMeters>,
-    replies: IntCounterVec,
-    limits: IntCounterVec,
+    smtp: smtp::Meters,
+    sessions: Vec<(String, gateway::SessionMeters)>,
 }
 
 impl Meters {
@@ -29,29 +29,20 @@ impl Meters {
         listeners: impl Iterator<Item = &'a str>,
     ) -> Result<Self, prometheus::Error> {
         let flow = gateway::Meters::register(registry)?;
-        let replies =
-            IntCounterVec::new(Opts::new("weir_smtp_replies_total", "Replies of SMTP sessions by code"), &["code"])?;
-        let limits = IntCounterVec::new(
-            Opts::new("weir_smtp_limits_total", "Limits of SMTP sessions that were hit"),
-            &["limit"],
-        )?;
         let auth_failures = IntCounter::new("weir_smtp_auth_failures_total", "Logins that failed")?;
-        registry.register(Box::new(replies.clone()))?;
-        registry.register(Box::new(limits.clone()))?;
         registry.register(Box::new(auth_failures.clone()))?;
         Ok(Meters {
-            sessions: listeners.map(|name| flow.sessions_of(name)).collect(),
+            sessions: listeners.map(|name| (name.to_owned(), flow.sessions_of(name))).collect(),
             policy: policy::Meters::register(registry)?,
+            smtp: smtp::Meters::register(registry)?,
             flow,
             auth_failures,
-            replies,
-            limits,
         })
     }
 
     /// A session began on this listener.
     pub fn session_opened(&self, listener: usize) {
-        if let Some(meters) = self.sessions.get(listener) {
+        if let Some((_, meters)) = self.sessions.get(listener) {
             meters.opened.inc();
             meters.open.inc();
         }
@@ -59,14 +50,9 @@ impl Meters {
 
     /// A session ended.
     pub fn session_closed(&self, listener: usize, counters: &SessionCounters) {
-        if let Some(meters) = self.sessions.get(listener) {
+        if let Some((name, meters)) = self.sessions.get(listener) {
             meters.open.dec();
-        }
-        for (code, count) in counters.replies.iter() {
-            self.replies.with_label_values(&[code.to_string().as_str()]).inc_by(count.into());
-        }
-        for (limit, count) in counters.limits() {
-            self.limits.with_label_values(&[limit.as_str()]).inc_by(count.into());
+            self.smtp.session_ended(name, counters);
         }
     }
 }

@@ -113,11 +113,12 @@ impl SmtpService {
                 let (house, ticket) = (self.house.clone(), later.ticket());
                 let (snapshot, next_hop, listener) = (snapshot.clone(), next_hop.clone(), peer.listener);
                 self.house.runtime.spawn(async move {
-                    let known = match house.call_ahead.ask(&snapshot.config, &next_hop, &question.recipient.mailbox).await {
-                        Existence::Yes => Known::Yes,
-                        Existence::No => Known::No,
-                        Existence::Unknown => Known::Later,
-                    };
+                    let known =
+                        match house.call_ahead.ask(&snapshot.config, &next_hop, &question.recipient.mailbox).await {
+                            Existence::Yes => Known::Yes,
+                            Existence::No => Known::No,
+                            Existence::Unknown => Known::Later,
+                        };
                     ticket.answer(house.rcpt_decided(&snapshot, listener, &question, known));
                 });
                 return Answered::Later;

@@ -16,7 +16,7 @@ pub struct Stamp<'a> {
     pub id: QueueId,
     /// Its envelope.
     pub envelope: &'a Envelope,
-    /// Now, as [`crate::wire::date::rfc5322`] writes it.
+    /// Now, as [`crate::wire::date::to_rfc5322`] writes it.
     pub date: &'a str,
 }
 
@@ -41,16 +41,6 @@ impl Stamp<'_> {
             write!(out, "\r\n\tfor <{}>", only.mailbox).expect(INFALLIBLE);
         }
         write!(out, "; {}\r\n", self.date).expect(INFALLIBLE);
-    }
-
-    /// Appends `Date`, for a submission that came without (RFC 6409 §8.1).
-    pub fn date(&self, out: &mut Vec<u8>) {
-        write!(out, "Date: {}\r\n", self.date).expect(INFALLIBLE);
-    }
-
-    /// Appends `Message-ID`, for a submission that came without (RFC 6409 §8.3).
-    pub fn message_id(&self, out: &mut Vec<u8>) {
-        write!(out, "Message-ID: <{}@{}>\r\n", self.id, self.hostname).expect(INFALLIBLE);
     }
 }
 

@@ -157,7 +157,8 @@ impl Reloader {
     pub fn reload(&self, setups: Vec<ListenerSetup>) {
         let old = self.control.setups.load_full();
         debug_assert_eq!(old.len(), setups.len(), "a reload neither adds nor removes listeners");
-        let renew = |(old, new): (&Arc<ListenerSetup>, ListenerSetup)| Arc::new(ListenerSetup { address: old.address, ..new });
+        let renew =
+            |(old, new): (&Arc<ListenerSetup>, ListenerSetup)| Arc::new(ListenerSetup { address: old.address, ..new });
         self.control.setups.store(Arc::new(old.iter().zip(setups).map(renew).collect()));
     }
 }
