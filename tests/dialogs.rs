@@ -11,10 +11,12 @@ use std::path::Path;
 use dialog::{Dialog, Step, compare};
 use proptest::prelude::*;
 use session::{Driver, Record, settings, tls_facts};
+use weir::base::content::ContentSource;
 use weir::base::machine::Machine;
 use weir::config::settings::{BareLf, Role};
-use weir::smtp::server::SessionSettings;
+use weir::smtp::server::ask::{Answer, Ask};
 use weir::smtp::server::counters::Limit;
+use weir::smtp::server::{Session, SessionSettings};
 use weir::wire::reply::{Enhanced, Reply};
 
 /// How the client's bytes are cut.
@@ -178,8 +180,58 @@ fn replies_that_nobody_reads_stop_the_commands() {
 }
 
 #[test]
+fn content_without_a_place_is_put_off_and_its_memory_given_back() {
+    let content = ContentSource { spill_at_bytes: 10, ..ContentSource::unbounded() };
+    let budget = content.budget.clone();
+    let mut driver = Driver::with_content(settings(Role::Mx), content, "192.0.2.1", false, vec![]);
+    driver.feed(format!("{OPEN_DATA}one\r\n").as_bytes());
+    assert!(budget.used_bytes() > 0, "small content is in memory");
+    driver.feed(b"two, and more than fits\r\n");
+    assert_eq!(budget.used_bytes(), 0, "given back before the end has come");
+    driver.feed(b".\r\nNOOP\r\n");
+    let out = String::from_utf8_lossy(&driver.record.out).into_owned();
+    assert!(out.ends_with("452 4.3.1 Insufficient system storage, try again later\r\n250 2.0.0 Ok\r\n"), "{out}");
+}
+
+#[test]
+fn a_long_list_hears_452_and_only_a_flood_ends() {
+    let mut limits = settings(Role::Relay);
+    limits.limits.recipients = 10;
+    let mut driver = Driver::new(limits, "192.0.2.1", false, vec![]);
+    driver.feed(b"EHLO c\r\nMAIL FROM:<a@c>\r\n");
+    driver.feed("RCPT TO:<b@d>\r\n".repeat(1010).as_bytes());
+    assert!(!driver.record.closed);
+    driver.feed("RCPT TO:<b@d>\r\n".repeat(20).as_bytes());
+    assert!(driver.record.closed, "a flood has an end");
+    assert_eq!(driver.session.counters().hits(Limit::Recipients), 1020);
+}
+
+#[test]
+fn pipelined_commands_have_one_batch_of_replies() {
+    let mut driver = Driver::new(settings(Role::Relay), "192.0.2.1", false, vec![]);
+    driver.pump(b"");
+    let batch = b"EHLO c\r\nMAIL FROM:<a@c>\r\nRCPT TO:<b@d>\r\nDATA\r\n";
+    let mut used = 0;
+    while used < batch.len() {
+        used += driver.session.handle_input(driver.now, &batch[used..]);
+        if driver.session.poll_ask().is_some() {
+            driver.session.handle_answer(driver.now, Answer::Go);
+        }
+    }
+    let mut out = Vec::new();
+    assert_eq!(driver.session.poll_output(&mut out), None);
+    assert!(out.starts_with(b"250-") && out.ends_with(b"354 End data with <CR><LF>.<CR><LF>\r\n"));
+}
+
+/// What a reactor needs: the conversation and its questions move between threads.
+const fn moves_between_threads<T: Send + 'static>() {}
+const _: () = moves_between_threads::<Session>();
+const _: () = moves_between_threads::<Ask>();
+const _: () = moves_between_threads::<Answer>();
+
+#[test]
 fn an_idle_conversation_is_small() {
-    assert!(size_of::<weir::smtp::server::Session>() <= 512, "{} bytes", size_of::<weir::smtp::server::Session>());
+    assert!(size_of::<Session>() <= 512, "{} bytes", size_of::<Session>());
 }
 
 #[test]

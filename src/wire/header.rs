@@ -130,7 +130,7 @@ impl HeaderFacts {
 pub fn missing_on_submission(facts: &HeaderFacts, message_id: &str, now: SystemTime) -> String {
     let mut fields = String::new();
     if facts.date == 0 {
-        fields.push_str(&format!("Date: {}\r\n", date::to_rfc5322(now)));
+        fields.push_str(&format!("Date: {}\r\n", date::rfc5322(now)));
     }
     if facts.message_id == 0 {
         fields.push_str(&format!("Message-ID: <{message_id}>\r\n"));

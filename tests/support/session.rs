@@ -67,10 +67,20 @@ pub fn settings(role: Role) -> SessionSettings {
 
 impl Driver {
     pub fn new(settings: SessionSettings, peer: &str, tls: bool, refusals: Vec<Refusal>) -> Self {
+        Self::with_content(settings, ContentSource::unbounded(), peer, tls, refusals)
+    }
+
+    pub fn with_content(
+        settings: SessionSettings,
+        content: ContentSource,
+        peer: &str,
+        tls: bool,
+        refusals: Vec<Refusal>,
+    ) -> Self {
         let now = Instant::now();
         let tls = tls.then(tls_facts);
         let peer = peer.parse().unwrap();
-        let session = Session::new(Arc::new(settings), ContentSource::unbounded(), peer, 40000, tls, now);
+        let session = Session::new(Arc::new(settings), content, peer, 40000, tls, now);
         Driver { session, now, record: Record::default(), refusals }
     }
 

@@ -83,7 +83,7 @@ impl Context {
         }
     }
 
-    /// Writes and counts a reply: every reply but EHLO's goes this way.
+    /// Writes and counts a reply: every reply goes this way.
     pub fn reply(&mut self, reply: &Reply) {
         self.counters.replies.add(reply.code);
         reply.write_to(&mut self.out);

@@ -16,6 +16,10 @@ use crate::wire::parameters::{MailParameters, RcptParameters};
 use crate::wire::path::PathArgument;
 use crate::wire::reply::Reply;
 
+/// RCPTs over the limit that cost nothing, because a sender with a long list sends them all before it reads the first `452`;
+/// Postfix's smtpd_recipient_overshoot_limit.
+const RECIPIENTS_OVERSHOOT_MAX: u32 = 1000;
+
 /// An accepted MAIL and the recipients accepted since.
 pub(super) struct Transaction {
     reverse_path: Option<Mailbox>,
@@ -23,6 +27,8 @@ pub(super) struct Transaction {
     recipients: Vec<Recipient>,
     /// A RCPT was refused.
     refused: bool,
+    /// RCPTs that came over the limit.
+    overshoot: u32,
 }
 
 impl Transaction {
@@ -138,7 +144,7 @@ impl Session {
         }
         if parameters.size.is_some_and(|size| size > self.context.settings.limits.size) {
             self.context.counters.hit(Limit::Size);
-            return self.context.reply_then(&replies::TOO_BIG, state);
+            return self.context.junk(&replies::TOO_BIG, state);
         }
         let reverse_path = match argument.reverse_path(parameters.smtputf8) {
             Ok(path) => path,
@@ -149,7 +155,8 @@ impl Session {
             reverse_path: reverse_path.clone(),
             size: parameters.size,
         };
-        let transaction = Transaction { reverse_path, parameters, recipients: Vec::new(), refused: false };
+        let transaction =
+            Transaction { reverse_path, parameters, recipients: Vec::new(), refused: false, overshoot: 0 };
         self.context.ask(ask, Asked::Mail(Box::new(transaction)))
     }
 
@@ -180,7 +187,7 @@ impl Session {
     }
 
     pub(super) fn rcpt(&mut self, state: State, argument: PathArgument<'_>) -> State {
-        let transaction = match state {
+        let mut transaction = match state {
             State::Transaction(transaction) => transaction,
             State::Chunking(_) => return self.context.error(&replies::IN_CHUNKS, state),
             _ => return self.context.misplaced(&replies::MAIL_FIRST, self.context.mail_refused, state),
@@ -188,7 +195,11 @@ impl Session {
         let utf8 = transaction.parameters.smtputf8;
         if transaction.recipients.len() >= self.context.settings.limits.recipients as usize {
             self.context.counters.hit(Limit::Recipients);
-            return self.context.reply_then(&replies::TOO_MANY_RECIPIENTS, State::Transaction(transaction));
+            transaction.overshoot += 1;
+            let forgiven = transaction.overshoot <= RECIPIENTS_OVERSHOOT_MAX;
+            let next = State::Transaction(transaction);
+            let reply = &replies::TOO_MANY_RECIPIENTS;
+            return if forgiven { self.context.reply_then(reply, next) } else { self.context.error(reply, next) };
         }
         let parameters = match RcptParameters::parse(argument.parameters, utf8) {
             Ok(parameters) => parameters,
