@@ -1,9 +1,12 @@
 //! Delivery from outside: an in-memory queue, next hops of every kind of manners, and real ones.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "deliver/hops.rs"]
 mod hops;
 #[path = "deliver/memory.rs"]
 mod memory;
+mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hops::{Hop, Manners};
 use memory::{MemoryQueue, NoStore, config, message};
 use prometheus::Registry;
+use support::{Peer, python};
 use weir::config::settings::{Config, DeliverTls, Domain, NextHop, Recipients};
 use weir::deliver::meters::Meters;
 use weir::deliver::transport::tls::ClientTls;
@@ -48,7 +52,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn domain(name: &str, deliver_to: NextHop) -> Domain {
-    Domain { name: name.into(), deliver_to, recipients: Recipients::Any, detail_separator: None }
+    Domain { name: name.into(), deliver_to, recipients: Recipients::Any, detail_separator: None, subdomains: false }
 }
 
 fn smtp(hop: &Hop) -> NextHop {
@@ -126,4 +130,78 @@ async fn bad_next_hops_leave_the_queue_as_expected() {
             _ => panic!("{name}: {outcome:?}"),
         }
     }
+}
+
+/// Reads all mail of a Dovecot user by POP3, as one text.
+const POP3: &str = r#"
+import poplib, sys
+box = poplib.POP3("127.0.0.1", int(sys.argv[1]))
+box.user(sys.argv[2]); box.pass_("pw")
+for n in range(1, len(box.list()[1]) + 1):
+    print(b"\n".join(box.retr(n)[1]).decode("latin-1"))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dovecot_takes_mail_by_lmtp_and_answers_for_each_recipient() {
+    let dovecot = Peer::start("dovecot", &[]);
+    let mut config = config();
+    config.domains =
+        vec![domain("example.test", NextHop::parse(&format!("lmtp://{}", dovecot.value("LMTP"))).unwrap())];
+    let bench = bench(config);
+    let recipients = ["u1@example.test", "nobody@example.test", "u2@example.test"];
+    bench.queue.submit(message("a@sender.example", &recipients, b"Subject: hello\r\n\r\n.dotted\r\n"));
+    until("three outcomes", || bench.queue.outcomes().len() == 3).await;
+    let outcomes = bench.queue.outcomes();
+    assert_eq!(bench.queue.count(|o| matches!(o, Outcome::Delivered { .. })), 2, "{outcomes:?}");
+    assert_eq!(bench.queue.count(|o| matches!(o, Outcome::Bounced { .. })), 1, "{outcomes:?}");
+    for user in ["u1", "u2"] {
+        let text = python(POP3, &[&dovecot.port("POP3").to_string(), user]);
+        assert!(text.contains("X-Prefix: y\nSubject: hello\n\n.dotted"), "{text}");
+    }
+    let report = String::from_utf8(bench.queue.reports()[0].content.to_vec()).unwrap();
+    assert!(
+        report.contains("Final-Recipient: rfc822;nobody@example.test\r\nAction: failed\r\nStatus: 5.1.1"),
+        "{report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_takes_mail_over_starttls_with_pipelining() {
+    let dovecot = Peer::start("dovecot", &[]);
+    let postfix = Peer::start("postfix", &[("LMTP", dovecot.value("LMTP"))]);
+    let mut config = config();
+    config.domains =
+        vec![domain("example.test", NextHop::parse(&format!("smtp://{}", postfix.value("SMTP"))).unwrap())];
+    let bench = bench(config);
+    let large = vec![b"0123456789abcdef\r\n".as_slice(); 60_000].concat();
+    for n in 0..50 {
+        let content = if n == 7 { large.clone() } else { format!("Subject: m{n}\r\n\r\n..x\r\n").into_bytes() };
+        bench.queue.submit(message("a@sender.example", &["u1@example.test", "u2@example.test"], &content));
+    }
+    bench.queue.submit(message("a@sender.example", &["u3@elsewhere.invalid"], b"x\r\n"));
+    until("all delivered", || bench.queue.count(|o| matches!(o, Outcome::Delivered { .. })) == 100).await;
+    let arrived = || python(POP3, &[&dovecot.port("POP3").to_string(), "u2"]).matches("X-Prefix: y").count();
+    until("50 in the mailbox", || arrived() == 50).await;
+    let log = std::fs::read_to_string(postfix.path().join("log/mail.log")).unwrap();
+    assert!(!log.contains("improper command pipelining"), "{log}");
+    assert_eq!(bench.queue.count(|o| matches!(o, Outcome::Deferred { .. })), 1, "no DNS: deferred, not bounced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maildir_gets_return_path_and_refuses_loops() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    let template = format!("{}/{{domain}}/{{user}}", folder.path().display());
+    config.domains = vec![domain("example.org", NextHop::Maildir(template))];
+    let bench = bench(config);
+    bench.queue.submit(message("a@sender.example", &["b@example.org"], b"Subject: x\r\n\r\ny\r\n"));
+    until("delivered", || bench.queue.count(|o| matches!(o, Outcome::Delivered { .. })) == 1).await;
+    let new = folder.path().join("example.org/b/new");
+    let file = std::fs::read_dir(new).unwrap().next().unwrap().unwrap().path();
+    let content = std::fs::read(file).unwrap();
+    let expected =
+        "Return-Path: <a@sender.example>\r\nDelivered-To: b@example.org\r\nX-Prefix: y\r\nSubject: x\r\n\r\ny\r\n";
+    assert_eq!(String::from_utf8_lossy(&content), expected);
+    bench.queue.submit(message("a@sender.example", &["b@example.org"], &content));
+    until("bounced", || bench.queue.count(|o| matches!(o, Outcome::Bounced { .. })) == 1).await;
 }
