@@ -63,6 +63,14 @@ impl MemoryQueue {
         self.inner.lock().unwrap().reports.clone()
     }
 
+    pub fn destination(&self, recipient: &str) -> Arc<str> {
+        self.routes.destination(&Mailbox::parse(recipient, true).unwrap())
+    }
+
+    pub fn leased(&self) -> usize {
+        self.inner.lock().unwrap().items.iter().filter(|item| item.leased).count()
+    }
+
     fn take(inner: &mut Inner, most: usize, wanted: impl Fn(&Item) -> bool) -> Vec<Lease> {
         let found = inner.items.iter_mut().filter(|item| !item.leased && wanted(item)).take(most);
         found
