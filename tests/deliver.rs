@@ -180,13 +180,28 @@ async fn postfix_takes_mail_over_starttls_with_pipelining() {
         let content = if n == 7 { large.clone() } else { format!("Subject: m{n}\r\n\r\n..x\r\n").into_bytes() };
         bench.queue.submit(message("a@sender.example", &["u1@example.test", "u2@example.test"], &content));
     }
-    bench.queue.submit(message("a@sender.example", &["u3@elsewhere.invalid"], b"x\r\n"));
+    bench.queue.submit(message("a@sender.example", &["u3@elsewhere.example"], b"x\r\n"));
     until("all delivered", || bench.queue.count(|o| matches!(o, Outcome::Delivered { .. })) == 100).await;
     let arrived = || python(POP3, &[&dovecot.port("POP3").to_string(), "u2"]).matches("X-Prefix: y").count();
     until("50 in the mailbox", || arrived() == 50).await;
+    let text = python(POP3, &[&dovecot.port("POP3").to_string(), "u1"]);
+    assert!(text.contains("with ESMTPS"), "STARTTLS was not used: {text:.2000}");
     let log = std::fs::read_to_string(postfix.path().join("log/mail.log")).unwrap();
     assert!(!log.contains("improper command pipelining"), "{log}");
     until("no DNS: deferred", || bench.queue.count(|o| matches!(o, Outcome::Deferred { .. })) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn required_tls_refuses_a_certificate_that_nobody_signed() {
+    let postfix = Peer::start("postfix", &[]);
+    let mut config = config();
+    let hop = format!("smtp://{}?tls=required", postfix.value("SMTP"));
+    config.domains = vec![domain("example.test", NextHop::parse(&hop).unwrap())];
+    let bench = bench(config);
+    bench.queue.submit(message("a@sender.example", &["u1@example.test"], b"x\r\n"));
+    until("an outcome", || bench.queue.outcomes().len() == 1).await;
+    let text = format!("{:?}", bench.queue.outcomes()[0].1);
+    assert!(text.starts_with("Deferred") && text.contains("TLS failed") && text.contains("certificate"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
