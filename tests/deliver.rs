@@ -48,7 +48,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn domain(name: &str, deliver_to: NextHop) -> Domain {
-    Domain { name: name.into(), deliver_to, recipients: Recipients::Any, detail_separator: None }
+    Domain { name: name.into(), deliver_to, recipients: Recipients::Any, detail_separator: None, subdomains: false }
 }
 
 fn smtp(hop: &Hop) -> NextHop {

@@ -140,6 +140,21 @@ impl Rates {
         hits
     }
 
+    /// The limit that would refuse `amount` more of `count`, if any; counts nothing.
+    pub fn would_refuse(&self, count: RateCount, facts: &RateFacts<'_>, amount: u64, now: SystemTime) -> Option<Hit> {
+        let now = millis(now);
+        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.rate.count == count);
+        rules
+            .filter_map(|(at, rule)| self.peek(rule, (at as u16, key_of(&rule.rate.key, facts)?), amount, now))
+            .find(Hit::refuses)
+    }
+
+    fn peek(&self, rule: &Rule, key: Key, amount: u64, now: u64) -> Option<Hit> {
+        let mut shard = self.shard(&key).lock();
+        let cells = shard.entries.get_mut(&key)?;
+        full_window(rule, &key, cells, amount, now)
+    }
+
     fn charge_one(&self, rule: &Rule, key: &Key, amount: u64, now: u64) -> Option<Hit> {
         let windows = &rule.rate.windows;
         let mut shard = self.shard(key).lock();
@@ -147,17 +162,7 @@ impl Rates {
             self.make_room(&mut shard, now);
         }
         let cells = shard.entries.entry(key.clone()).or_insert_with(|| vec![Window::default(); windows.len()]);
-        let full = cells.iter_mut().zip(windows).find_map(|(cell, window)| {
-            (!cell.has_room(amount, now, *window)).then(|| (*window, cell.wait_millis(amount, now, *window)))
-        });
-        let hit = full.map(|(window, wait)| Hit {
-            rate: rule.name.clone(),
-            count: rule.rate.count,
-            key: key.1.clone(),
-            window,
-            action: rule.rate.action,
-            retry_after: Duration::from_millis(wait),
-        });
+        let hit = full_window(rule, key, cells, amount, now);
         if !hit.as_ref().is_some_and(Hit::refuses) {
             for (cell, window) in cells.iter_mut().zip(windows) {
                 cell.used(now, *window);
@@ -274,6 +279,21 @@ impl Rates {
         }
         Ok(taken)
     }
+}
+
+/// The first window without room for `amount`.
+fn full_window(rule: &Rule, key: &Key, cells: &mut [Window], amount: u64, now: u64) -> Option<Hit> {
+    let full = cells.iter_mut().zip(&rule.rate.windows).find_map(|(cell, window)| {
+        (!cell.has_room(amount, now, *window)).then(|| (*window, cell.wait_millis(amount, now, *window)))
+    });
+    full.map(|(window, wait)| Hit {
+        rate: rule.name.clone(),
+        count: rule.rate.count,
+        key: key.1.clone(),
+        window,
+        action: rule.rate.action,
+        retry_after: Duration::from_millis(wait),
+    })
 }
 
 /// `recipients by login+ip (200/1h, 1000/1d)`: the same for the same rate, across restarts.

@@ -289,7 +289,7 @@ pub fn config() -> Config {
             connections_per_ip: 1,
             connections: 1,
         },
-        admin: Admin { address: None, token: None },
+        admin: Admin { address: None, token: None, hosts: Vec::new() },
         log: Log { level: "info".into(), json: false },
         security: Security { user: None, landlock: false, seccomp: false },
     }
