@@ -125,7 +125,6 @@ pub fn main() -> ExitCode {
     let exit = match weir.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::User(args) => user::run(args),
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
@@ -134,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Learn(args) => learn::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Scan(args) => scan::run(&args),
+        Command::User(args) => user::run(args),
     };
     ExitCode::from(exit as u8)
 }
