@@ -120,6 +120,11 @@ impl Front {
         self.gate.total()
     }
 
+    /// True while all reactors run; false is a defect, and the process should be started anew.
+    pub fn is_whole(&self) -> bool {
+        self.reactors.iter().all(|(_, thread)| !thread.is_finished())
+    }
+
     /// Takes new settings for listeners that keep their address; connections that are there keep what they were
     /// admitted by. Returns the addresses that were added or removed: those need a restart.
     pub fn reload(&self, setups: &[ListenerSetup]) -> Vec<SocketAddr> {

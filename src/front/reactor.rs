@@ -150,8 +150,11 @@ impl<S: Service> Reactor<S> {
         self.inbox.drain(&mut answers);
         self.shared.meters.late_answers.inc_by(answers.len() as u64);
         for (key, answer) in answers.drain(..) {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            connection.flags.asking = false;
+            // Nothing is open if the conversation is gone, or was answered at once by a service that made a ticket too.
+            let asking = self.connections.get_mut(key).is_some_and(|c| std::mem::take(&mut c.flags.asking));
+            if !asking {
+                continue;
+            }
             match answer {
                 Some(answer) => self.turn(key, |machine, now| machine.handle_answer(now, answer)),
                 None => self.lose(key),

@@ -179,6 +179,7 @@ impl<S: Service> Turn<'_, S> {
             let written = c.write(&self.scratch.output)?;
             self.scratch.bytes_out += written as u64;
             self.scratch.output.clear();
+            self.watch_reader(c, written > 0);
         }
         if c.has_backlog() {
             return Ok(());
@@ -190,6 +191,18 @@ impl<S: Service> Turn<'_, S> {
                 (self.scratch.start, self.scratch.end) = (0, 0);
                 self.begin_tls(c)
             }
+        }
+    }
+
+    /// The conversation does not run while output waits, so its own timeouts can't end a peer that never reads.
+    fn watch_reader(&self, c: &mut Connection<S::Machine>, progress: bool) {
+        if c.is_handshaking() || !matches!(c.talk, Talk::Open(_) | Talk::Leaving) {
+            return;
+        }
+        if !c.has_backlog() {
+            c.deadline = None;
+        } else if progress || c.deadline.is_none() {
+            c.deadline = Some(self.now + self.shared.setup(c.peer.listener).limits.command_timeout);
         }
     }
 
