@@ -6,7 +6,9 @@
 
 mod accept;
 mod connection;
+mod farewell;
 mod gate;
+mod handshake;
 mod inbox;
 mod listen;
 pub mod meters;
@@ -29,8 +31,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+pub use farewell::Stopped;
 pub use listen::ListenerSetup;
-pub use reactor::Stopped;
 
 use gate::Gate;
 use inbox::{Alarm, Inbox};
