@@ -425,6 +425,35 @@ fn a_slow_reader_stops_the_conversation_and_not_the_memory() {
 }
 
 #[test]
+fn a_peer_that_never_reads_is_given_up() {
+    let mut impatient = setup(ListenerTls::None);
+    impatient.limits.command_timeout = Duration::from_millis(300);
+    let server = serve(vec![impatient]);
+    let mut client = server.connect();
+    client.send("BIG 20000000\r\nQUIT\r\n");
+    until("its place is free", || server.front.connections() == 0);
+}
+
+#[test]
+fn a_newcomer_displaces_the_idlest() {
+    let mut full = setup(ListenerTls::None);
+    full.limits = Limits { connections: 2, connections_reserved: 0, ..Limits::default() };
+    let server = serve(vec![full]);
+    let (mut first, _second) = (server.connect(), server.connect());
+    // Nobody is idle for long enough yet.
+    Client::new(dial(server.address())).expect("no total");
+    until("the newcomer is let in", || {
+        std::thread::sleep(Duration::from_millis(200));
+        Client::new(dial(server.address())).line().starts_with("hello")
+    });
+    // The two may live on different reactors, and a newcomer displaces one of its own.
+    assert!(server.meters.shed.get() >= 1);
+    first.0.get_mut().shutdown(Shutdown::Write).unwrap();
+    let line = first.line();
+    assert!(["stopping", "you left"].contains(&line.as_str()), "{line}");
+}
+
+#[test]
 fn a_reader_that_comes_back_gets_every_byte() {
     let server = serve(vec![setup(ListenerTls::None), setup(ListenerTls::Implicit)]);
     let mut plain = server.connect();
@@ -562,7 +591,7 @@ fn stopping_lets_work_finish_and_cuts_what_does_not() {
 fn new_settings_hold_for_the_next_connection() {
     let server = serve(vec![setup(ListenerTls::None)]);
     let mut kept = server.connect();
-    let mut changed = ListenerSetup { address: server.address(), ..setup(ListenerTls::None) };
+    let mut changed = setup(ListenerTls::None);
     changed.limits.connections = 1;
     server.front.reloader().reload(vec![changed]);
     Client::new(dial(server.address())).expect("no total");
@@ -599,6 +628,38 @@ fn without_descriptors_it_waits_and_recovers() {
     clients.truncate(5);
     let mut late = Client::new(dial(server.address()));
     late.expect_start("hello");
+}
+
+/// Plays systemd by a few lines of Python: a listening socket as descriptor 3, then this test again in the same process.
+#[test]
+fn sockets_of_systemd_are_taken_over() {
+    const SYSTEMD: &str = "import os, socket, sys
+listener = socket.socket()
+listener.bind(('127.0.0.1', 0))
+listener.listen()
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', WEIR_TEST_PORT=str(listener.getsockname()[1]))
+os.execv(sys.argv[1], sys.argv[1:])";
+    let Ok(port) = std::env::var("WEIR_TEST_PORT") else {
+        let mut child = std::process::Command::new("python3");
+        child.args(["-c", SYSTEMD]).arg(std::env::current_exe().unwrap());
+        let output = child.args(["sockets_of_systemd_are_taken_over", "--exact", "--nocapture"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    };
+    let mut sockets = weir::front::systemd::activated_sockets();
+    assert_eq!(sockets.len(), 1);
+    let address = SocketAddr::new("127.0.0.1".parse().unwrap(), port.parse().unwrap());
+    let listener = ListenerSetup { address, ..setup(ListenerTls::None) };
+    let bound = bind(vec![listener], 2, &mut sockets).unwrap();
+    assert!(sockets.is_empty());
+    let front = bound.start(Arc::new(LineService::default()), None, Meters::new().unwrap()).unwrap();
+    for _ in 0..10 {
+        Client::new(dial(address)).expect_start("hello");
+    }
+    assert!(front.is_whole());
+    front.stop(PATIENCE);
 }
 
 fn cpu_seconds() -> f64 {

@@ -6,7 +6,9 @@
 
 mod accept;
 mod connection;
+mod farewell;
 mod gate;
+mod handshake;
 mod inbox;
 mod listen;
 pub mod meters;
@@ -29,8 +31,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+pub use farewell::Stopped;
 pub use listen::ListenerSetup;
-pub use reactor::Stopped;
 
 use gate::Gate;
 use inbox::{Alarm, Inbox};
@@ -120,6 +122,11 @@ impl Front {
         self.gate.total()
     }
 
+    /// True while all reactors run; false is a defect, and the process should be started anew.
+    pub fn is_whole(&self) -> bool {
+        self.reactors.iter().all(|(_, thread)| !thread.is_finished())
+    }
+
     /// A handle for [`Reloader::reload`].
     pub fn reloader(&self) -> Reloader {
         Reloader { control: self.control.clone() }
@@ -153,13 +160,15 @@ pub struct Reloader {
 
 impl Reloader {
     /// Takes new settings for all listeners, in the order in which they were bound; where they listen stays as it
-    /// is. Connections that are there keep what they were admitted by.
+    /// is, and one without new settings keeps its own. Connections that are there keep what they were admitted by.
     pub fn reload(&self, setups: Vec<ListenerSetup>) {
         let old = self.control.setups.load_full();
-        debug_assert_eq!(old.len(), setups.len(), "a reload neither adds nor removes listeners");
-        let renew =
-            |(old, new): (&Arc<ListenerSetup>, ListenerSetup)| Arc::new(ListenerSetup { address: old.address, ..new });
-        self.control.setups.store(Arc::new(old.iter().zip(setups).map(renew).collect()));
+        let mut new = setups.into_iter();
+        let renew = |old: &Arc<ListenerSetup>| match new.next() {
+            Some(new) => Arc::new(ListenerSetup { address: old.address, ..new }),
+            None => old.clone(),
+        };
+        self.control.setups.store(Arc::new(old.iter().map(renew).collect()));
     }
 }
 
