@@ -5,14 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
-use crate::wire::date::to_rfc5322;
+use crate::wire::date::rfc5322;
 
 /// Remembers the text of the current second.
 pub struct DateClock(ArcSwap<(u64, Arc<str>)>);
 
 impl Default for DateClock {
     fn default() -> Self {
-        DateClock(ArcSwap::from_pointee((0, to_rfc5322(UNIX_EPOCH).into())))
+        DateClock(ArcSwap::from_pointee((0, rfc5322(UNIX_EPOCH).into())))
     }
 }
 
@@ -24,7 +24,7 @@ impl DateClock {
         if known.0 == second {
             return known.1.clone();
         }
-        let text: Arc<str> = to_rfc5322(now).into();
+        let text: Arc<str> = rfc5322(now).into();
         self.0.store(Arc::new((second, text.clone())));
         text
     }

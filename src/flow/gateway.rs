@@ -376,7 +376,7 @@ impl Parts<'_> {
         let api = Arc::new(admin::server::Api {
             backend: Arc::new(Backend::new(shared.clone())),
             metrics: self.metrics.clone(),
-            guard: admin::guard::Guard::new(token, [self.config.hostname.clone()]),
+            guard: admin::guard::Guard::new(token, &self.config),
         });
         listener.set_nonblocking(true).map_err(at("[admin]"))?;
         let _entered = handle.enter();

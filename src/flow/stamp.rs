@@ -16,7 +16,7 @@ pub struct Stamp<'a> {
     pub id: QueueId,
     /// Its envelope.
     pub envelope: &'a Envelope,
-    /// Now, as [`crate::wire::date::to_rfc5322`] writes it.
+    /// Now, as [`crate::wire::date::rfc5322`] writes it.
     pub date: &'a str,
 }
 
