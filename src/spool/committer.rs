@@ -92,7 +92,7 @@ pub(super) enum Work {
     Copy(Box<Copied>),
     /// Say the state of a message again, if its state stands in this segment or an act there touched it.
     Restate(u64),
-    Dead(Vec<(u64, u32)>),
+    Dead(payload::Dead),
 }
 
 pub(super) struct Job {
@@ -335,6 +335,7 @@ impl Committer {
                 let applied = state.apply(record.kind, self.batch.meta(record), record.place, listener.is_some());
                 debug_assert!(applied.is_ok(), "we wrote it, so it can be read");
             }
+            state.segments.set_bytes(self.batch.segment, self.batch.start + self.batch.bytes as u32);
             for job in &jobs {
                 match &job.work {
                     Work::Accept(prepared) if listener.is_some() => hot::lend(&state, &prepared.message, &mut fresh),
@@ -373,15 +374,8 @@ impl Committer {
             Work::Copy(copied) => self.encode_copy(copied),
             Work::Restate(id) => self.encode_restate(*id),
             Work::Dead(dead) => {
-                let state = self.shared.state.lock();
-                let known = dead.iter().filter(|(_, body)| state.segments.get(*body).is_some());
-                let dead: Vec<_> = known.copied().collect();
-                drop(state);
-                if dead.is_empty() {
-                    return Encoded::Void;
-                }
                 let mut meta = Vec::new();
-                payload::write_dead(&mut Writer(&mut meta), &dead);
+                payload::write_dead(&mut Writer(&mut meta), dead);
                 self.push_one(&NewRecord::plain(Kind::Dead, &meta))
             }
         }
@@ -452,6 +446,7 @@ impl Committer {
         };
         let segment = self.batch.segment;
         let message = state.table.find(id).expect("plan_finish found it");
+        let body = message.body_segment;
         let elsewhere = message.state_segment != 0 && message.state_segment != segment;
         let said = (elsewhere && !plan.ends).then(|| state.state_record(id)).flatten();
         drop(state);
@@ -460,7 +455,7 @@ impl Committer {
         }
         let said = said.filter(|_| !self.restated.contains(&id));
         let mut meta = Vec::new();
-        payload::write_attempt(&mut Writer(&mut meta), &Attempt { id, at_ms, changes: plan.changes });
+        payload::write_attempt(&mut Writer(&mut meta), &Attempt { id, at_ms, body, changes: plan.changes });
         let mut group: Vec<_> = generated.iter().map(|p| p.record().with_more(true)).collect();
         group.extend(said.as_ref().map(|said| NewRecord::plain(Kind::State, said).with_more(true)));
         group.push(NewRecord::plain(Kind::Attempt, &meta));

@@ -590,6 +590,10 @@ impl Table {
         }
     }
 
+    pub(super) fn has_null_sender(&self, id: u64) -> bool {
+        self.null_senders.contains(&id)
+    }
+
     pub(super) fn destination(&self, item: &Item) -> Arc<str> {
         self.schedule.name(item.destination)
     }
