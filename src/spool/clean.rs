@@ -115,8 +115,11 @@ fn note(state: &State, generation: u32, found: &Found, needed: &mut Needed) {
         Kind::Accepted | Kind::Moved => {
             let id = super::message::read_index(r).map_or(0, |part| part.id);
             let place = found.place(generation);
-            if state.table.find(id).map(Message::place) == Some(place) {
-                needed.bodies.push((id, place));
+            match state.table.find(id).map(Message::place) {
+                Some(live) if live == place => needed.bodies.push((id, place)),
+                // The original may still be on disk, if copying its segment was cut short.
+                None if found.header.kind == Kind::Moved => needed.dead.push(id),
+                _ => {}
             }
         }
         Kind::Attempt => drop(payload::read_attempt(r).map(|attempt| mention(attempt.id, false))),
