@@ -11,6 +11,8 @@ pub(super) struct Attempt<'a> {
     pub(super) at_ms: u64,
     /// The segment that the body stands in.
     pub(super) body: u32,
+    /// Nothing of the message is left, whatever earlier records a reader may miss.
+    pub(super) ends: bool,
     /// The account that each ended recipient goes to.
     pub(super) changes: Vec<(Change<'a>, Option<Account>)>,
 }
@@ -27,6 +29,7 @@ pub(super) fn write_attempt(w: &mut Writer, attempt: &Attempt) {
     w.fixed(attempt.id);
     w.number(attempt.at_ms);
     w.number(attempt.body.into());
+    w.byte(attempt.ends as u8);
     w.number(attempt.changes.len() as u64);
     for (change, account) in &attempt.changes {
         w.number(change.index.into());
@@ -48,9 +51,9 @@ pub(super) fn write_attempt(w: &mut Writer, attempt: &Attempt) {
 }
 
 pub(super) fn read_attempt<'a>(r: &mut Reader<'a>) -> Option<Attempt<'a>> {
-    let (id, at_ms, body, count) = (r.fixed()?, r.number()?, r.small()?, r.count()?);
+    let (id, at_ms, body, ends, count) = (r.fixed()?, r.number()?, r.small()?, r.byte()? != 0, r.count()?);
     let changes = (0..count).map(|_| read_change(r)).collect::<Option<Vec<_>>>()?;
-    Some(Attempt { id, at_ms, body, changes })
+    Some(Attempt { id, at_ms, body, ends, changes })
 }
 
 fn read_change<'a>(r: &mut Reader<'a>) -> Option<(Change<'a>, Option<Account>)> {

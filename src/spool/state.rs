@@ -94,7 +94,10 @@ impl State {
         let changes: Vec<Change> = attempt.changes.into_iter().map(|(change, _)| change).collect();
         self.touch(attempt.id);
         self.state_in(attempt.id, segment);
-        let ended = self.table.change(attempt.id, &changes);
+        let ended = match attempt.ends {
+            true => self.table.remove(attempt.id),
+            false => self.table.change(attempt.id, &changes),
+        };
         self.ended(ended, segment);
     }
 
