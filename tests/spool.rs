@@ -7,8 +7,10 @@ mod world;
 mod sim;
 
 use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use weir::base::id::QueueId;
 use weir::spool::queue::{Disposition, ItemState, MailQueue, NewMessage, Outcome};
@@ -321,4 +323,77 @@ fn the_index_is_believed_only_if_it_is_whole() {
     std::fs::remove_dir_all(directory.path().join("index")).unwrap();
     let spool = open(directory.path());
     assert!(!spool.opening().from_checkpoint && listed(&spool) == ids, "an empty index was believed");
+}
+
+/// Not a test by itself: the process that `kill_minus_nine_loses_nothing` kills. Says what was acknowledged, line by line.
+#[test]
+fn child_under_load() {
+    let Some(directory) = std::env::var_os("SPOOL_CHILD") else { return };
+    let spool = open(directory.as_ref());
+    let say = |word: &str, id: QueueId| {
+        // One write, behind the harness's back, so that a line is whole or absent.
+        std::io::stdout().lock().write_all(format!("\n{word} {id}\n").as_bytes()).unwrap();
+        std::io::stdout().flush().unwrap();
+    };
+    std::thread::scope(|scope| {
+        for n in 0..4usize {
+            let (spool, say) = (&spool, &say);
+            scope.spawn(move || {
+                loop {
+                    say("kept", accept(spool, message(spool, DESTINATIONS[n % 3], 700 * n)).unwrap());
+                    for lease in spool.lease(DESTINATIONS[n % 3], SystemTime::now(), n % 2) {
+                        let id = lease.id;
+                        say("trying", id);
+                        finish(spool, lease, delivered()).unwrap();
+                        say("over", id);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// `SPOOL_KILLS=100` for the long form.
+#[test]
+fn kill_minus_nine_loses_nothing() {
+    let rounds = std::env::var("SPOOL_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8);
+    let directory = tempfile::tempdir().unwrap();
+    let (mut kept, mut tried, mut over) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for round in 0..rounds {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_under_load", "--nocapture"])
+            .env("SPOOL_CHILD", directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_millis(fastrand::u64(150..500));
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        let mut killed = false;
+        while output.read_line(&mut line).unwrap() > 0 {
+            match line.trim().split_once(' ').map(|(word, id)| (word, id.parse::<QueueId>())) {
+                Some(("kept", Ok(id))) => drop(kept.insert(id)),
+                Some(("trying", Ok(id))) => drop(tried.insert(id)),
+                Some(("over", Ok(id))) => drop(over.insert(id)),
+                _ => {}
+            }
+            line.clear();
+            if !killed && Instant::now() > until {
+                child.kill().unwrap();
+                killed = true;
+            }
+        }
+        child.wait().unwrap();
+        let spool = open(directory.path());
+        assert!(spool.opening().damage.is_empty(), "round {round}: {:?}", spool.opening());
+        let there: HashSet<_> = spool.list(&Filter::default(), QueueId(0), usize::MAX).iter().map(|w| w.id).collect();
+        let lost = kept.iter().filter(|id| !there.contains(id) && !tried.contains(id)).count();
+        assert_eq!((lost, over.intersection(&there).count()), (0, 0), "round {round}: lost, alive again");
+        for destination in DESTINATIONS {
+            assert!(spool.lease(destination, SystemTime::now(), 50).iter().all(is_intact), "round {round}");
+        }
+        let report = spool.verify().unwrap();
+        assert!(report.is_clean(), "round {round}: {report:?}");
+    }
+    assert!(kept.len() > 100, "the child did something: {}", kept.len());
 }

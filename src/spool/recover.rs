@@ -288,6 +288,8 @@ fn open_segments(storage: &dyn Storage, limits: Option<&Limits>) -> io::Result<R
                 let file_bytes = file.size()?;
                 let mut segment = Segment::new(name, seal, file, file_bytes);
                 segment.sealed = true;
+                // Segments before a checkpoint are not walked at the start: all of them may hold records.
+                segment.bytes = file_bytes.min(u32::MAX.into()) as u32;
                 out.next_generation = out.next_generation.max(generation + 1);
                 out.state.segments.0.insert(generation, segment);
             }

@@ -51,6 +51,7 @@ impl State {
             Kind::Admin => payload::read_act(r).map(|(act, at, dropped, set)| {
                 self.segments.add_act(place.segment);
                 self.ledger.enter(at, Account::Dropped, dropped as i64);
+                self.table.advance(at);
                 self.acted(&act, &set, place.segment);
             }),
             Kind::Dead => payload::read_dead(r).map(|dead| self.buried(dead, place.segment)),
