@@ -338,3 +338,80 @@ async fn results_become_actions_with_replies_that_name_the_policy() {
         assert_eq!(tagged.action, Action::Accept);
     }
 }
+
+/// Long enough for a debug build on a loaded machine; unbounded work would take minutes.
+const HOSTILE_TIME_MAX: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn hostile_messages_cost_bounded_work() {
+    use dkim::keygen::KeyKind;
+    let mut zone = Zone::new();
+    let good = key(KeyKind::Ed25519, "a.example", "s", &mut zone);
+    txt(&mut zone, "_dmarc.a.example", "v=DMARC1; p=reject");
+    let dns = Dns::start(&zone).await;
+    let signature = dkim::sign::sign(&message(MAIL), &good, now());
+    let fields = |one: &str, count: usize| one.repeat(count) + MAIL;
+    let arc_set = |i: usize| {
+        format!(
+            "ARC-Seal: i={i}; a=rsa-sha256; cv=none; d=x.example; s=s; b=AA==\r\nARC-Message-Signature: i={i}; a=rsa-sha256; d=x.example; s=s; h=from; bh=AA==; b=AA==\r\nARC-Authentication-Results: i={i}; x; none\r\n"
+        )
+    };
+    for (name, text) in [
+        ("1000 signatures", fields(&signature, 1000)),
+        ("10,000 seals", (1..=3400).map(arc_set).collect::<String>() + MAIL),
+        ("5 MB of header", fields(&format!("X-Long: {}\r\n", "y".repeat(900)), 5600)),
+        ("a million names in h=", signature.replace("h=from", &format!("h={}from", "from:".repeat(1_000_000))) + MAIL),
+        ("100,000 fields", fields("A: b\r\n", 100_000)),
+        ("an endless From", format!("From: {}a@a.example\r\n\r\n", "(".repeat(1_000_000))),
+        ("a From with 100,000 addresses", format!("From: {}\r\n\r\n", "a@a.example, ".repeat(100_000))),
+    ] {
+        let began = std::time::Instant::now();
+        let results = verifier(&dns).check(&facts("ann@a.example"), &message(text)).await;
+        assert!(began.elapsed() < HOSTILE_TIME_MAX, "{name}: {:?}", began.elapsed());
+        assert!(results.dkim.len() <= dkim::SIGNATURES_MAX, "{name}");
+        assert_ne!(results.arc.outcome, Outcome::Pass, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_zones_cost_bounded_questions() {
+    let mut zone = Zone::new();
+    txt(&mut zone, "loop.example", "v=spf1 include:loop.example -all");
+    txt(&mut zone, "turn.example", "v=spf1 redirect=turn.example");
+    txt(&mut zone, "bomb.example", "v=spf1 exists:%{l}%{l}%{l}%{l}%{l}.%{i}.%{s}.%{s}.%{s}.bomb.example -all");
+    txt(&mut zone, "void.example", "v=spf1 a:1.x.example a:2.x.example a:3.x.example a:4.x.example +all");
+    txt(&mut zone, "long.example", &format!("v=spf1 {}-all", "ip4:192.0.2.1 ".repeat(4000)));
+    txt(&mut zone, "big._domainkey.key.example", &format!("p={}", big_rsa_key()));
+    for n in 0..300 {
+        txt(&mut zone, "many.example", &format!("text {n} {}", "z".repeat(150)));
+    }
+    let dns = Dns::start(&zone).await;
+    for (domain, outcomes) in [
+        ("loop.example", &[Outcome::PermError][..]),
+        ("turn.example", &[Outcome::PermError]),
+        ("bomb.example", &[Outcome::Fail]),
+        ("void.example", &[Outcome::PermError]),
+        // 56 KiB of record: more than we read.
+        ("long.example", &[Outcome::PermError]),
+        ("many.example", &[Outcome::None]),
+    ] {
+        let dns = resolver(&dns).await;
+        let path = format!("{}@{domain}", "x".repeat(60));
+        let query = spf::Query::mail_from("192.0.2.9".parse().unwrap(), "h", Some(&path), "r");
+        let result = spf::check(&dns, &query, 0).await;
+        assert!(outcomes.contains(&result.outcome), "{domain}: {result:?}");
+        assert!(result.lookups <= 10 && dns.left() >= 128 - 25, "{domain}: {} left", dns.left());
+    }
+    let text = format!("DKIM-Signature: v=1; a=rsa-sha256; d=key.example; s=big; h=from; bh=AA==; b=AA==\r\n{MAIL}");
+    let results = dkim::check(&resolver(&dns).await, &message(text), now()).await;
+    assert_eq!(results[0].outcome, Outcome::Policy, "{results:?}");
+    assert!(results[0].reason.contains("16384 bits"), "{results:?}");
+}
+
+/// An RSAPublicKey with a modulus of 16,384 bits.
+fn big_rsa_key() -> String {
+    use base64::Engine;
+    let modulus = [&[0x02, 0x82, 0x08, 0x01, 0x00][..], &[0xff; 2048]].concat();
+    let key = [&[0x30, 0x82, 0x08, 0x0a][..], &modulus, &[0x02, 0x03, 0x01, 0x00, 0x01]].concat();
+    base64::engine::general_purpose::STANDARD.encode(key)
+}

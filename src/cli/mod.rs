@@ -5,6 +5,8 @@
 
 mod api;
 mod check;
+mod dkim;
+mod dns;
 pub mod demo;
 pub mod user;
 mod quarantine;
@@ -12,6 +14,7 @@ mod queue;
 mod rate;
 mod reload;
 mod table;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -55,6 +58,12 @@ enum Command {
     Rate(rate::Args),
     /// Make a running Weir read its configuration again.
     Reload(reload::Args),
+    /// Check who sent a message: SPF, DKIM, DMARC, ARC, and what becomes of it.
+    Verify(verify::Args),
+    /// Make keys that sign mail.
+    Dkim(dkim::Args),
+    /// Look at what DNS says of a domain, and what it should say.
+    Dns(dns::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -113,6 +122,9 @@ pub fn main() -> ExitCode {
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
         Command::Reload(args) => reload::run(&args),
+        Command::Verify(args) => verify::run(args),
+        Command::Dkim(args) => dkim::run(args),
+        Command::Dns(args) => dns::run(args),
     };
     ExitCode::from(exit as u8)
 }
