@@ -5,6 +5,8 @@
 
 mod api;
 mod check;
+mod dkim;
+mod dns;
 pub mod demo;
 mod eval;
 mod learn;
@@ -18,6 +20,7 @@ mod scan;
 mod serve;
 mod table;
 pub mod user;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,6 +74,12 @@ enum Command {
     Rules(rules::Args),
     /// Judge messages and show every reason.
     Scan(scan::Args),
+    /// Check who sent a message: SPF, DKIM, DMARC, ARC, and what becomes of it.
+    Verify(verify::Args),
+    /// Make keys that sign mail.
+    Dkim(dkim::Args),
+    /// Look at what DNS says of a domain, and what it should say.
+    Dns(dns::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -134,6 +143,9 @@ pub fn main() -> ExitCode {
         Command::Rules(args) => rules::run(&args),
         Command::Scan(args) => scan::run(&args),
         Command::User(args) => user::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Dkim(args) => dkim::run(args),
+        Command::Dns(args) => dns::run(args),
     };
     ExitCode::from(exit as u8)
 }

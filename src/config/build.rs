@@ -48,6 +48,7 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
     let config = Config {
         dns: dns(top.section("dns")),
         verify: verify(top.section("verify"), &hostname),
+        dkim: top.sections("dkim").map(dkim).unwrap_or_default(),
         relay: routing::relay(top.section("relay"), &listeners),
         rates: top.sections("rate").map(routing::rates).unwrap_or_default(),
         filter: filter(top.section("filter")),
@@ -103,10 +104,33 @@ fn dns(mut section: Section<'_>) -> Dns {
 }
 
 fn verify(mut section: Section<'_>, hostname: &str) -> Verify {
-    let verify =
-        Verify { authserv_id: section.parsed("authserv_id", host_name).unwrap_or_else(|| hostname.to_owned()) };
+    let verify = Verify {
+        authserv_id: section.parsed("authserv_id", host_name).unwrap_or_else(|| hostname.to_owned()),
+        trusted_sealers: section.list("trusted_sealers", host_name).unwrap_or_default(),
+        trusted_forwarders: section.list("trusted_forwarders", units::network).unwrap_or_default(),
+        allowed_domains: section.list("allowed_domains", host_name).unwrap_or_default(),
+        seal_as: section.parsed("seal_as", host_name),
+    };
     section.finish();
     verify
+}
+
+/// The keys; that each one is there and can sign is checked by whoever loads them, so that the text is read once.
+fn dkim(sections: Vec<Section<'_>>) -> Vec<Dkim> {
+    let mut keys: Vec<Dkim> = Vec::new();
+    for mut section in sections {
+        let found = (section.parsed("domain", host_name), section.parsed("selector", host_name), section.path("key"));
+        match found {
+            (Some(domain), Some(selector), Some(key)) => keys.push(Dkim { domain, selector, key }),
+            _ => section.fault(
+                "domain",
+                "a DKIM key needs `domain`, `selector` and `key`",
+                "domain = \"example.org\", selector = \"2026a\", key = \"2026a.pem\"",
+            ),
+        }
+        section.finish();
+    }
+    keys
 }
 
 fn tls(mut section: Section<'_>) -> Tls {

@@ -12,7 +12,7 @@ use super::Results;
 use super::author::AuthorError;
 use super::dmarc::Policy;
 use super::outcome::Outcome;
-use crate::config::settings::Mode;
+use crate::config::settings::{Mode, Verify};
 use crate::wire::reply::{Enhanced, Reply};
 
 /// What to do.
@@ -50,6 +50,17 @@ pub struct Overrides {
     pub trusted_forwarders: Vec<IpNet>,
     /// Author domains whose policy is not enforced.
     pub allowed_domains: Vec<String>,
+}
+
+impl Overrides {
+    /// Those of `[verify]`.
+    pub fn from_settings(settings: &Verify) -> Self {
+        Overrides {
+            trusted_sealers: settings.trusted_sealers.clone(),
+            trusted_forwarders: settings.trusted_forwarders.clone(),
+            allowed_domains: settings.allowed_domains.clone(),
+        }
+    }
 }
 
 /// Decides. `reference` is the message's id.

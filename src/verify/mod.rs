@@ -13,9 +13,11 @@ pub mod dmarc;
 pub mod lookup;
 pub mod message;
 pub mod meters;
+pub mod mta_sts;
 pub mod offload;
 pub mod outcome;
 pub mod resolver;
+pub mod signer;
 pub mod spf;
 pub mod tags;
 pub mod verifier;
@@ -23,6 +25,7 @@ pub mod verifier;
 pub use author::{Author, AuthorError};
 pub use message::Message;
 pub use outcome::Outcome;
+pub use signer::Signer;
 pub use verifier::{Begun, Facts, Verifier};
 
 /// Everything that was found out about a message's identity.
