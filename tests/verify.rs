@@ -20,6 +20,8 @@ use weir::verify::lookup::Bounded;
 use weir::verify::message::Message;
 use weir::verify::meters::Meters;
 use weir::verify::outcome::Outcome;
+use weir::verify::reports::collect::{Collector, Reporter, destinations};
+use weir::verify::reports::read;
 use weir::verify::{Facts, Results, Verifier, arc, author, dkim, dmarc, spf};
 
 #[derive(Deserialize)]
@@ -480,4 +482,73 @@ async fn we_verify_what_opendkim_signs() {
             assert_eq!(results[0].outcome, Outcome::Pass, "{how} {index}: {results:?}");
         }
     }
+}
+
+fn report_files(folder: &str) -> Vec<std::path::PathBuf> {
+    let path = format!("{}/tests/vectors/reports/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn reports_read_as_their_vectors_say() {
+    for file in report_files("dmarc-xml").iter().filter(|file| file.extension().is_some_and(|e| e == "json")) {
+        let expected: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let source = [file.with_extension("xml"), file.with_extension("eml")].into_iter().find(|f| f.exists()).unwrap();
+        let found = read::read(&std::fs::read(&source).unwrap()).unwrap_or_else(|error| panic!("{source:?}: {error}"));
+        assert_eq!(found.domain, expected["policy_published"]["domain"], "{source:?}");
+        assert_eq!(found.organization, expected["report_metadata"]["org_name"], "{source:?}");
+        assert_eq!(found.begin, expected["report_metadata"]["date_range"]["begin"], "{source:?}");
+        let counts: Vec<u64> = found.rows.iter().map(|row| row.count).collect();
+        let rows = expected["record"].as_array().unwrap().iter();
+        assert_eq!(counts, rows.map(|row| row["row"]["count"].as_u64().unwrap()).collect::<Vec<_>>(), "{source:?}");
+    }
+}
+
+#[test]
+fn reports_from_the_wild_read_or_are_refused_in_words() {
+    // No XML at all: an address in angle brackets where an element would stand. Guessing would invent numbers.
+    const REFUSED: [&str; 1] =
+        ["pd-invalid_xml.xml: Expected value, found unexpected tag bad-xml@bad-xml.net at position 133."];
+    let files = report_files("dmarc-xml").into_iter().chain(report_files("tlsrpt"));
+    let mut refused = Vec::new();
+    for file in
+        files.filter(|file| file.extension().is_none_or(|e| e != "json") || file.to_string_lossy().contains("pd-"))
+    {
+        match read::read(&std::fs::read(&file).unwrap()) {
+            Ok(summary) => assert!(!summary.domain.is_empty(), "{file:?}: {summary:?}"),
+            Err(error) => refused.push(format!("{}: {error}", file.file_name().unwrap().to_string_lossy())),
+        }
+    }
+    assert_eq!(refused, REFUSED);
+}
+
+#[tokio::test]
+async fn what_we_saw_becomes_a_report_that_reads_back() {
+    let mut zone = Zone::new();
+    txt(
+        &mut zone,
+        "_dmarc.a.example",
+        "v=DMARC1; p=reject; rua=mailto:dmarc@a.example,mailto:x@r.example,mailto:y@no.example",
+    );
+    txt(&mut zone, "a.example._report._dmarc.r.example", "v=DMARC1");
+    let dns = Dns::start(&zone).await;
+    let reporter = Reporter { organization: "mx.example".to_owned(), address: "postmaster@mx.example".to_owned() };
+    let mut collector = Collector::default();
+    let ip = "192.0.2.9".parse().unwrap();
+    for _ in 0..3 {
+        let results = verifier(&dns).check(&facts("ann@a.example"), &message(MAIL)).await;
+        let decision = decide(&results, Mode::Enforce, &Overrides::default(), ip, "abc");
+        collector.note(&results, &decision, ip, &reporter, 1000);
+    }
+    assert!(collector.due(&reporter, 1000 + 86_399, 86_400).is_empty());
+    let due = collector.due(&reporter, 1000 + 86_400, 86_400);
+    assert_eq!(due.len(), 1);
+    let to = destinations(&resolver(&dns).await, &due[0].domain, "a.example", &due[0].addresses).await;
+    assert_eq!(to, ["dmarc@a.example", "x@r.example"]);
+    let summary = read::read(&due[0].message(&reporter, &to).unwrap()).unwrap();
+    assert_eq!((summary.domain.as_str(), summary.rows.len()), ("a.example", 1));
+    assert_eq!((summary.rows[0].count, summary.rows[0].failed), (3, 3));
+    assert!(summary.rows[0].detail.contains("disposition=reject"), "{summary:?}");
 }
