@@ -108,7 +108,7 @@ impl Running {
             entry("0000000000001", "a@example.org", State::Deferred),
             entry("0000000000002", "", State::Quarantined),
         ];
-        let guard = Guard::new(token.clone(), [config.hostname]);
+        let guard = Guard::new(token.clone(), &config);
         let api = Arc::new(Api { backend: fake.clone(), metrics: Metrics::new().unwrap(), guard });
         runtime.spawn(serve(listener, api, std::future::pending()));
         Running { dir, address, token: token.expose().to_owned(), fake, _runtime: runtime }

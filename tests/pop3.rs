@@ -16,7 +16,7 @@ use weir::base::secret::Secret;
 use weir::config::settings;
 use weir::store::mailbox::Mailboxes;
 use weir::store::meters::Meters;
-use weir::store::server::{Pop3Server, TlsSource};
+use weir::store::server::{Pop3Listeners, Pop3Server, TlsSource};
 use weir::store::users::file::{self, UserEntry};
 use weir::store::users::{Users, password, watch};
 
@@ -77,10 +77,11 @@ impl Live {
         let (u, m, c) = (users.clone(), mailboxes.clone(), meters.clone());
         let thread = thread::spawn(move || {
             tokio::runtime::Runtime::new().unwrap().block_on(async {
-                let server = Pop3Server::bind(&settings, "mx.test", tls(), u.clone(), m, c).await.unwrap();
-                ready.send((server.pop3_address().unwrap(), server.pop3s_address().unwrap())).unwrap();
+                let listeners = Pop3Listeners::bind(&settings).unwrap();
+                ready.send((listeners.pop3_address().unwrap(), listeners.pop3s_address().unwrap())).unwrap();
+                let server = Pop3Server::new(listeners, &settings, "mx.test", tls(), u.clone(), m, c);
                 let watcher = tokio::spawn(watch(u));
-                server.run(async { stopped.await.unwrap_or(()) }).await;
+                server.run(async { stopped.await.unwrap_or(()) }).await.unwrap();
                 watcher.abort();
             });
         });

@@ -3,10 +3,13 @@
 //! A web page that the operator looks at must not be able to empty the queue: a name that it made point to loopback is not ours
 //! (`Host`), another site's script is not ours (`Origin`), a form can't send JSON, and none of them knows the token.
 
+use std::net::IpAddr;
+
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::StatusCode;
 
 use crate::base::secret::Secret;
+use crate::config::Config;
 
 /// What is needed to decide.
 pub struct Guard {
@@ -20,10 +23,17 @@ pub struct Guard {
 pub type Refused = (StatusCode, &'static str);
 
 impl Guard {
-    /// Names of a loopback address, and those given.
-    pub fn new(token: Secret, names: impl IntoIterator<Item = String>) -> Self {
-        let loopback = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
-        Guard { token, hosts: loopback.into_iter().chain(names.into_iter().map(|name| name.to_lowercase())).collect() }
+    /// Takes `localhost`, the host's own name and `[admin] hosts`.
+    pub fn new(token: Secret, config: &Config) -> Self {
+        let names = ["localhost", &config.hostname].map(str::to_owned).into_iter();
+        Guard { token, hosts: names.chain(config.admin.hosts.iter().cloned()).collect() }
+    }
+
+    /// An address is always ours: a page that tricks a browser needs a name to do it.
+    fn knows_host(&self, host: &str) -> bool {
+        let name = without_port(host).to_lowercase();
+        let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&name);
+        bare.parse::<IpAddr>().is_ok() || self.hosts.contains(&name)
     }
 
     /// Checks a request; `open` ones need no token, those with a body must be JSON.
@@ -31,7 +41,7 @@ impl Guard {
     /// 400, 401, 403 or 415.
     pub fn check(&self, headers: &HeaderMap, open: bool, has_body: bool) -> Result<(), Refused> {
         let host = single(headers, HOST)?.ok_or((StatusCode::BAD_REQUEST, "a Host is needed"))?;
-        if !self.hosts.iter().any(|own| own == &without_port(host).to_lowercase()) {
+        if !self.knows_host(host) {
             return Err((StatusCode::FORBIDDEN, "this Host is not ours"));
         }
         if let Some(origin) = single(headers, ORIGIN)?
@@ -84,7 +94,9 @@ mod tests {
         for (name, value) in headers {
             map.append(name, value.parse().unwrap());
         }
-        let guard = Guard::new(Secret::new("0123456789abcdef"), ["mx1.example.org".to_owned()]);
+        let text = "hostname = 'mx1.example.org'\n[admin]\nhosts = ['weir']\n";
+        let config = Config::parse(std::path::Path::new("weir.toml"), text).unwrap();
+        let guard = Guard::new(Secret::new("0123456789abcdef"), &config);
         guard.check(&map, open, has_body).err().map_or(200, |(status, _)| status.as_u16())
     }
 
@@ -96,6 +108,8 @@ mod tests {
         assert_eq!(check(std::slice::from_ref(&host), true, false), 200);
         assert_eq!(check(&[(HOST, "[::1]:8025"), token.clone()], false, false), 200);
         assert_eq!(check(&[(HOST, "MX1.example.org"), token.clone(), json.clone()], false, true), 200);
+        assert_eq!(check(&[(HOST, "weir:8025")], true, false), 200);
+        assert_eq!(check(&[(HOST, "10.0.0.9")], true, false), 200);
         assert_eq!(check(&[], true, false), 400);
         assert_eq!(check(&[host.clone(), host.clone()], true, false), 400);
         assert_eq!(check(&[(HOST, "evil.example:8025"), token.clone()], false, false), 403);

@@ -23,6 +23,9 @@ pub fn map(file: &File, offset: u64, bytes: usize) -> io::Result<Mmap> {
 /// The first descriptor that systemd hands over (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
 const FIRST_INHERITED: RawFd = 3;
 
+/// More listeners than anybody has; a wrong environment must not make us walk through every number.
+const INHERITED_MAX: usize = 256;
+
 /// Takes the `count` descriptors that systemd handed over. Only the first call gets them; who calls it has checked that
 /// the environment says that they are ours.
 pub fn take_inherited(count: usize) -> Vec<OwnedFd> {
@@ -31,7 +34,7 @@ pub fn take_inherited(count: usize) -> Vec<OwnedFd> {
         return Vec::new();
     }
     let open = |fd: &RawFd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok();
-    let numbers = (FIRST_INHERITED..).take(count).filter(open);
+    let numbers = (FIRST_INHERITED..).take(count.min(INHERITED_MAX)).filter(open);
     // SAFETY: the descriptors are open, and nobody else owns them: they were opened before this process began and their
     // numbers come from its environment, this is done before anything else opens a descriptor, and once only.
     numbers.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()

@@ -5,15 +5,21 @@
 
 mod api;
 mod check;
+pub mod demo;
 mod dkim;
 mod dns;
-pub mod demo;
-pub mod user;
+mod eval;
+mod learn;
+mod mail_files;
 mod quarantine;
 mod queue;
 mod rate;
 mod reload;
+mod rules;
+mod scan;
+mod serve;
 mod table;
+pub mod user;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -46,10 +52,10 @@ struct Weir {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the gateway.
+    Serve(serve::Args),
     /// Check the configuration and show what it means.
     Check(check::Args),
-    /// Add, change, remove and list the users of the embedded store.
-    User(user::Args),
     /// Look at the queue of a running Weir, and act on it.
     Queue(queue::Args),
     /// Look at the quarantine of a running Weir, and act on it.
@@ -64,6 +70,16 @@ enum Command {
     Dkim(dkim::Args),
     /// Look at what DNS says of a domain, and what it should say.
     Dns(dns::Args),
+    /// Add, change, remove and list the users of the embedded store.
+    User(user::Args),
+    /// Judge a labelled stream of messages and measure the classifier.
+    Eval(eval::Args),
+    /// Teach the classifier.
+    Learn(learn::Args),
+    /// Check filter rules.
+    Rules(rules::Args),
+    /// Judge messages and show every reason.
+    Scan(scan::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -116,8 +132,8 @@ fn data_dir() -> PathBuf {
 pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::User(args) => user::run(args),
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
@@ -125,6 +141,11 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Dkim(args) => dkim::run(args),
         Command::Dns(args) => dns::run(args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Learn(args) => learn::run(&args),
+        Command::Rules(args) => rules::run(&args),
+        Command::Scan(args) => scan::run(&args),
+        Command::User(args) => user::run(args),
     };
     ExitCode::from(exit as u8)
 }

@@ -163,7 +163,7 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
     const COUNT: RangeInclusive<u32> = 1..=10_000_000;
     // The floor of a command line is RFC 5321 §4.5.3.1.4's 512, of a text line §4.5.3.1.6's 1000.
     let times = SECOND..=DAY;
-    let limits = Limits {
+    let mut limits = Limits {
         size: section.size("size", base.size, 64 * 1024..=4 * GIB),
         recipients: section.number32("recipients", base.recipients, COUNT),
         messages_per_connection: section.number32("messages_per_connection", base.messages_per_connection, COUNT),
@@ -186,6 +186,10 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
         data_rate_min: section.number32("data_rate_min", base.data_rate_min, 0..=1_000_000),
         data_grace: section.duration("data_grace", base.data_grace, times),
     };
+    if !section.has("connections_reserved") {
+        // Whoever lowers `connections` need not think of the reserve: it stays a tenth at most.
+        limits.connections_reserved = limits.connections_reserved.min(limits.connections / 10);
+    }
     if limits.connections_reserved >= limits.connections {
         let message = "`connections_reserved` must be less than `connections`, or no stranger is let in";
         section.fault("connections_reserved", message, "");
@@ -297,6 +301,7 @@ fn admin(mut section: Section<'_>) -> Admin {
     let admin = Admin {
         address: optional_address(&mut section, "address", Some(loopback(8025))),
         token: section.string("token").map(Secret::new),
+        hosts: section.list("hosts", host_name).unwrap_or_default(),
     };
     if admin.token.as_ref().is_some_and(|token| token.expose().len() < TOKEN_CHARS_MIN) {
         section.fault("token", format!("`token` must have at least {TOKEN_CHARS_MIN} characters"), "");

@@ -483,6 +483,8 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
     /// Bearer token for everything that changes state; default: a random one in `data_dir/admin.token`.
     pub token: Option<Secret>,
+    /// Names, besides loopback's, the host's and any address, under which it may be called.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`

@@ -5,6 +5,7 @@
 
 pub mod book;
 pub mod bounce;
+pub mod call_ahead;
 pub mod engine;
 pub mod meters;
 pub mod pool;

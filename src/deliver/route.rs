@@ -8,26 +8,39 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::settings::{Config, DeliverTls, NextHop};
+use crate::config::settings::{Config, DeliverTls, Domain, NextHop};
 use crate::wire::address::Mailbox;
+
+#[derive(Clone, Debug)]
+struct Ours {
+    hop: NextHop,
+    subdomains: bool,
+}
 
 /// The routes of one configuration.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    domains: HashMap<String, NextHop>,
+    domains: HashMap<String, Ours>,
     others: NextHop,
 }
 
 impl Routes {
     /// Indexes `[[domain]]` and `[relay] smarthost`.
     pub fn new(config: &Config) -> Self {
-        let domains = config.domains.iter().map(|domain| (domain.name.clone(), domain.deliver_to.clone())).collect();
+        let ours = |domain: &Domain| Ours { hop: domain.deliver_to.clone(), subdomains: domain.subdomains };
+        let domains = config.domains.iter().map(|domain| (domain.name.clone(), ours(domain))).collect();
         Routes { domains, others: config.relay.smarthost.clone().unwrap_or(NextHop::Mx) }
     }
 
     /// Where mail for `recipient` goes.
     pub fn next_hop(&self, recipient: &Mailbox) -> &NextHop {
-        self.domains.get(&*ascii_domain(recipient.domain())).unwrap_or(&self.others)
+        let domain = ascii_domain(recipient.domain());
+        if let Some(ours) = self.domains.get(&*domain) {
+            return &ours.hop;
+        }
+        let parents = domain.match_indices('.').map(|(dot, _)| &domain[dot + 1..]);
+        let mut above = parents.filter_map(|parent| self.domains.get(parent));
+        above.find(|ours| ours.subdomains).map_or(&self.others, |ours| &ours.hop)
     }
 
     /// The queue in which mail for `recipient` waits.
@@ -91,7 +104,9 @@ mod tests {
             login: Some(Login { user: "me".into(), password: Secret::new("hush") }),
             tls: Some(DeliverTls::Required),
         };
-        Routes { domains: domains.map(|(name, hop)| (name.to_owned(), hop)).into(), others: smarthost }
+        let ours =
+            |(name, hop): (&str, NextHop)| (name.to_owned(), Ours { hop, subdomains: name == "relayed.example" });
+        Routes { domains: domains.map(ours).into(), others: smarthost }
     }
 
     #[test]
@@ -100,6 +115,7 @@ mod tests {
             ("a@Example.org", "lmtp://[::1]:24"),
             ("a@bücher.example", "store:"),
             ("a@relayed.example", "relayed.example"),
+            ("a@host.relayed.example", "host.relayed.example"),
             ("a@sub.example.org", "smtp://me@out.example.net:587?tls=required"),
             ("a@[192.0.2.1]", "smtp://me@out.example.net:587?tls=required"),
         ];

@@ -169,6 +169,6 @@ mod tests {
         }
         assert!(shape.sentence("x", now - Duration::from_secs(5), 0).contains("is tried again in 5 s; last: refused"));
         shape.succeeded(10);
-        assert_eq!((shape.window(now), shape.is_forgettable(now)), (1, true));
+        assert_eq!((shape.window(now), shape.is_forgettable(now)), (2, true));
     }
 }

@@ -22,9 +22,8 @@ pub struct ContentFacts {
 }
 
 impl ContentFacts {
-    /// Walks the header section; `hostname` is ours.
-    pub fn of(content: &[u8], hostname: &str) -> Self {
-        let header = HeaderFacts::of(content);
+    /// `header` is what the session found in `content`; `hostname` is ours.
+    pub fn of(header: HeaderFacts, content: &[u8], hostname: &str) -> Self {
         let own_hops = if header.received == 0 { 0 } else { own_hops(content, hostname) };
         ContentFacts { header, own_hops }
     }
@@ -82,28 +81,23 @@ pub fn at_content(facts: &ContentFacts, limits: &Limits) -> Ruling {
     Ruling::Keep { disposition: Disposition::Deliver, reason: "ordinary" }
 }
 
-/// Fields that the gateway must add to a submission that came without them (RFC 6409 §8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// `Date`.
-    pub date: bool,
-    /// `Message-ID`.
-    pub message_id: bool,
-}
-
-/// What is missing. Only mail that begins its way here is completed: another host's mail is not ours to mend.
-pub fn missing(facts: &ContentFacts, role: Role, has_login: bool) -> Missing {
-    let is_submission = has_login || role == Role::Submission;
-    Missing { date: is_submission && facts.header.date == 0, message_id: is_submission && facts.header.message_id == 0 }
+/// True for mail that begins its way here, which is completed where it lacks fields (RFC 6409 §8): another host's mail is
+/// not ours to mend.
+pub fn is_submission(role: Role, has_login: bool) -> bool {
+    has_login || role == Role::Submission
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn facts_of(content: &[u8], hostname: &str) -> ContentFacts {
+        ContentFacts::of(HeaderFacts::of(content), content, hostname)
+    }
+
     fn reason(content: &str) -> &'static str {
         let limits = Limits { hops: 3, header_bytes: 2000, ..Limits::default() };
-        at_content(&ContentFacts::of(content.as_bytes(), "mx.test"), &limits).reason()
+        at_content(&facts_of(content.as_bytes(), "mx.test"), &limits).reason()
     }
 
     #[test]
@@ -112,10 +106,10 @@ mod tests {
         assert_eq!(reason(&hop.repeat(3)), "ordinary");
         assert_eq!(reason(&hop.repeat(4)), "hops");
         let ours = "Received: from a\r\n\tby mx.test (Weir) with SMTP; date\r\n";
-        let facts = ContentFacts::of(ours.repeat(7).as_bytes(), "mx.test");
+        let facts = facts_of(ours.repeat(7).as_bytes(), "mx.test");
         assert_eq!(at_content(&facts, &Limits::default()).reason(), "loop");
         assert_eq!(
-            at_content(&ContentFacts::of(ours.repeat(7).as_bytes(), "mx2.test"), &Limits::default()).reason(),
+            at_content(&facts_of(ours.repeat(7).as_bytes(), "mx2.test"), &Limits::default()).reason(),
             "ordinary"
         );
     }
@@ -124,14 +118,5 @@ mod tests {
     fn a_header_section_has_a_bound() {
         assert_eq!(reason(&format!("Subject: {}\r\n\r\nbody", "x".repeat(3000))), "header_bytes");
         assert_eq!(reason(&format!("Subject: x\r\n\r\n{}", "x".repeat(3000))), "ordinary");
-    }
-
-    #[test]
-    fn only_submissions_are_completed() {
-        let facts = ContentFacts::of(b"Subject: x\r\n\r\n", "mx.test");
-        assert_eq!(missing(&facts, Role::Submission, true), Missing { date: true, message_id: true });
-        assert_eq!(missing(&facts, Role::Mx, false), Missing { date: false, message_id: false });
-        let whole = ContentFacts::of(b"Date: x\r\nMessage-ID: <x@y>\r\n\r\n", "mx.test");
-        assert_eq!(missing(&whole, Role::Submission, true), Missing { date: false, message_id: false });
     }
 }

@@ -3,21 +3,20 @@
 //! Nothing here waits on the reactor's thread. The reply is given by whoever learns the message's fate: at once for a
 //! refusal, by the committer once the message is on disk.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crate::base::content::Content;
 use crate::base::id::QueueId;
 use crate::config::settings::{RateAction, RateCount, Role};
-use crate::deliver::route;
 use crate::front::service::{Answered, Later, Ticket};
-use crate::observe::outcome::Outcome;
+use crate::observe::meters::Stage;
+use crate::observe::outcome::{Fate, Outcome};
 use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::{Disposition, NewMessage};
 use crate::wire::envelope::Envelope;
-use crate::wire::header::{forged_fields, kept_parts};
+use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::house::House;
@@ -49,7 +48,7 @@ impl House {
         let view = &snapshot.listeners[listener];
         let passage = Passage {
             id: self.spool.next_id(),
-            facts: ContentFacts::of(&received.content, &snapshot.config.hostname),
+            facts: ContentFacts::of(received.header, &received.content, &snapshot.config.hostname),
             content: received.content,
             listener,
             lmtp: view.listener.role == Role::Lmtp,
@@ -58,7 +57,9 @@ impl House {
         };
         match self.ruling(&passage, &view.listener.limits) {
             Ruling::Refuse { reply, reason } => {
-                self.log_outcome(&passage, "refused", reason);
+                self.meters.flow.replied(reply.code, reason);
+                let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
+                self.log_outcome(&passage, fate, reason);
                 Answered::Now(Answer::Message(passage.replies(&reply)))
             }
             Ruling::Keep { disposition, reason } => {
@@ -79,7 +80,9 @@ impl House {
             return Ruling::Refuse { reply, reason: "rate" };
         }
         match hits.iter().find(|hit| hit.action == RateAction::Hold) {
-            Some(hit) => Ruling::Keep { disposition: Disposition::Hold(format!("{} {}", hit.rate, hit.key)), reason: "rate" },
+            Some(hit) => {
+                Ruling::Keep { disposition: Disposition::Hold(format!("{} {}", hit.rate, hit.key)), reason: "rate" }
+            }
             None => ruling,
         }
     }
@@ -94,10 +97,13 @@ impl House {
         reason: &'static str,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
-        let config = &snapshot.config;
         let prefix = self.prefix(snapshot, &passage, fields);
-        let destinations =
-            passage.envelope.recipients.iter().map(|recipient| route::destination(config, &recipient.mailbox)).collect();
+        let destinations = passage
+            .envelope
+            .recipients
+            .iter()
+            .map(|recipient| snapshot.routes.destination(&recipient.mailbox))
+            .collect();
         let message = NewMessage {
             id: passage.id,
             envelope: passage.envelope.clone(),
@@ -107,16 +113,22 @@ impl House {
             disposition,
             verdict: reason.into(),
         };
+        let fate = fate_of(&message.disposition);
         let house = self.clone();
         self.spool.accept(
             message,
             Box::new(move |result| {
                 let reply = match result {
-                    Ok(()) => Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id)),
-                    Err(fault) => fault.reply(),
+                    Ok(()) => {
+                        house.log_outcome(&passage, fate, reason);
+                        Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
+                    }
+                    Err(fault) => {
+                        tracing::error!(id = %passage.id, %fault, "not accepted");
+                        house.log_outcome(&passage, Fate::Deferred, "spool");
+                        fault.reply()
+                    }
                 };
-                let decision = if reply.is_positive() { "accepted" } else { "deferred" };
-                house.log_outcome(&passage, decision, if reply.is_positive() { reason } else { "spool" });
                 ticket.answer(Answer::Message(passage.replies(&reply)));
             }),
         );
@@ -124,18 +136,14 @@ impl House {
 
     /// The fields that go before the content.
     fn prefix(&self, snapshot: &Snapshot, passage: &Passage, more: Vec<u8>) -> Vec<u8> {
-        let date = self.clock.date(SystemTime::now());
-        let config = &snapshot.config;
-        let stamp = Stamp { hostname: &config.hostname, id: passage.id, envelope: &passage.envelope, date: &date };
-        let role = snapshot.listeners[passage.listener].listener.role;
-        let missing = judge::missing(&passage.facts, role, passage.envelope.origin.login.is_some());
+        let now = SystemTime::now();
+        let (config, envelope) = (&snapshot.config, &passage.envelope);
         let mut out = more;
-        stamp.received(&mut out);
-        if missing.date {
-            stamp.date(&mut out);
-        }
-        if missing.message_id {
-            stamp.message_id(&mut out);
+        Stamp { hostname: &config.hostname, id: passage.id, envelope, date: &self.clock.date(now) }.received(&mut out);
+        let role = snapshot.listeners[passage.listener].listener.role;
+        if judge::is_submission(role, envelope.origin.login.is_some()) {
+            let message_id = format!("{}@{}", passage.id, config.hostname);
+            out.extend_from_slice(missing_on_submission(&passage.facts.header, &message_id, now).as_bytes());
         }
         out
     }
@@ -149,18 +157,22 @@ impl House {
         Content::from_bytes(kept_parts(&passage.content, &cut).concat())
     }
 
-    fn log_outcome(&self, passage: &Passage, decision: &'static str, reason: &'static str) {
-        let envelope = &passage.envelope;
-        self.meters.flow.message(decision, passage.content.len() as u64, passage.began.elapsed());
+    fn log_outcome(&self, passage: &Passage, fate: Fate, reason: &str) {
+        let (envelope, elapsed) = (&passage.envelope, passage.began.elapsed());
+        let size = passage.content.len() as u64;
+        self.meters.flow.message(fate, size);
+        self.meters.flow.stage(Stage::Whole, elapsed);
         Outcome {
-            id: passage.id,
-            from: envelope.reverse_path.as_ref().map_or("<>", |path| path.as_str()),
+            id: &passage.id.to_string(),
+            from: envelope.reverse_path.as_ref().map_or("", |path| path.as_str()),
             recipients: envelope.recipients.len(),
-            bytes: passage.content.len(),
-            client: SocketAddr::new(envelope.origin.ip, envelope.origin.port),
-            decision,
+            size,
+            client: envelope.origin.ip,
+            login: envelope.origin.login.as_deref(),
+            listener: &envelope.origin.listener,
+            fate,
             reason,
-            took: passage.began.elapsed(),
+            elapsed,
         }
         .log();
     }
@@ -170,5 +182,14 @@ impl Passage {
     /// One reply for SMTP, one a recipient for LMTP (RFC 2033 §4.2).
     fn replies(&self, reply: &Reply) -> Vec<Reply> {
         vec![reply.clone(); if self.lmtp { self.envelope.recipients.len() } else { 1 }]
+    }
+}
+
+fn fate_of(disposition: &Disposition) -> Fate {
+    match disposition {
+        Disposition::Deliver => Fate::Accepted,
+        Disposition::Hold(_) => Fate::Held,
+        Disposition::Quarantine(_) => Fate::Quarantined,
+        Disposition::Discard(_) => Fate::Discarded,
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use crate::base::machine::TlsFacts;
 use crate::base::secret::Secret;
 use crate::config::settings::RateCount;
+use crate::deliver::call_ahead::Existence;
 use crate::front::service::{Admission, Answered, Later, Peer, Refusal, Service};
 use crate::policy::rates::{Hit, RateFacts};
 use crate::policy::relay::{Known, Lookup, at_rcpt, lookup_for};
@@ -75,7 +76,11 @@ impl SmtpService {
 
     fn refused_for_failures(&self, origin: &Origin, login: &str) -> Option<Decision> {
         let facts = RateFacts { login: Some(login), ..facts_of(origin) };
-        self.house.rates.load().would_refuse(RateCount::AuthFailures, &facts, 1, SystemTime::now()).map(|hit| hit.decision())
+        self.house
+            .rates
+            .load()
+            .would_refuse(RateCount::AuthFailures, &facts, 1, SystemTime::now())
+            .map(|hit| hit.decision())
     }
 
     fn mail(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin, reverse_path: Option<&Mailbox>) -> Answer {
@@ -108,7 +113,12 @@ impl SmtpService {
                 let (house, ticket) = (self.house.clone(), later.ticket());
                 let (snapshot, next_hop, listener) = (snapshot.clone(), next_hop.clone(), peer.listener);
                 self.house.runtime.spawn(async move {
-                    let known = house.call_ahead.ask(&next_hop, &question.recipient.mailbox).await;
+                    let known =
+                        match house.call_ahead.ask(&snapshot.config, &next_hop, &question.recipient.mailbox).await {
+                            Existence::Yes => Known::Yes,
+                            Existence::No => Known::No,
+                            Existence::Unknown => Known::Later,
+                        };
                     ticket.answer(house.rcpt_decided(&snapshot, listener, &question, known));
                 });
                 return Answered::Later;
@@ -137,11 +147,8 @@ impl House {
     fn rcpt_decided(&self, snapshot: &Snapshot, listener: usize, question: &RcptQuestion, known: Known) -> Answer {
         let listener = &snapshot.listeners[listener].listener;
         let (origin, mailbox) = (&question.origin, &question.recipient.mailbox);
-        let facts = RateFacts {
-            sender: Some(question.reverse_path.as_ref()),
-            recipient: Some(mailbox),
-            ..facts_of(origin)
-        };
+        let facts =
+            RateFacts { sender: Some(question.reverse_path.as_ref()), recipient: Some(mailbox), ..facts_of(origin) };
         let mut decision = at_rcpt(origin, mailbox, known, listener, &snapshot.config, &snapshot.domains);
         let count = match decision.reason {
             Reason::UnknownUser => Some(RateCount::UnknownRecipients),
@@ -159,7 +166,7 @@ impl House {
 
     fn auth_failed(&self, origin: &Origin, login: &str) {
         tracing::warn!(client = %origin.ip, login = %login, listener = %origin.listener, "authentication failed");
-        self.meters.flow.auth_failures.inc();
+        self.meters.auth_failures.inc();
         let facts = RateFacts { login: Some(login), ..facts_of(origin) };
         self.charge(RateCount::AuthFailures, &facts, 1);
     }
@@ -187,7 +194,15 @@ impl Service for SmtpService {
     fn open(&self, now: Instant, peer: &Peer, tls: Option<TlsFacts>) -> Admission<Session> {
         let snapshot = self.house.snapshot.load();
         let session = snapshot.listeners[peer.listener].session.clone();
-        Admission::Open(Session::new(session, self.house.content.clone(), peer.remote.ip(), peer.remote.port(), tls, now))
+        self.house.meters.session_opened(peer.listener);
+        Admission::Open(Session::new(
+            session,
+            self.house.content.clone(),
+            peer.remote.ip(),
+            peer.remote.port(),
+            tls,
+            now,
+        ))
     }
 
     fn refuse(&self, why: Refusal, _: &Peer) -> Vec<u8> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::config::settings::{Listener, Mode};
+use crate::deliver::route::Routes;
 use crate::policy::Domains;
 use crate::smtp::server::settings::SessionSettings;
 
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Our domains by name.
     pub domains: Domains,
+    /// Where recipients' mail goes.
+    pub routes: Routes,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerView>,
 }
@@ -40,6 +43,6 @@ impl Snapshot {
             listener: listener.clone(),
         };
         let listeners = config.listeners.iter().map(view).collect();
-        Snapshot { domains: Domains::new(config.clone()), listeners, config }
+        Snapshot { domains: Domains::new(config.clone()), routes: Routes::new(&config), listeners, config }
     }
 }

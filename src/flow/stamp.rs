@@ -42,16 +42,6 @@ impl Stamp<'_> {
         }
         write!(out, "; {}\r\n", self.date).expect(INFALLIBLE);
     }
-
-    /// Appends `Date`, for a submission that came without (RFC 6409 §8.1).
-    pub fn date(&self, out: &mut Vec<u8>) {
-        write!(out, "Date: {}\r\n", self.date).expect(INFALLIBLE);
-    }
-
-    /// Appends `Message-ID`, for a submission that came without (RFC 6409 §8.3).
-    pub fn message_id(&self, out: &mut Vec<u8>) {
-        write!(out, "Message-ID: <{}@{}>\r\n", self.id, self.hostname).expect(INFALLIBLE);
-    }
 }
 
 const INFALLIBLE: &str = "a Vec takes any write";

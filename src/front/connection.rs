@@ -51,7 +51,7 @@ pub(super) struct Connection<M> {
     pub unsent: Vec<u8>,
     /// What to do once everything is written.
     pub then: Option<Control>,
-    /// End of a handshake or a linger; the conversation has timeouts of its own.
+    /// End of a handshake, a linger, or the patience with a peer that does not read; the conversation has timeouts of its own.
     pub deadline: Option<Instant>,
     /// Tick of the timer entry that is valid.
     pub timer: Option<u64>,
@@ -93,7 +93,7 @@ pub(super) enum End {
     Proxy(&'static str),
     /// Too many connections, found after a PROXY header.
     Refused(Refusal),
-    /// A handshake, PROXY header or linger took too long.
+    /// A handshake, PROXY header or linger took too long, or the peer does not read.
     Timeout,
     /// A question was not answered.
     Lost,
@@ -225,4 +225,15 @@ fn write_some(stream: &mut TcpStream, output: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_leaves_room_for_its_conversation_in_one_kibibyte() {
+        // `()` for the machine: what is measured is the front end's part.
+        assert!(size_of::<Connection<()>>() <= 256, "{} bytes", size_of::<Connection<()>>());
+    }
 }

@@ -6,7 +6,9 @@
 
 mod accept;
 mod connection;
+mod farewell;
 mod gate;
+mod handshake;
 mod inbox;
 mod listen;
 pub mod meters;
@@ -29,8 +31,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+pub use farewell::Stopped;
 pub use listen::ListenerSetup;
-pub use reactor::Stopped;
 
 use gate::Gate;
 use inbox::{Alarm, Inbox};
@@ -120,16 +122,14 @@ impl Front {
         self.gate.total()
     }
 
-    /// Takes new settings for listeners that keep their address; connections that are there keep what they were
-    /// admitted by. Returns the addresses that were added or removed: those need a restart.
-    pub fn reload(&self, setups: &[ListenerSetup]) -> Vec<SocketAddr> {
-        let wanted = |address| setups.iter().find(|setup| setup.address == address);
-        let old = self.control.setups.load_full();
-        let renew = |old: &Arc<ListenerSetup>| wanted(old.address).cloned().map_or_else(|| old.clone(), Arc::new);
-        self.control.setups.store(Arc::new(old.iter().map(renew).collect()));
-        let removed = self.addresses.iter().filter(|address| wanted(**address).is_none()).copied();
-        let added = setups.iter().map(|setup| setup.address).filter(|address| !self.addresses.contains(address));
-        removed.chain(added).collect()
+    /// True while all reactors run; false is a defect, and the process should be started anew.
+    pub fn is_whole(&self) -> bool {
+        self.reactors.iter().all(|(_, thread)| !thread.is_finished())
+    }
+
+    /// A handle for [`Reloader::reload`].
+    pub fn reloader(&self) -> Reloader {
+        Reloader { control: self.control.clone() }
     }
 
     /// Stops accepting, lets conversations end until `patience` has passed, then cuts them. Returns when all are gone.
@@ -149,6 +149,26 @@ impl Front {
             }
         }
         sum
+    }
+}
+
+/// Changes the settings of a running front end.
+#[derive(Clone)]
+pub struct Reloader {
+    control: Arc<Control>,
+}
+
+impl Reloader {
+    /// Takes new settings for all listeners, in the order in which they were bound; where they listen stays as it
+    /// is, and one without new settings keeps its own. Connections that are there keep what they were admitted by.
+    pub fn reload(&self, setups: Vec<ListenerSetup>) {
+        let old = self.control.setups.load_full();
+        let mut new = setups.into_iter();
+        let renew = |old: &Arc<ListenerSetup>| match new.next() {
+            Some(new) => Arc::new(ListenerSetup { address: old.address, ..new }),
+            None => old.clone(),
+        };
+        self.control.setups.store(Arc::new(old.iter().map(renew).collect()));
     }
 }
 

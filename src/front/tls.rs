@@ -4,6 +4,7 @@
 //! Without a configured certificate a self-signed one is made in the data folder and kept, so that clients that pin it
 //! see the same after a restart. A file that can't be read or does not fit its key leaves the old one in place, loudly.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -33,9 +34,14 @@ const TICKETS: usize = 1;
 pub struct TlsStore {
     config: Arc<ServerConfig>,
     current: Arc<Current>,
+    files: Mutex<Files>,
+}
+
+/// Where certificate and key are, and what they were like when last read.
+struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    seen: Mutex<Stamp>,
+    seen: Stamp,
 }
 
 /// What tells that a file was replaced: time of change and length of both files.
@@ -55,15 +61,9 @@ impl TlsStore {
     /// # Errors
     /// When the files can't be read, hold no certificate or key, or don't belong together; the text names the file.
     pub fn open(tls: &settings::Tls, data_dir: &Path, hostname: &str) -> io::Result<Arc<Self>> {
-        let [certificate, key] = match (&tls.certificate, &tls.key) {
-            (Some(certificate), Some(key)) => [certificate.clone(), key.clone()],
-            // One PEM file may hold both.
-            (Some(both), None) => [both.clone(), both.clone()],
-            _ => self_signed(data_dir, hostname)?,
-        };
-        let seen = stamp(&certificate, &key);
+        let files = Files::find(tls, data_dir, hostname)?;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let current = Arc::new(Current(ArcSwap::from_pointee(load(&certificate, &key, &provider)?)));
+        let current = Arc::new(Current(ArcSwap::from_pointee(files.load(&provider)?)));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
@@ -71,7 +71,7 @@ impl TlsStore {
             .with_cert_resolver(current.clone());
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
         config.send_tls13_tickets = TICKETS;
-        Ok(Arc::new(TlsStore { config: Arc::new(config), current, certificate, key, seen: Mutex::new(seen) }))
+        Ok(Arc::new(TlsStore { config: Arc::new(config), current, files: Mutex::new(files) }))
     }
 
     /// The settings for a handshake; also fit for `tokio_rustls`.
@@ -83,17 +83,31 @@ impl TlsStore {
     /// # Errors
     /// As [`TlsStore::open`]; the old certificate stays.
     pub fn reload(&self) -> io::Result<bool> {
-        let mut seen = self.seen.lock();
-        let found = stamp(&self.certificate, &self.key);
-        if *seen == found {
+        let mut files = self.files.lock();
+        let found = stamp(&files.certificate, &files.key);
+        if files.seen == found {
             return Ok(false);
         }
         // A pair that is being replaced is tried again when its second file changes too.
-        *seen = found;
-        let provider = self.config.crypto_provider();
-        self.current.0.store(Arc::new(load(&self.certificate, &self.key, provider)?));
-        tracing::info!(certificate = %self.certificate.display(), "a new certificate is in use");
+        files.seen = found;
+        self.use_files(&files)?;
         Ok(true)
+    }
+
+    /// Goes over to other files, as a new configuration may name them.
+    /// # Errors
+    /// As [`TlsStore::open`]; the old certificate and its files stay.
+    pub fn reconfigure(&self, tls: &settings::Tls, data_dir: &Path, hostname: &str) -> io::Result<()> {
+        let files = Files::find(tls, data_dir, hostname)?;
+        self.use_files(&files)?;
+        *self.files.lock() = files;
+        Ok(())
+    }
+
+    fn use_files(&self, files: &Files) -> io::Result<()> {
+        self.current.0.store(Arc::new(files.load(self.config.crypto_provider())?));
+        tracing::info!(certificate = %files.certificate.display(), "the certificate was loaded");
+        Ok(())
     }
 
     /// Starts a thread that reloads changed files until the store is dropped.
@@ -122,16 +136,29 @@ fn stamp(certificate: &Path, key: &Path) -> Stamp {
     })
 }
 
-fn load(certificate: &Path, key: &Path, provider: &CryptoProvider) -> io::Result<CertifiedKey> {
-    let named = |path: &Path, error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| named(certificate, &error))?;
-    if chain.is_empty() {
-        return Err(named(certificate, &"no certificate in this file"));
+impl Files {
+    /// The configured files, or the self-signed ones.
+    fn find(tls: &settings::Tls, data_dir: &Path, hostname: &str) -> io::Result<Self> {
+        let [certificate, key] = match (&tls.certificate, &tls.key) {
+            (Some(certificate), Some(key)) => [certificate.clone(), key.clone()],
+            // One PEM file may hold both.
+            (Some(both), None) => [both.clone(), both.clone()],
+            _ => self_signed(data_dir, hostname)?,
+        };
+        Ok(Files { seen: stamp(&certificate, &key), certificate, key })
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?;
-    CertifiedKey::from_der(chain, private, provider).map_err(|error| named(key, &error))
+
+    fn load(&self, provider: &CryptoProvider) -> io::Result<CertifiedKey> {
+        let named = |path: &Path, error: &dyn Display| io::Error::other(format!("{}: {error}", path.display()));
+        let chain = CertificateDer::pem_file_iter(&self.certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| named(&self.certificate, &error))?;
+        if chain.is_empty() {
+            return Err(named(&self.certificate, &"no certificate in this file"));
+        }
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| named(&self.key, &error))?;
+        CertifiedKey::from_der(chain, key, provider).map_err(|error| named(&self.key, &error))
+    }
 }
 
 /// The self-signed pair, made if it is not there.

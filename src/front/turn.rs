@@ -8,15 +8,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ServerConnection;
-
-use super::connection::{Connection, End, Talk, Tls};
+use super::connection::{Connection, End, Talk};
 use super::inbox::{Desk, Inbox};
 use super::proxy::{self, Header};
 use super::service::{Admission, Answered, Service};
 use super::shared::Shared;
 use super::slab::Key;
-use crate::base::machine::{Control, Machine};
+use crate::base::machine::{Control, Machine, TlsFacts};
 use crate::config::settings::ListenerTls;
 
 /// The reactor's read buffer.
@@ -37,11 +35,11 @@ type Answer<S> = <<S as Service>::Machine as Machine>::Answer;
 
 /// Buffers of one reactor, used by whichever connection has its turn.
 pub(super) struct Scratch {
-    input: Box<[u8]>,
+    pub input: Box<[u8]>,
     /// Unused input is `input[start..end]`.
-    start: usize,
-    end: usize,
-    cipher: Box<[u8]>,
+    pub start: usize,
+    pub end: usize,
+    pub cipher: Box<[u8]>,
     output: Vec<u8>,
     /// Bytes read from and written to sockets since last asked.
     pub bytes_in: u64,
@@ -179,6 +177,7 @@ impl<S: Service> Turn<'_, S> {
             let written = c.write(&self.scratch.output)?;
             self.scratch.bytes_out += written as u64;
             self.scratch.output.clear();
+            self.watch_reader(c, written > 0);
         }
         if c.has_backlog() {
             return Ok(());
@@ -190,6 +189,18 @@ impl<S: Service> Turn<'_, S> {
                 (self.scratch.start, self.scratch.end) = (0, 0);
                 self.begin_tls(c)
             }
+        }
+    }
+
+    /// The conversation does not run while output waits, so its own timeouts can't end a peer that never reads.
+    fn watch_reader(&self, c: &mut Connection<S::Machine>, progress: bool) {
+        if c.is_handshaking() || !matches!(c.talk, Talk::Open(_) | Talk::Leaving) {
+            return;
+        }
+        if !c.has_backlog() {
+            c.deadline = None;
+        } else if progress || c.deadline.is_none() {
+            c.deadline = Some(self.now + self.shared.setup(c.peer.listener).limits.command_timeout);
         }
     }
 
@@ -209,53 +220,6 @@ impl<S: Service> Turn<'_, S> {
         Ok(read.is_some())
     }
 
-    fn fill_tls(&mut self, c: &mut Connection<S::Machine>) -> Result<Option<usize>, End> {
-        let Some(read) = c.read(&mut self.scratch.cipher)? else { return Ok(None) };
-        let tls = c.tls.as_mut().expect("the caller saw it");
-        let mut cipher = &self.scratch.cipher[..read];
-        while !cipher.is_empty() && tls.session.read_tls(&mut cipher)? > 0 {
-            let state = match tls.session.process_new_packets() {
-                Ok(state) => state,
-                Err(error) => {
-                    // The alert is owed to the peer; if it can't be written now, it is lost with the connection.
-                    let _ = c.write(&[]);
-                    return Err(End::Tls(error));
-                }
-            };
-            c.flags.eof |= state.peer_has_closed();
-            self.scratch.end += drain_plaintext(&mut tls.session, &mut self.scratch.input[self.scratch.end..])?;
-        }
-        if c.is_handshaking() && !c.tls.as_ref().is_some_and(|tls| tls.session.is_handshaking()) {
-            self.finish_handshake(c);
-        }
-        Ok(Some(read))
-    }
-
-    fn begin_tls(&mut self, c: &mut Connection<S::Machine>) -> Result<(), End> {
-        let refused = |why: &str| End::Tls(rustls::Error::General(why.into()));
-        if c.tls.is_some() {
-            return Err(refused("TLS inside TLS"));
-        }
-        let config = self.shared.tls.clone().ok_or_else(|| refused("no certificate"))?;
-        let mut session = ServerConnection::new(config).map_err(End::Tls)?;
-        // Output is bounded before it comes here.
-        session.set_buffer_limit(None);
-        c.tls = Some(Box::new(Tls { session, up: false }));
-        c.deadline = Some(self.now + self.shared.setup(c.peer.listener).limits.handshake_timeout);
-        Ok(())
-    }
-
-    fn finish_handshake(&mut self, c: &mut Connection<S::Machine>) {
-        let facts = c.tls_facts().expect("there is TLS");
-        self.shared.meters.handshakes.with_label_values(&[facts.version]).inc();
-        c.deadline = None;
-        c.tls.as_mut().expect("there is TLS").up = true;
-        match &mut c.talk {
-            Talk::Open(machine) => machine.handle_tls(self.now, facts),
-            _ => self.open(c, Some(facts)),
-        }
-    }
-
     /// Opens the conversation, or begins the TLS that comes before it.
     fn greet(&mut self, c: &mut Connection<S::Machine>) -> Result<(), End> {
         c.deadline = None;
@@ -267,7 +231,7 @@ impl<S: Service> Turn<'_, S> {
         Ok(())
     }
 
-    fn open(&mut self, c: &mut Connection<S::Machine>, facts: Option<crate::base::machine::TlsFacts>) {
+    pub fn open(&mut self, c: &mut Connection<S::Machine>, facts: Option<TlsFacts>) {
         match self.shared.service.open(self.now, &c.peer, facts) {
             Admission::Open(machine) => c.talk = Talk::Open(machine),
             Admission::Refuse(text) => {
@@ -321,19 +285,6 @@ impl<S: Service> Turn<'_, S> {
                 c.talk = Talk::Lingering { bytes_left: bytes_left - read };
                 Ok(c.flags.readable)
             }
-        }
-    }
-}
-
-/// Takes all decrypted bytes over; there is room, because [`CIPHER_ROOM`] was kept. Returns how many.
-fn drain_plaintext(session: &mut ServerConnection, room: &mut [u8]) -> io::Result<usize> {
-    let mut drained = 0;
-    loop {
-        match io::Read::read(&mut session.reader(), &mut room[drained..]) {
-            Ok(0) => return Ok(drained),
-            Ok(read) => drained += read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(drained),
-            Err(error) => return Err(error),
         }
     }
 }

@@ -43,8 +43,26 @@ impl Wheel {
 
     /// The next moment something is due.
     pub fn next(&self) -> Option<Instant> {
-        let first = (self.done..self.done + SLOTS as u64).find(|tick| self.is_occupied(*tick))?;
+        let first = self.done + self.distance()?;
         Some(self.start + TICK * u32::try_from(first).unwrap_or(u32::MAX))
+    }
+
+    /// Ticks from the first that has not fired to the first that has entries. Asked before every sleep, so by words.
+    fn distance(&self) -> Option<u64> {
+        let start = self.done as usize % SLOTS;
+        let words = self.occupied.len();
+        (0..=words).find_map(|step| {
+            let place = (start / 64 + step) % words;
+            // The first word counts from `start`; met again at the end, it counts below it.
+            let mask = match step {
+                0 => u64::MAX << (start % 64),
+                _ if step == words => !(u64::MAX << (start % 64)),
+                _ => u64::MAX,
+            };
+            let bits = self.occupied[place] & mask;
+            let slot = place * 64 + bits.trailing_zeros() as usize;
+            (bits != 0).then(|| ((slot + SLOTS - start) % SLOTS) as u64)
+        })
     }
 
     /// Moves what is due at `now` into `due`, with the tick that it was entered for.
@@ -83,6 +101,8 @@ mod tests {
         }
         for step in 0..2000u64 {
             let now = start + Duration::from_millis(step * 31);
+            let slowly = (wheel.done..wheel.done + SLOTS as u64).find(|tick| wheel.is_occupied(*tick));
+            assert_eq!(wheel.distance().map(|ticks| wheel.done + ticks), slowly);
             wheel.advance(now, &mut due);
             for (_, key) in due.drain(..) {
                 let deadline = start + Duration::from_millis(key.token() as u64 * 97);

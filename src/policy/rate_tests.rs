@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::rates::{ENTRIES_MAX, RateFacts, Rates};
+use super::rates::{RateFacts, Rates};
 use crate::config::settings::{Rate, RateAction, RateCount, RateKey, RateWindow};
 
 fn rate(key: RateKey, count: RateCount, limit: u64, action: RateAction) -> Rate {
@@ -81,11 +81,13 @@ fn counts_survive_a_restart_and_a_reset_forgets_them() {
 
 #[test]
 fn a_flood_of_names_neither_grows_nor_frees_who_is_at_the_limit() {
-    let rates = Rates::new(&[rate(RateKey::Login, RateCount::Messages, 50, RateAction::Defer)]);
+    const ENTRIES: usize = 64 * 64;
+    let rules = [rate(RateKey::Login, RateCount::Messages, 50, RateAction::Defer)];
+    let rates = Rates::with_entries_max(&rules, ENTRIES);
     rates.charge(RateCount::Messages, &facts("alice"), 50, start());
-    for number in 0..ENTRIES_MAX + ENTRIES_MAX / 16 {
+    for number in 0..10 * ENTRIES {
         rates.charge(RateCount::Messages, &facts(&format!("n{number}")), 1, start());
     }
-    assert!(rates.len() <= ENTRIES_MAX);
+    assert!(rates.len() <= ENTRIES);
     assert_eq!(rates.charge(RateCount::Messages, &facts("alice"), 1, start()).len(), 1);
 }

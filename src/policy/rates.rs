@@ -27,8 +27,10 @@ const EVICTION_SAMPLE: usize = 32;
 /// A rate that was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// The rate, as `messages by login`.
+    /// The rate, as `messages by login (200/1h)`.
     pub rate: String,
+    /// What it counts.
+    pub count: RateCount,
     /// Whose, as `login=alice`.
     pub key: String,
     /// The window that is full.
@@ -47,8 +49,8 @@ impl Hit {
 
     /// What to say.
     pub fn decision(&self) -> Decision {
-        let (limit, period) = (self.window.limit, show_duration(self.window.period));
-        let text = format!("Rate limit reached: {} {limit} in {period}", self.rate);
+        let (limit, count, period) = (self.window.limit, self.count.as_str(), show_duration(self.window.period));
+        let text = format!("Rate limit reached: {limit} {} in {period}", count.replace('_', " "));
         let reply = match self.action {
             RateAction::Defer => Some(Reply::new(450, Enhanced(4, 7, 1), format!("{text}, try again later"))),
             RateAction::Reject => Some(Reply::new(550, Enhanced(5, 7, 1), text)),
@@ -86,16 +88,23 @@ struct Shard {
 pub struct Rates {
     rules: Vec<Rule>,
     shards: Vec<Mutex<Shard>>,
+    shard_entries_max: usize,
     hasher: foldhash::fast::RandomState,
 }
 
 impl Rates {
     /// Nothing counted yet.
     pub fn new(rates: &[Rate]) -> Self {
+        Rates::with_entries_max(rates, ENTRIES_MAX)
+    }
+
+    /// The same with another bound.
+    pub fn with_entries_max(rates: &[Rate], entries_max: usize) -> Self {
         let rule = |rate: &Rate| Rule { name: name_of(rate), rate: rate.clone() };
         Rates {
             rules: rates.iter().map(rule).collect(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shard_entries_max: (entries_max / SHARDS).max(1),
             hasher: foldhash::fast::RandomState::default(),
         }
     }
@@ -131,6 +140,21 @@ impl Rates {
         hits
     }
 
+    /// The limit that would refuse `amount` more of `count`, if any; counts nothing.
+    pub fn would_refuse(&self, count: RateCount, facts: &RateFacts<'_>, amount: u64, now: SystemTime) -> Option<Hit> {
+        let now = millis(now);
+        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.rate.count == count);
+        rules
+            .filter_map(|(at, rule)| self.peek(rule, (at as u16, key_of(&rule.rate.key, facts)?), amount, now))
+            .find(Hit::refuses)
+    }
+
+    fn peek(&self, rule: &Rule, key: Key, amount: u64, now: u64) -> Option<Hit> {
+        let mut shard = self.shard(&key).lock();
+        let cells = shard.entries.get_mut(&key)?;
+        full_window(rule, &key, cells, amount, now)
+    }
+
     fn charge_one(&self, rule: &Rule, key: &Key, amount: u64, now: u64) -> Option<Hit> {
         let windows = &rule.rate.windows;
         let mut shard = self.shard(key).lock();
@@ -138,16 +162,7 @@ impl Rates {
             self.make_room(&mut shard, now);
         }
         let cells = shard.entries.entry(key.clone()).or_insert_with(|| vec![Window::default(); windows.len()]);
-        let full = cells.iter_mut().zip(windows).find_map(|(cell, window)| {
-            (!cell.has_room(amount, now, *window)).then(|| (*window, cell.wait_millis(amount, now, *window)))
-        });
-        let hit = full.map(|(window, wait)| Hit {
-            rate: rule.name.clone(),
-            key: key.1.clone(),
-            window,
-            action: rule.rate.action,
-            retry_after: Duration::from_millis(wait),
-        });
+        let hit = full_window(rule, key, cells, amount, now);
         if !hit.as_ref().is_some_and(Hit::refuses) {
             for (cell, window) in cells.iter_mut().zip(windows) {
                 cell.used(now, *window);
@@ -170,14 +185,14 @@ impl Rates {
     /// Drops an entry if the shard is full: at most once a second all that count no more, else one that counts little.
     fn make_room(&self, shard: &mut Shard, now: u64) {
         const PURGE_EVERY_MILLIS: u64 = 1000;
-        if shard.entries.len() < ENTRIES_MAX / SHARDS {
+        if shard.entries.len() < self.shard_entries_max {
             return;
         }
         if now >= shard.purged_millis.saturating_add(PURGE_EVERY_MILLIS) {
             shard.purged_millis = now;
             shard.entries.retain(|key, cells| !self.is_over(key, cells, now));
         }
-        if shard.entries.len() >= ENTRIES_MAX / SHARDS {
+        if shard.entries.len() >= self.shard_entries_max {
             let counted = |cells: &[Window]| cells.iter().map(|cell| cell.cells.iter().sum::<u64>()).max();
             let sample = shard.entries.iter().take(EVICTION_SAMPLE);
             let least = sample.min_by_key(|(_, cells)| counted(cells)).map(|(key, _)| key.clone());
@@ -266,7 +281,22 @@ impl Rates {
     }
 }
 
-/// `recipients by login+ip: 200 in 1h, 1000 in 1d`: the same for the same rate, across restarts.
+/// The first window without room for `amount`.
+fn full_window(rule: &Rule, key: &Key, cells: &mut [Window], amount: u64, now: u64) -> Option<Hit> {
+    let full = cells.iter_mut().zip(&rule.rate.windows).find_map(|(cell, window)| {
+        (!cell.has_room(amount, now, *window)).then(|| (*window, cell.wait_millis(amount, now, *window)))
+    });
+    full.map(|(window, wait)| Hit {
+        rate: rule.name.clone(),
+        count: rule.rate.count,
+        key: key.1.clone(),
+        window,
+        action: rule.rate.action,
+        retry_after: Duration::from_millis(wait),
+    })
+}
+
+/// `recipients by login+ip (200/1h, 1000/1d)`: the same for the same rate, across restarts.
 fn name_of(rate: &Rate) -> String {
     let keys: Vec<&str> = rate.key.iter().map(|key| key.as_str()).collect();
     let windows: Vec<String> =

@@ -150,10 +150,13 @@ impl Batch {
 
     /// The whole batch, for one gather write.
     pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
-        let slice = |piece| match piece {
-            &Piece::Buffer(ref range) => IoSlice::new(&self.buffer[range.clone()]),
-            &Piece::Content(ref content) => IoSlice::new(content),
-        };
-        self.pieces.iter().map(slice).collect()
+        let mut slices = Vec::with_capacity(self.pieces.len());
+        for piece in &self.pieces {
+            slices.push(match piece {
+                Piece::Buffer(range) => IoSlice::new(&self.buffer[range.clone()]),
+                Piece::Content(content) => IoSlice::new(content),
+            });
+        }
+        slices
     }
 }

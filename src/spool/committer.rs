@@ -3,7 +3,7 @@
 //! It never waits for company: a lone job is committed at once, and what arrives during a sync is the next batch.
 //! Fails loudly: a failed batch poisons its segment, clients get 4xx, outcomes are kept and written again elsewhere.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,7 +92,7 @@ pub(super) enum Work {
     Copy(Box<Copied>),
     /// Say the state of a message again, if its state stands in this segment or an act there touched it.
     Restate(u64),
-    Dead(Vec<(u64, u32)>),
+    Dead(payload::Dead),
 }
 
 pub(super) struct Job {
@@ -335,6 +335,7 @@ impl Committer {
                 let applied = state.apply(record.kind, self.batch.meta(record), record.place, listener.is_some());
                 debug_assert!(applied.is_ok(), "we wrote it, so it can be read");
             }
+            state.segments.set_bytes(self.batch.segment, self.batch.start + self.batch.bytes as u32);
             for job in &jobs {
                 match &job.work {
                     Work::Accept(prepared) if listener.is_some() => hot::lend(&state, &prepared.message, &mut fresh),
@@ -363,25 +364,12 @@ impl Committer {
             Work::Finish { id, destination, at_ms, outcomes, generated } => {
                 self.encode_finish(*id, destination, *at_ms, outcomes, generated)
             }
-            Work::Act { act, at_ms, set } => {
-                let mut meta = Vec::new();
-                let dropped = if *act == Act::Drop { recipients_of(&self.shared.state.lock(), set) } else { 0 };
-                payload::write_act(&mut Writer(&mut meta), act, *at_ms, dropped, set);
-                self.acted.extend(set.iter().flat_map(|(_, ids)| ids));
-                self.push_one(&NewRecord::plain(Kind::Admin, &meta))
-            }
+            Work::Act { act, at_ms, set } => self.encode_act(act, *at_ms, set),
             Work::Copy(copied) => self.encode_copy(copied),
             Work::Restate(id) => self.encode_restate(*id),
             Work::Dead(dead) => {
-                let state = self.shared.state.lock();
-                let known = dead.iter().filter(|(_, body)| state.segments.get(*body).is_some());
-                let dead: Vec<_> = known.copied().collect();
-                drop(state);
-                if dead.is_empty() {
-                    return Encoded::Void;
-                }
                 let mut meta = Vec::new();
-                payload::write_dead(&mut Writer(&mut meta), &dead);
+                payload::write_dead(&mut Writer(&mut meta), dead);
                 self.push_one(&NewRecord::plain(Kind::Dead, &meta))
             }
         }
@@ -406,6 +394,25 @@ impl Committer {
     /// True if records of this batch change the message: its state is not known before they are applied.
     fn is_in_motion(&self, id: u64) -> bool {
         self.restated.contains(&id) || self.acted.contains(&id)
+    }
+
+    fn encode_act(&mut self, act: &Act, at_ms: u64, set: &ActSet) -> Encoded {
+        let (dropped, ended) = match act {
+            Act::Drop => dropped_by(&self.shared.state.lock(), set),
+            _ => (0, Vec::new()),
+        };
+        let mut meta = Vec::new();
+        payload::write_act(&mut Writer(&mut meta), act, at_ms, dropped, set);
+        let mut dead = Vec::new();
+        payload::write_dead(&mut Writer(&mut dead), &payload::Dead { ids: ended, bodies: Vec::new() });
+        self.acted.extend(set.iter().flat_map(|(_, ids)| ids));
+        match act {
+            Act::Drop => self.push_group(&[
+                NewRecord::plain(Kind::Admin, &meta).with_more(true),
+                NewRecord::plain(Kind::Dead, &dead),
+            ]),
+            _ => self.push_one(&NewRecord::plain(Kind::Admin, &meta)),
+        }
     }
 
     fn encode_restate(&mut self, id: u64) -> Encoded {
@@ -452,6 +459,7 @@ impl Committer {
         };
         let segment = self.batch.segment;
         let message = state.table.find(id).expect("plan_finish found it");
+        let body = message.body_segment;
         let elsewhere = message.state_segment != 0 && message.state_segment != segment;
         let said = (elsewhere && !plan.ends).then(|| state.state_record(id)).flatten();
         drop(state);
@@ -460,7 +468,10 @@ impl Committer {
         }
         let said = said.filter(|_| !self.restated.contains(&id));
         let mut meta = Vec::new();
-        payload::write_attempt(&mut Writer(&mut meta), &Attempt { id, at_ms, changes: plan.changes });
+        payload::write_attempt(
+            &mut Writer(&mut meta),
+            &Attempt { id, at_ms, body, ends: plan.ends, changes: plan.changes },
+        );
         let mut group: Vec<_> = generated.iter().map(|p| p.record().with_more(true)).collect();
         group.extend(said.as_ref().map(|said| NewRecord::plain(Kind::State, said).with_more(true)));
         group.push(NewRecord::plain(Kind::Attempt, &meta));
@@ -527,8 +538,20 @@ pub(super) fn release(state: &mut State, id: u64, destination: &str) {
     }
 }
 
-fn recipients_of(state: &State, set: &ActSet) -> u64 {
-    let items = set.iter().flat_map(|(destination, ids)| ids.iter().map(move |id| (*id, destination)));
-    let items = items.filter_map(|(id, destination)| state.table.item_at(id, destination));
-    items.map(|number| state.table.item(number).recipients().len() as u64).sum()
+/// How many recipients a drop of `set` ends, and which messages. The latter are said on their own, because a reader
+/// may miss that their other items ended before.
+fn dropped_by(state: &State, set: &ActSet) -> (u64, Vec<u64>) {
+    let mut recipients = 0;
+    let mut items: BTreeMap<u64, usize> = BTreeMap::new();
+    for (destination, ids) in set {
+        for id in ids {
+            let Some(number) = state.table.item_at(*id, destination) else { continue };
+            recipients += state.table.item(number).recipients().len() as u64;
+            *items.entry(*id).or_default() += 1;
+        }
+    }
+    let is_all = |(id, count): &(u64, usize)| {
+        state.table.find(*id).is_some_and(|message| state.table.items_of(message).count() == *count)
+    };
+    (recipients, items.into_iter().filter(is_all).map(|(id, _)| id).collect())
 }

@@ -10,13 +10,15 @@ use parking_lot::Mutex;
 
 use super::committer::{Committer, Prepared, Work, release};
 use super::hot::{Reading, millis, time};
+use super::index::{Checkpointer, recover_with};
 use super::journal::Journal;
-use super::keeper;
+use super::keeper::Keeper;
 use super::meters::Meters;
 use super::queue::{Done, DueDestination, FreshListener, Lease, MailQueue, NewMessage, Outcome, SpoolFault};
-use super::recover::{Damage, recover};
+use super::recover::{Damage, Recovered};
 use super::shared::{Options, Shared};
-use super::storage::{Directory, Storage};
+use super::state::State;
+use super::storage::{Directory, Storage, StoredFile};
 use crate::base::id::QueueId;
 
 /// How a start went.
@@ -39,7 +41,8 @@ pub struct Opening {
 /// An open spool.
 pub struct Spool {
     pub(super) shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    keeper: Mutex<Option<JoinHandle<()>>>,
     opening: Opening,
 }
 
@@ -58,16 +61,19 @@ impl Spool {
     /// See [`Spool::open`].
     pub fn open_in(storage: Arc<dyn Storage>, options: Options, meters: Meters) -> io::Result<Self> {
         let began = Instant::now();
-        let mut recovered = recover(&*storage, &mut |_| None, false)?;
+        let (mut recovered, index) = recover_with(&*storage, options.index.as_deref(), false)?;
+        let from_checkpoint = index.is_some();
+        save_damaged(&*storage, &recovered);
         let now = millis(SystemTime::now());
-        let lost = recovered.state.reconcile(now);
+        let lost_recipients = recovered.state.reconcile(now);
+        let index = prepare_index(&options, index, &mut recovered.state);
         recovered.state.table.start(now);
         let opening = Opening {
             records: recovered.records,
             messages: recovered.state.table.len() as u64,
-            from_checkpoint: false,
+            from_checkpoint,
             damage: recovered.damage,
-            lost_recipients: lost,
+            lost_recipients,
             seconds: began.elapsed().as_secs_f64(),
         };
         let shared = Arc::new(Shared::new(storage.clone(), options, meters, recovered.state));
@@ -76,19 +82,17 @@ impl Spool {
         sort_free_files(&shared, recovered.free)?;
         let segment_bytes = shared.options.segment_bytes;
         let journal = Journal::new(storage, segment_bytes, shared.free.clone(), recovered.next_generation);
-        let spool = Spool { shared, threads: Mutex::default(), opening };
-        spool.start_threads(journal)?;
+        let spool = Spool { shared, committer: Mutex::default(), keeper: Mutex::default(), opening };
+        spool.start_threads(journal, index)?;
         Ok(spool)
     }
 
-    fn start_threads(&self, journal: Journal) -> io::Result<()> {
+    fn start_threads(&self, journal: Journal, index: Option<Checkpointer>) -> io::Result<()> {
         let committer = Committer::new(self.shared.clone(), journal);
+        let keeper = Keeper::new(self.shared.clone(), index);
         let spawn = |name: &str| std::thread::Builder::new().name(name.into());
-        let mut threads = self.threads.lock();
-        threads.push(spawn("spool-commit").spawn(move || committer.run())?);
-        let shared = self.shared.clone();
-        threads.push(spawn("spool-keep").spawn(move || keeper::run(&shared))?);
-        drop(threads);
+        *self.committer.lock() = Some(spawn("spool-commit").spawn(move || committer.run())?);
+        *self.keeper.lock() = Some(spawn("spool-keep").spawn(move || keeper.run())?);
         self.shared.wake_keeper();
         Ok(())
     }
@@ -101,13 +105,10 @@ impl Spool {
     /// Writes what waits, brings the index up to date, and stops. What comes later is answered [`SpoolFault::Stopping`].
     pub fn close(&self) {
         self.shared.submissions.close();
+        join(&self.committer);
         self.shared.orders.lock().stop = true;
         self.shared.keeper.notify_one();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the spool panicked");
-            }
-        }
+        join(&self.keeper);
     }
 
     fn read_all(&self, readings: Vec<Reading>) -> Vec<Lease> {
@@ -145,11 +146,61 @@ impl Drop for Spool {
     }
 }
 
+fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    if thread.lock().take().is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("a thread of the spool panicked");
+    }
+}
+
+/// The index to write to: the one that was believed, or an empty one that is told all.
+fn prepare_index(options: &Options, known: Option<Checkpointer>, state: &mut State) -> Option<Checkpointer> {
+    if known.is_some() {
+        return known;
+    }
+    let created = Checkpointer::create(options.index.as_deref()?);
+    let index = created.inspect_err(|error| tracing::warn!(%error, "the spool runs without an index")).ok()?;
+    state.indexed = true;
+    state.changed = state.table.ids_from(0).collect();
+    Some(index)
+}
+
+/// Copies of damaged pieces kept at most; the journal itself keeps them until its segment goes.
+const DAMAGED_FILES_MAX: usize = 1000;
+const DAMAGED_PREFIX: &str = "damaged-";
+/// Bytes copied of one piece.
+const DAMAGED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Moves aside what can't be read, and says so.
+fn save_damaged(storage: &dyn Storage, recovered: &Recovered) {
+    let before = recovered.others.iter().filter(|name| name.starts_with(DAMAGED_PREFIX)).count();
+    for damage in recovered.damage.iter().take(DAMAGED_FILES_MAX.saturating_sub(before)) {
+        let Damage { segment, offset, bytes } = *damage;
+        let name = format!("{DAMAGED_PREFIX}{segment:010}-{offset:010}");
+        if recovered.others.contains(&name) {
+            continue;
+        }
+        tracing::error!(segment, offset, bytes, file = name, "a piece of the journal is damaged; copied aside");
+        let copied = copy_aside(storage, &recovered.state.segments.0[&segment].file, damage, &name);
+        if let Err(error) = copied {
+            tracing::error!(%error, file = name, "the damaged piece can't be copied aside");
+        }
+    }
+}
+
+fn copy_aside(storage: &dyn Storage, from: &Arc<dyn StoredFile>, damage: &Damage, name: &str) -> io::Result<()> {
+    let mut bytes = vec![0; damage.bytes.min(DAMAGED_BYTES_MAX) as usize];
+    let read = from.read_at(damage.offset, &mut bytes)?;
+    let file = storage.create(name)?;
+    file.write_at(0, &mut [io::IoSlice::new(&bytes[..read])])?;
+    file.sync()?;
+    storage.sync_dir()
+}
+
 /// Free files of another size, or more than are wanted, go.
 fn sort_free_files(shared: &Shared, names: Vec<String>) -> io::Result<()> {
     let mut free = shared.free.lock();
     for name in names {
-        let fits = shared.storage.open(&name)?.len()? == shared.options.segment_bytes;
+        let fits = shared.storage.open(&name)?.size()? == shared.options.segment_bytes;
         if fits && free.names.len() < 2 * shared.options.segments_ahead {
             free.names.push(name);
         } else {

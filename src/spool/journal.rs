@@ -86,9 +86,6 @@ impl Journal {
         match write_and_sync(current, batch) {
             Ok(()) => {
                 current.at += batch.bytes;
-                let mut state = state.lock();
-                let segment = state.segments.0.get_mut(&current.generation).expect("the open segment is known");
-                segment.bytes = current.at as u32;
                 Ok(())
             }
             Err(error) => {
@@ -115,14 +112,16 @@ impl Journal {
         }
         let name = segment_name(generation, seal);
         let file = self.take_file(wanted, &name)?;
-        let file_bytes = file.len()?;
+        let file_bytes = file.size()?;
         let mut batch = Batch::default();
         batch.begin(generation, seal, 0, file_bytes);
         batch.push(&head);
         // Known before its head is written: if that fails, the file stays and is poisoned from its first byte.
         state.lock().segments.0.insert(generation, Segment::new(name, seal, file.clone(), file_bytes));
         self.current = Some(Current { generation, seal, file, file_bytes, at: 0 });
-        self.write(&batch, state)
+        self.write(&batch, state)?;
+        state.lock().segments.set_bytes(generation, batch.bytes as u32);
+        Ok(())
     }
 
     /// Ends the present segment.
@@ -167,6 +166,7 @@ fn head_record(generation: u32, state: &Mutex<State>) -> Vec<u8> {
         generation,
         last_id: state.last_id,
         poisoned: state.segments.poisoned(),
+        damage: state.damage.iter().filter(|(segment, ..)| state.segments.get(*segment).is_some()).copied().collect(),
         ledger: state.ledger.clone(),
     };
     write_head(&mut Writer(&mut out), &head);

@@ -4,20 +4,109 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::admin::{Action, Filter};
+use super::clean;
 use super::hot::millis;
+use super::index::Checkpointer;
+use super::queue::ItemState;
 use super::shared::Shared;
 
 /// Rounds come at least this often.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// Runs until it is told to stop.
-pub(super) fn run(shared: &Arc<Shared>) {
-    while wait(shared) {
-        round(shared);
+/// How often the quarantine is looked through for what is too old.
+const RETENTION_EVERY: Duration = Duration::from_secs(60);
+
+/// The keeper's own things.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    index: Option<Checkpointer>,
+    checkpointed: Instant,
+    retained: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>, index: Option<Checkpointer>) -> Self {
+        Keeper { shared, index, checkpointed: Instant::now(), retained: None }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) {
+        while wait(&self.shared) {
+            self.round();
+        }
+        // The committer has ended: the index can be brought up to date to the last record.
+        self.checkpoint();
+    }
+
+    fn round(&mut self) {
+        let shared = self.shared.clone();
+        let cleaning = shared.cleaning.lock();
+        let steps: [(&str, io::Result<()>); 4] = [
+            ("free space", watch_space(&shared)),
+            ("copy forward", clean::copy_forward(&shared)),
+            ("give back segments", give_back(&shared)),
+            ("make segments ready", make_ready(&shared)),
+        ];
+        drop(cleaning);
+        for (step, result) in steps {
+            if let Err(error) = result {
+                tracing::warn!(%error, step, "the spool's keeper failed; it will try again");
+            }
+        }
+        if self.checkpoint_is_due() {
+            self.checkpoint();
+        }
+        if self.retained.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
+            self.retained = Some(Instant::now());
+            self.empty_quarantine();
+        }
+        measure(&shared);
+    }
+
+    /// In its time, or when segments wait for it to be given back.
+    fn checkpoint_is_due(&self) -> bool {
+        let shared = &self.shared;
+        let state = shared.state.lock();
+        let held = state.segments.0.range(state.checkpoint..).filter(|(_, s)| s.sealed && s.bodies == 0).count();
+        let age = self.checkpointed.elapsed();
+        self.index.is_some()
+            && (age >= shared.options.checkpoint_every || (held > SEGMENTS_HELD_MAX && age >= CHECKPOINT_PAUSE))
+    }
+
+    fn checkpoint(&mut self) {
+        self.checkpointed = Instant::now();
+        let Some(index) = &mut self.index else { return };
+        if let Err(error) = index.checkpoint(&self.shared) {
+            tracing::error!(%error, "the index can't be written; the next start reads the whole journal");
+            self.index = None;
+            let mut state = self.shared.state.lock();
+            state.indexed = false;
+            state.changed = Default::default();
+        }
+    }
+
+    fn empty_quarantine(&self) {
+        let shared = &self.shared;
+        let cutoff = SystemTime::now().checked_sub(shared.options.quarantine_keep);
+        if shared.state.lock().table.counts.items[ItemState::Quarantined as usize] == 0 {
+            return;
+        }
+        let filter = Filter { state: Some(ItemState::Quarantined), accepted_before: cutoff, ..Filter::default() };
+        match cutoff.map(|_| shared.act(&filter, &Action::Drop)) {
+            Some(Ok(dropped)) if dropped > 0 => tracing::info!(dropped, "quarantined mail was too old"),
+            Some(Err(error)) => tracing::warn!(%error, "quarantined mail that is too old can't be dropped now"),
+            _ => {}
+        }
     }
 }
+
+/// Sealed segments without content that may wait for a checkpoint before one is made early.
+const SEGMENTS_HELD_MAX: usize = 4;
+/// Checkpoints are at least so far apart.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
 
 fn wait(shared: &Shared) -> bool {
     let mut orders = shared.orders.lock();
@@ -26,21 +115,6 @@ fn wait(shared: &Shared) -> bool {
     }
     orders.woken = false;
     !orders.stop
-}
-
-/// One round; also called before the spool opens.
-pub(super) fn round(shared: &Arc<Shared>) {
-    let steps: [(&str, io::Result<()>); 3] = [
-        ("free space", watch_space(shared)),
-        ("give back segments", give_back(shared)),
-        ("make segments ready", make_ready(shared)),
-    ];
-    for (step, result) in steps {
-        if let Err(error) = result {
-            tracing::warn!(%error, step, "the spool's keeper failed; it will try again");
-        }
-    }
-    measure(shared);
 }
 
 fn watch_space(shared: &Shared) -> io::Result<()> {
@@ -74,8 +148,10 @@ fn give_back(shared: &Shared) -> io::Result<()> {
     loop {
         let free = {
             let state = shared.state.lock();
-            let limit = if state.indexed { state.checkpoint } else { u32::MAX };
-            state.segments.free_one(limit).map(|generation| (generation, state.segments.0[&generation].name.clone()))
+            state
+                .segments
+                .free_one(state.keep_from())
+                .map(|generation| (generation, state.segments.0[&generation].name.clone()))
         };
         let Some((generation, name)) = free else { return Ok(()) };
         let reuse = {
@@ -84,24 +160,26 @@ fn give_back(shared: &Shared) -> io::Result<()> {
             !segment.poisoned && segment.file_bytes == shared.options.segment_bytes
         };
         let enough = shared.free.lock().names.len() >= 2 * shared.options.segments_ahead;
-        if reuse && !enough {
-            let fresh = shared.free.lock().fresh_name();
-            shared.storage.rename(&name, &fresh)?;
-            shared.storage.sync_dir()?;
-            shared.state.lock().segments.0.remove(&generation);
-            shared.free.lock().names.push(fresh);
-        } else {
-            shared.storage.remove(&name)?;
-            shared.storage.sync_dir()?;
-            shared.state.lock().segments.0.remove(&generation);
+        let fresh = (reuse && !enough).then(|| shared.free.lock().fresh_name());
+        let gone = match &fresh {
+            Some(fresh) => shared.storage.rename(&name, fresh),
+            None => shared.storage.remove(&name),
+        };
+        // If the last round came so far and no further, only the directory is left to sync.
+        let again = gone.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if !again {
+            gone?;
         }
+        shared.storage.sync_dir()?;
+        shared.state.lock().segments.0.remove(&generation);
+        shared.free.lock().names.extend(fresh.filter(|_| !again));
     }
 }
 
 fn measure(shared: &Shared) {
     let meters = &shared.meters;
     let state = shared.state.lock();
-    for kind in super::queue::ItemState::ALL {
+    for kind in ItemState::ALL {
         meters.items.with_label_values(&[kind.name()]).set(state.table.counts.items[kind as usize] as i64);
     }
     let poisoned = state.segments.poisoned().len() as i64;

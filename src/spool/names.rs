@@ -50,8 +50,4 @@ impl Names {
     pub(super) fn text(&self, number: u32) -> &str {
         self.texts.get(number).map_or("", |entry| &entry.0)
     }
-
-    pub(super) fn find(&self, text: &str) -> Option<u32> {
-        if text.is_empty() { Some(NO_NAME) } else { self.numbers.get(text).copied() }
-    }
 }

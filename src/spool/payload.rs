@@ -9,6 +9,10 @@ use super::table::{Change, Fate, ItemFacts, RecipientState};
 pub(super) struct Attempt<'a> {
     pub(super) id: u64,
     pub(super) at_ms: u64,
+    /// The segment that the body stands in.
+    pub(super) body: u32,
+    /// Nothing of the message is left, whatever earlier records a reader may miss.
+    pub(super) ends: bool,
     /// The account that each ended recipient goes to.
     pub(super) changes: Vec<(Change<'a>, Option<Account>)>,
 }
@@ -24,6 +28,8 @@ const DISCARDED: u8 = 6;
 pub(super) fn write_attempt(w: &mut Writer, attempt: &Attempt) {
     w.fixed(attempt.id);
     w.number(attempt.at_ms);
+    w.number(attempt.body.into());
+    w.byte(attempt.ends as u8);
     w.number(attempt.changes.len() as u64);
     for (change, account) in &attempt.changes {
         w.number(change.index.into());
@@ -45,9 +51,9 @@ pub(super) fn write_attempt(w: &mut Writer, attempt: &Attempt) {
 }
 
 pub(super) fn read_attempt<'a>(r: &mut Reader<'a>) -> Option<Attempt<'a>> {
-    let (id, at_ms, count) = (r.fixed()?, r.number()?, r.count()?);
+    let (id, at_ms, body, ends, count) = (r.fixed()?, r.number()?, r.small()?, r.byte()? != 0, r.count()?);
     let changes = (0..count).map(|_| read_change(r)).collect::<Option<Vec<_>>>()?;
-    Some(Attempt { id, at_ms, changes })
+    Some(Attempt { id, at_ms, body, ends, changes })
 }
 
 fn read_change<'a>(r: &mut Reader<'a>) -> Option<(Change<'a>, Option<Account>)> {
@@ -171,18 +177,22 @@ fn read_ids(r: &mut Reader) -> Option<Vec<u64>> {
     (0..count).map(|_| next()).collect()
 }
 
-/// The finished messages whose end must stay known, with the segment that each body stands in.
-pub(super) fn write_dead(w: &mut Writer, dead: &[(u64, u32)]) {
-    w.number(dead.len() as u64);
-    for (id, segment) in dead {
-        w.fixed(*id);
-        w.number((*segment).into());
-    }
+/// Finished messages whose end must stay known, and the segments that their bodies may stand in.
+pub(super) struct Dead {
+    pub(super) ids: Vec<u64>,
+    pub(super) bodies: Vec<u32>,
 }
 
-pub(super) fn read_dead(r: &mut Reader) -> Option<Vec<(u64, u32)>> {
+pub(super) fn write_dead(w: &mut Writer, dead: &Dead) {
+    write_ids(w, &dead.ids);
+    w.number(dead.bodies.len() as u64);
+    dead.bodies.iter().for_each(|body| w.number((*body).into()));
+}
+
+pub(super) fn read_dead(r: &mut Reader) -> Option<Dead> {
+    let ids = read_ids(r)?;
     let count = r.count()?;
-    (0..count).map(|_| Some((r.fixed()?, r.small()?))).collect()
+    Some(Dead { ids, bodies: (0..count).map(|_| r.small()).collect::<Option<_>>()? })
 }
 
 /// A message that was thrown away on purpose.
@@ -212,6 +222,8 @@ pub(super) struct SegmentHead {
     pub(super) last_id: u64,
     /// Segments whose last batch failed, with the bytes before it: nothing behind them is to be believed.
     pub(super) poisoned: Vec<(u32, u32)>,
+    /// Pieces that were found damaged or torn and reported: segment, offset, bytes.
+    pub(super) damage: Vec<(u32, u32, u32)>,
     pub(super) ledger: Ledger,
 }
 
@@ -223,11 +235,19 @@ pub(super) fn write_head(w: &mut Writer, head: &SegmentHead) {
         w.number((*segment).into());
         w.number((*bytes).into());
     }
+    w.number(head.damage.len() as u64);
+    for (segment, offset, bytes) in &head.damage {
+        w.number((*segment).into());
+        w.number((*offset).into());
+        w.number((*bytes).into());
+    }
     head.ledger.write(w);
 }
 
 pub(super) fn read_head(r: &mut Reader) -> Option<SegmentHead> {
     let (generation, last_id, count) = (r.small()?, r.fixed()?, r.count()?);
     let poisoned = (0..count).map(|_| Some((r.small()?, r.small()?))).collect::<Option<Vec<_>>>()?;
-    Some(SegmentHead { generation, last_id, poisoned, ledger: Ledger::read(r)? })
+    let count = r.count()?;
+    let damage = (0..count).map(|_| Some((r.small()?, r.small()?, r.small()?))).collect::<Option<Vec<_>>>()?;
+    Some(SegmentHead { generation, last_id, poisoned, damage, ledger: Ledger::read(r)? })
 }

@@ -96,7 +96,7 @@ pub(super) fn walk(
     let mut walker = Walker {
         window: Window { file, start: 0, bytes: Vec::new() },
         seal,
-        limit: limit.min(file.len()?),
+        limit: limit.min(file.size()?),
         check_all,
         batch: Vec::new(),
         walk: Walk::default(),
@@ -246,24 +246,32 @@ pub(super) struct Recovered {
 /// Fills a state from a checkpoint and says from where on the journal is to be applied; `None` if there is none to believe.
 pub(super) type LoadCheckpoint<'a> = &'a mut dyn FnMut(&mut State) -> Option<Place>;
 
+/// Segments of a journal that is being written, and how far each is to be read.
+pub(super) type Limits = std::collections::HashMap<u32, u32>;
+
 /// Reads the journal.
 /// # Errors
 /// Only if the directory or a whole file can't be read.
-pub(super) fn recover(storage: &dyn Storage, load: LoadCheckpoint, check_all: bool) -> io::Result<Recovered> {
-    let mut recovered = open_segments(storage)?;
+pub(super) fn recover(
+    storage: &dyn Storage,
+    load: LoadCheckpoint,
+    limits: Option<&Limits>,
+    check_all: bool,
+) -> io::Result<Recovered> {
+    let mut recovered = open_segments(storage, limits)?;
     let from = match load(&mut recovered.state) {
         Some(place) => place,
         None => {
-            recovered = open_segments(storage)?;
+            recovered = open_segments(storage, limits)?;
             Place::default()
         }
     };
     mark_poisoned(&mut recovered.state)?;
-    apply_all(from, check_all, &mut recovered)?;
+    apply_all(from, limits, check_all, &mut recovered)?;
     Ok(recovered)
 }
 
-fn open_segments(storage: &dyn Storage) -> io::Result<Recovered> {
+fn open_segments(storage: &dyn Storage, limits: Option<&Limits>) -> io::Result<Recovered> {
     let mut out = Recovered {
         state: State::default(),
         next_generation: 1,
@@ -274,11 +282,14 @@ fn open_segments(storage: &dyn Storage) -> io::Result<Recovered> {
     };
     for name in storage.list()? {
         match parse_name(&name) {
+            Some((generation, _)) if limits.is_some_and(|limits| !limits.contains_key(&generation)) => {}
             Some((generation, seal)) => {
                 let file = storage.open(&name)?;
-                let file_bytes = file.len()?;
+                let file_bytes = file.size()?;
                 let mut segment = Segment::new(name, seal, file, file_bytes);
                 segment.sealed = true;
+                // Segments before a checkpoint are not walked at the start: all of them may hold records.
+                segment.bytes = file_bytes.min(u32::MAX.into()) as u32;
                 out.next_generation = out.next_generation.max(generation + 1);
                 out.state.segments.0.insert(generation, segment);
             }
@@ -293,8 +304,13 @@ fn open_segments(storage: &dyn Storage) -> io::Result<Recovered> {
 fn mark_poisoned(state: &mut State) -> io::Result<()> {
     let mut poisoned = Vec::new();
     for segment in state.segments.0.values() {
-        poisoned.extend(read_head(segment)?.map_or(Vec::new(), |head| head.poisoned));
+        if let Some(head) = read_head(segment)? {
+            poisoned.extend(head.poisoned);
+            state.damage.extend(head.damage);
+        }
     }
+    state.damage.sort_unstable();
+    state.damage.dedup();
     for (generation, bytes) in poisoned {
         if let Some(segment) = state.segments.0.get_mut(&generation) {
             (segment.poisoned, segment.bytes) = (true, bytes);
@@ -311,13 +327,15 @@ fn read_head(segment: &Segment) -> io::Result<Option<SegmentHead>> {
     Ok(whole.then(|| payload::read_head(&mut super::codec::Reader(meta))).flatten())
 }
 
-fn apply_all(from: Place, check_all: bool, out: &mut Recovered) -> io::Result<()> {
+fn apply_all(from: Place, limits: Option<&Limits>, check_all: bool, out: &mut Recovered) -> io::Result<()> {
     let state = &mut out.state;
     let all: Vec<u32> = state.segments.0.range(from.segment..).map(|(generation, _)| *generation).collect();
     for generation in &all {
         let segment = state.segments.get(*generation).expect("listed above");
         let (file, seal) = (segment.file.clone(), segment.seal);
         let limit = if segment.poisoned { u64::from(segment.bytes) } else { segment.file_bytes };
+        let limit =
+            limits.and_then(|limits| limits.get(generation)).map_or(limit, |bytes| limit.min(u64::from(*bytes)));
         let mut unreadable = Vec::new();
         let walk = walk(&*file, seal, limit, check_all, &mut |found| {
             if *generation == from.segment && found.offset < u64::from(from.offset) {
@@ -328,10 +346,38 @@ fn apply_all(from: Place, check_all: bool, out: &mut Recovered) -> io::Result<()
                 unreadable.push((found.offset, found.header.record_bytes()));
             }
         })?;
-        let torn = if Some(generation) == all.last() { Vec::new() } else { walk.torn };
-        let damage = walk.damage.into_iter().chain(torn).chain(unreadable);
-        out.damage.extend(damage.map(|(offset, bytes)| Damage { segment: *generation, offset, bytes }));
+        let piece = |(offset, bytes): (u64, u64)| Damage { segment: *generation, offset, bytes };
+        let mut damage: Vec<Damage> = walk.damage.into_iter().chain(unreadable).map(piece).collect();
+        let torn: Vec<Damage> = walk.torn.into_iter().map(piece).collect();
+        if Some(generation) == all.last() {
+            // The last batch of all: its sync never returned, so nobody was told that it is safe.
+            for piece in &torn {
+                remember(&mut state.damage, piece);
+            }
+        } else {
+            damage.extend(torn);
+        }
+        for piece in damage {
+            if remember(&mut state.damage, &piece) {
+                out.damage.push(piece);
+            }
+        }
         state.segments.0.get_mut(generation).expect("listed above").bytes = walk.end as u32;
     }
     Ok(())
+}
+
+/// Damaged pieces remembered at most; more are reported anew at each start.
+const DAMAGE_REMEMBERED_MAX: usize = 1000;
+
+/// True if the piece was not known.
+fn remember(known: &mut Vec<(u32, u32, u32)>, piece: &Damage) -> bool {
+    let entry = (piece.segment, piece.offset as u32, piece.bytes.min(u32::MAX.into()) as u32);
+    if known.contains(&entry) {
+        return false;
+    }
+    if known.len() < DAMAGE_REMEMBERED_MAX {
+        known.push(entry);
+    }
+    true
 }

@@ -24,6 +24,10 @@ pub(super) struct Segment {
     /// Live messages whose state records stand here.
     pub(super) states: u32,
     pub(super) acts: u32,
+    /// All that was needed of it is written elsewhere; it goes as soon as nobody reads it.
+    pub(super) copied: bool,
+    /// A body in it can't be read; it stays for the operator.
+    pub(super) damaged: bool,
     /// Ends of messages whose body stood in an older segment, and bodies copied from there: segment, how many.
     pub(super) ends: BTreeMap<u32, u32>,
 }
@@ -42,6 +46,8 @@ impl Segment {
             body_bytes: 0,
             states: 0,
             acts: 0,
+            copied: false,
+            damaged: false,
             ends: BTreeMap::new(),
         }
     }
@@ -54,6 +60,13 @@ pub(super) struct Segments(pub(super) BTreeMap<u32, Segment>);
 impl Segments {
     pub(super) fn get(&self, generation: u32) -> Option<&Segment> {
         self.0.get(&generation)
+    }
+
+    /// The segment's records are believed up to `bytes`, and what they say is in memory.
+    pub(super) fn set_bytes(&mut self, generation: u32, bytes: u32) {
+        if let Some(segment) = self.0.get_mut(&generation) {
+            segment.bytes = bytes;
+        }
     }
 
     pub(super) fn add_body(&mut self, generation: u32, bytes: u64) {
@@ -89,6 +102,19 @@ impl Segments {
         }
     }
 
+    /// A body was copied from `from`: what `from` kept dead in still older segments, the copy's segment keeps dead now.
+    pub(super) fn inherit_ends(&mut self, generation: u32, from: u32) {
+        let Some(segment) = self.0.get(&from) else { return };
+        let older: Vec<u32> = segment.ends.keys().filter(|body| self.0.contains_key(body)).copied().collect();
+        older.into_iter().for_each(|body| self.add_end(generation, body));
+    }
+
+    /// A record in `generation` ends a message whose body may stand in any older segment.
+    pub(super) fn add_end_of_unknown(&mut self, generation: u32) {
+        let older: Vec<u32> = self.0.range(..generation).map(|(older, _)| *older).collect();
+        older.into_iter().for_each(|body| self.add_end(generation, body));
+    }
+
     pub(super) fn add_act(&mut self, generation: u32) {
         if let Some(segment) = self.0.get_mut(&generation) {
             segment.acts += 1;
@@ -115,7 +141,7 @@ impl Segments {
 
     /// The sealed segment below `limit` that is cheapest to copy forward: the one with the least alive.
     pub(super) fn emptiest(&self, limit: u32) -> Option<u32> {
-        let sealed = self.0.range(..limit).filter(|(_, segment)| segment.sealed);
+        let sealed = self.0.range(..limit).filter(|(_, segment)| segment.sealed && !segment.damaged);
         sealed.min_by_key(|(_, segment)| segment.body_bytes).map(|(generation, _)| *generation)
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) free: Arc<Mutex<FreeFiles>>,
     pub(super) orders: Mutex<Orders>,
     pub(super) keeper: Condvar,
+    /// Held while segments are copied forward or given back, and while they must stay.
+    pub(super) cleaning: Mutex<()>,
     /// Messages in the queue, as of the last commit.
     queued: AtomicU64,
     disk_full: AtomicBool,
@@ -84,6 +86,7 @@ impl Shared {
             free: Arc::default(),
             orders: Mutex::default(),
             keeper: Condvar::new(),
+            cleaning: Mutex::new(()),
             queued,
             disk_full: AtomicBool::new(false),
         }

@@ -17,12 +17,16 @@ pub(super) struct State {
     pub(super) table: Table,
     pub(super) segments: Segments,
     pub(super) ledger: Ledger,
+    /// Damaged pieces that are reported already, bounded: segment, offset, bytes.
+    pub(super) damage: Vec<(u32, u32, u32)>,
     /// The highest id seen.
     pub(super) last_id: u64,
     /// Segments from this one on hold what the index has not seen; they must stay.
     pub(super) checkpoint: u32,
     /// Messages changed since the last checkpoint.
     pub(super) changed: std::collections::HashSet<u64, foldhash::fast::RandomState>,
+    /// The highest id that the last checkpoint can know.
+    pub(super) indexed_to: u64,
     /// True if `changed` is kept.
     pub(super) indexed: bool,
 }
@@ -47,9 +51,10 @@ impl State {
             Kind::Admin => payload::read_act(r).map(|(act, at, dropped, set)| {
                 self.segments.add_act(place.segment);
                 self.ledger.enter(at, Account::Dropped, dropped as i64);
+                self.table.advance(at);
                 self.acted(&act, &set, place.segment);
             }),
-            Kind::Dead => payload::read_dead(r).map(|dead| self.buried(&dead, place.segment)),
+            Kind::Dead => payload::read_dead(r).map(|dead| self.buried(dead, place.segment)),
             Kind::Discarded => payload::read_discarded(r).map(|discarded| {
                 self.last_id = self.last_id.max(discarded.id);
                 self.ledger.enter(discarded.at_ms, Account::Accepted, discarded.recipients as i64);
@@ -70,6 +75,7 @@ impl State {
         if let Some(old) = self.table.find(part.id).map(Message::place) {
             self.segments.remove_body(old.segment, old.bytes);
             self.segments.add_end(place.segment, old.segment);
+            self.segments.inherit_ends(place.segment, old.segment);
         }
         self.segments.add_body(place.segment, place.bytes);
         self.table.insert(part, place, lent);
@@ -81,10 +87,18 @@ impl State {
                 self.ledger.enter(attempt.at_ms, *account, 1);
             }
         }
+        if self.table.find(attempt.id).is_none() {
+            // The checkpoint was written behind this record; the body may still be on disk, and must stay dead.
+            self.segments.add_end(segment, attempt.body);
+            return;
+        }
         let changes: Vec<Change> = attempt.changes.into_iter().map(|(change, _)| change).collect();
         self.touch(attempt.id);
         self.state_in(attempt.id, segment);
-        let ended = self.table.change(attempt.id, &changes);
+        let ended = match attempt.ends {
+            true => self.table.remove(attempt.id),
+            false => self.table.change(attempt.id, &changes),
+        };
         self.ended(ended, segment);
     }
 
@@ -98,6 +112,9 @@ impl State {
 
     fn ended(&mut self, message: Option<Message>, segment: u32) {
         let Some(message) = message else { return };
+        if message.id > self.indexed_to {
+            self.changed.remove(&message.id);
+        }
         self.segments.move_state(message.state_segment, 0);
         self.segments.remove_body(message.body_segment, message.body_bytes);
         self.segments.add_end(segment, message.body_segment);
@@ -120,6 +137,7 @@ impl State {
                     Act::Hold { reason } => self.table.set_stopped(*id, destination, Some(reason), None),
                     Act::Release { due } => self.table.set_stopped(*id, destination, None, Some(*due)),
                     Act::Retry { due } => self.table.set_due(*id, destination, *due),
+                    Act::Drop if self.table.find(*id).is_none() => self.segments.add_end_of_unknown(segment),
                     Act::Drop => {
                         let ended = self.table.drop_item(*id, destination);
                         self.ended(ended, segment);
@@ -131,13 +149,20 @@ impl State {
     }
 
     /// Messages that an older record ended; that record's segment may go now.
-    fn buried(&mut self, dead: &[(u64, u32)], segment: u32) {
-        for (id, body) in dead {
-            self.segments.add_end(segment, *body);
-            self.touch(*id);
-            let ended = self.table.remove(*id);
+    fn buried(&mut self, dead: payload::Dead, segment: u32) {
+        for body in dead.bodies {
+            self.segments.add_end(segment, body);
+        }
+        for id in dead.ids {
+            self.touch(id);
+            let ended = self.table.remove(id);
             self.ended(ended, segment);
         }
+    }
+
+    /// Segments from this one on must stay, whatever is in them.
+    pub(super) fn keep_from(&self) -> u32 {
+        if self.indexed && self.checkpoint != 0 { self.checkpoint } else { u32::MAX }
     }
 
     fn touch(&mut self, id: u64) {

@@ -61,7 +61,7 @@ pub trait StoredFile: Send + Sync {
     /// Length in bytes.
     /// # Errors
     /// As the file system.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Makes all that was written durable (`fdatasync`).
     /// # Errors
     /// As the file system; what was written since the last success may be lost.
@@ -186,7 +186,7 @@ impl StoredFile for PlainFile {
         Ok(filled)
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 

@@ -398,6 +398,7 @@ impl Table {
     /// Replaces all items of a message by `facts`.
     pub(super) fn replace(&mut self, id: u64, facts: &[ItemFacts]) {
         let Some(number) = self.by_id.get(&id).copied() else { return };
+        let leased = self.leased_destinations(number);
         self.clear_items(number);
         for fact in facts.iter().rev() {
             let recipients = fact.recipients.iter();
@@ -405,8 +406,14 @@ impl Table {
                 recipients.map(|(r, domain)| RecipientState { domain: self.domains.take(domain), ..*r }).collect();
             let reply = self.notes.take_bounded(fact.reply, NOTES_MAX);
             let reason = self.notes.take_bounded(fact.reason, NOTES_MAX);
-            self.add_item(number, fact.destination, fact.due, reply, reason, recipients, false);
+            let lent = leased.iter().any(|destination| **destination == *fact.destination);
+            self.add_item(number, fact.destination, fact.due, reply, reason, recipients, lent);
         }
+    }
+
+    fn leased_destinations(&self, number: u32) -> Vec<Arc<str>> {
+        let items = self.items_of(self.message(number)).filter(|(_, item)| item.state == ItemState::Leased);
+        items.map(|(_, item)| self.destination(item)).collect()
     }
 
     /// Stops, frees or moves the item of `id` at `destination`.
@@ -588,6 +595,10 @@ impl Table {
             reason: self.notes.text(item.reason),
             recipients: item.recipients().iter().map(|r| (*r, self.domains.text(r.domain))).collect(),
         }
+    }
+
+    pub(super) fn has_null_sender(&self, id: u64) -> bool {
+        self.null_senders.contains(&id)
     }
 
     pub(super) fn destination(&self, item: &Item) -> Arc<str> {

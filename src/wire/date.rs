@@ -2,26 +2,28 @@
 
 use std::time::SystemTime;
 
-use jiff::fmt::rfc2822::DateTimePrinter;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
-/// `Sun, 22 Nov 2026 10:00:00 +0000`. A time outside of years -9999 to 9999 becomes the epoch.
+/// `time` as `Sun, 22 Nov 2026 00:57:04 +0000`; a time beyond what a date can say becomes the epoch.
 pub fn rfc5322(time: SystemTime) -> String {
     let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
-    DateTimePrinter::new()
-        .zoned_to_string(&timestamp.to_zoned(TimeZone::UTC))
-        .expect("the printer takes every year that a timestamp can hold but negative ones")
+    let date = timestamp.to_zoned(TimeZone::UTC);
+    jiff::fmt::rfc2822::to_string(&date).unwrap_or_else(|_| EPOCH.to_owned())
 }
+
+const EPOCH: &str = "Thu, 1 Jan 1970 00:00:00 +0000";
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::{Duration, UNIX_EPOCH};
 
+    use super::*;
+
     #[test]
-    fn a_date_reads_as_in_rfc_5322() {
-        let time = UNIX_EPOCH + Duration::from_secs(1_795_341_600);
-        assert_eq!(rfc5322(time), "Sun, 22 Nov 2026 10:00:00 +0000");
-        assert_eq!(rfc5322(UNIX_EPOCH), "Thu, 1 Jan 1970 00:00:00 +0000");
+    fn a_date_reads_as_rfc_5322_has_it() {
+        assert_eq!(rfc5322(UNIX_EPOCH + Duration::from_secs(1_795_309_024)), "Sun, 22 Nov 2026 00:57:04 +0000");
+        assert_eq!(rfc5322(UNIX_EPOCH), EPOCH);
+        assert_eq!(rfc5322(UNIX_EPOCH + Duration::from_secs(1 << 60)), EPOCH);
     }
 }

@@ -5,8 +5,11 @@
 //! named as byte ranges ([`forged_fields`]), what must be added is written before it.
 
 use std::ops::Range;
+use std::time::SystemTime;
 
 use memchr::memchr;
+
+use super::date;
 
 /// One field, or one line that is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +124,20 @@ impl HeaderFacts {
     }
 }
 
+/// The fields that a submitted message lacks (RFC 6409 §8.2, §8.3), to be written before it; empty if it has both.
+///
+/// `message_id` is the id without angle brackets, `left@right`.
+pub fn missing_on_submission(facts: &HeaderFacts, message_id: &str, now: SystemTime) -> String {
+    let mut fields = String::new();
+    if facts.date == 0 {
+        fields.push_str(&format!("Date: {}\r\n", date::rfc5322(now)));
+    }
+    if facts.message_id == 0 {
+        fields.push_str(&format!("Message-ID: <{message_id}>\r\n"));
+    }
+    fields
+}
+
 /// Prefixes of fields that only our side of the border may assert: our own marks, and what Exchange believes of
 /// mail from inside its organisation.
 const OUR_PREFIXES: [&[u8]; 2] = [b"X-Weir-", b"X-MS-Exchange-Organization-"];
@@ -204,6 +221,14 @@ mod tests {
         assert_eq!(HeaderFacts::of(b""), HeaderFacts::default());
         assert_eq!(HeaderFacts::of(b"\n\nx").bytes, 0);
         assert_eq!(HeaderFacts::of(b"From: a").from, 1);
+    }
+
+    #[test]
+    fn a_submitted_message_gets_what_it_lacks() {
+        let facts = HeaderFacts::of(b"Date: x\r\n\r\n");
+        assert_eq!(missing_on_submission(&facts, "1@x.org", SystemTime::UNIX_EPOCH), "Message-ID: <1@x.org>\r\n");
+        let fields = missing_on_submission(&HeaderFacts::default(), "1@x.org", SystemTime::UNIX_EPOCH);
+        assert_eq!(fields, "Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-ID: <1@x.org>\r\n");
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! A queue in memory, a store that knows nobody, and settings for tests.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use weir::base::content::Content;
 use weir::base::id::{IdSource, QueueId};
-use weir::config::limits::Limits;
-use weir::config::settings::*;
+use weir::config::Config;
 use weir::deliver::route::Routes;
 use weir::deliver::transport::{LocalStore, StoreFault};
 use weir::spool::queue::*;
@@ -62,6 +61,14 @@ impl MemoryQueue {
 
     pub fn reports(&self) -> Vec<NewMessage> {
         self.inner.lock().unwrap().reports.clone()
+    }
+
+    pub fn destination(&self, recipient: &str) -> Arc<str> {
+        self.routes.destination(&Mailbox::parse(recipient, true).unwrap())
+    }
+
+    pub fn leased(&self) -> usize {
+        self.inner.lock().unwrap().items.iter().filter(|item| item.leased).count()
     }
 
     fn take(inner: &mut Inner, most: usize, wanted: impl Fn(&Item) -> bool) -> Vec<Lease> {
@@ -230,74 +237,19 @@ pub fn message(sender: &str, recipients: &[&str], content: &[u8]) -> NewMessage 
 
 /// Settings with short waits.
 pub fn config() -> Config {
+    let mut config = Config::default_for(Path::new("/nonexistent"));
     let secs = Duration::from_secs;
-    let none = PathBuf::from("/nonexistent");
-    Config {
-        hostname: "weir.test".into(),
-        data_dir: none.clone(),
-        dns: Dns {
-            servers: vec!["127.0.0.1:9".parse().unwrap()],
-            timeout: secs(1),
-            trust_ad: false,
-            cache_entries: 100,
-        },
-        verify: Verify {
-            authserv_id: "weir.test".into(),
-            trusted_sealers: Vec::new(),
-            trusted_forwarders: Vec::new(),
-            allowed_domains: Vec::new(),
-            seal_as: None,
-        },
-        dkim: Vec::new(),
-        tls: Tls { certificate: None, key: None },
-        listeners: Vec::new(),
-        domains: Vec::new(),
-        relay: Relay { networks: Vec::new(), smarthost: None },
-        auth: Auth { users_file: none.clone() },
-        limits: Limits::default(),
-        rates: Vec::new(),
-        filter: Filter { rules: Vec::new(), tag: 5.0, quarantine: 8.0, reject: 15.0 },
-        spool: Spool {
-            directory: none.clone(),
-            segment_bytes: 1,
-            free_space_min: 0,
-            messages_max: 1,
-            memory: 1,
-            spill_at: 1,
-            quarantine_keep: secs(1),
-        },
-        deliver: Deliver {
-            paused: false,
-            tls: DeliverTls::Opportunistic,
-            concurrency: 100,
-            destination_concurrency: 20,
-            recipients_per_transaction: 50,
-            messages_per_connection: 1000,
-            port: 25,
-            allow_local: true,
-            connect_timeout: secs(2),
-            command_timeout: secs(2),
-            data_timeout: secs(2),
-            final_dot_timeout: secs(2),
-        },
-        retry: Retry {
-            first: secs(300),
-            factor: 2.0,
-            max: secs(3600),
-            expire: secs(86400),
-            expire_null_sender: secs(3600),
-            delay_notice: secs(14400),
-        },
-        store: Store {
-            directory: none,
-            pop3: None,
-            pop3s: None,
-            plaintext_login: false,
-            connections_per_ip: 1,
-            connections: 1,
-        },
-        admin: Admin { address: None, token: None },
-        log: Log { level: "info".into(), json: false },
-        security: Security { user: None, landlock: false, seccomp: false },
-    }
+    config.hostname = "weir.test".into();
+    // Nobody answers there: names don't resolve, unless a test brings its own DNS.
+    config.dns.servers = vec!["127.0.0.1:9".parse().unwrap()];
+    config.dns.timeout = secs(1);
+    config.listeners.clear();
+    config.domains.clear();
+    config.relay.smarthost = None;
+    config.deliver.allow_local = true;
+    config.deliver.connect_timeout = secs(2);
+    config.deliver.command_timeout = secs(2);
+    config.deliver.data_timeout = secs(2);
+    config.deliver.final_dot_timeout = secs(2);
+    config
 }

@@ -1,5 +1,5 @@
 //! Words of the spool's tests: messages that know their own content, and calls that wait for the answer.
-#![allow(dead_code)] // Each test file uses some of them.
+#![allow(clippy::unwrap_used, dead_code)] // Each test file uses some of them.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};

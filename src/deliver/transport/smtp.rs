@@ -12,7 +12,6 @@ use super::{Answer, Fate, Job};
 use crate::config::settings::Deliver;
 use crate::smtp::client::content::{ContentNeeds, DataPieces, data_end};
 use crate::smtp::client::transaction::{Plan, Progress, Tail, Transaction, Verdict};
-use crate::wire::envelope::Notify;
 use crate::wire::reply::{Enhanced, Reply};
 
 /// Where jobs come from and go to.
@@ -270,9 +269,4 @@ fn refuse_utf8(job: &mut Job, peer: &std::sync::Arc<str>) {
             job.answer(position, answer.clone());
         }
     }
-}
-
-/// True if the sender asked to hear of success.
-pub fn wants_success(notify: Option<Notify>) -> bool {
-    notify.is_some_and(|notify| notify.success)
 }

@@ -405,3 +405,169 @@ fn xtext(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::client::reply::ReplyReader;
+    use crate::wire::envelope::Origin;
+
+    fn envelope(recipients: usize) -> Envelope {
+        let origin = Origin {
+            ip: [192, 0, 2, 1].into(),
+            port: 1,
+            helo: "x".into(),
+            host: None,
+            login: None,
+            tls: None,
+            protocol: "ESMTP",
+            listener: "mx".into(),
+        };
+        let mailbox = |n| Mailbox::parse(&format!("r{n}@b.example"), false).unwrap();
+        Envelope {
+            origin,
+            reverse_path: None,
+            recipients: (0..recipients).map(|n| Recipient::plain(mailbox(n))).collect(),
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            ret: None,
+            envid: None,
+        }
+    }
+
+    /// Plays `script` in pieces of `cut` bytes; gives what was sent (content as `<tail>`) and each recipient's fate.
+    fn play(
+        offers: &Capabilities,
+        protocol: Protocol,
+        recipients: usize,
+        script: &str,
+        cut: usize,
+    ) -> (String, String) {
+        let envelope = envelope(recipients);
+        let plan = Plan::new(&envelope, envelope.recipients.iter(), ContentNeeds::default(), 9, offers, false).unwrap();
+        let mut out = Vec::new();
+        let mut machine =
+            Transaction::begin(protocol, offers, &plan, &envelope, envelope.recipients.iter(), false, &mut out);
+        let (mut reader, mut end) = (ReplyReader::default(), "unfinished");
+        for piece in script.as_bytes().chunks(cut) {
+            reader.feed(piece);
+            while let Some(reply) = reader.next_reply().unwrap() {
+                match machine.handle_reply(reply, &mut out) {
+                    Progress::Await => {}
+                    Progress::Content(tail) => out.extend_from_slice(format!("{tail:?}|").as_bytes()),
+                    Progress::Done { reset: true } => end = "reset",
+                    Progress::Done { reset: false } => end = "clean",
+                }
+            }
+        }
+        let fate = |verdict: Option<Verdict>| match verdict {
+            None => "?".to_owned(),
+            Some(Verdict::Accepted(_)) => "+".to_owned(),
+            Some(Verdict::NextTransaction) => "later".to_owned(),
+            Some(Verdict::Refused(reply)) => reply.code.to_string(),
+        };
+        let fates: Vec<String> = machine.into_verdicts().into_iter().map(fate).collect();
+        (String::from_utf8(out).unwrap().replace("\r\n", "|"), format!("{} {end}", fates.join(" ")))
+    }
+
+    #[test]
+    fn every_mix_of_replies_gives_each_recipient_one_fate_however_it_is_cut() {
+        let pipelining = Capabilities { pipelining: true, ..Capabilities::default() };
+        let chunking = Capabilities { chunking: true, ..pipelining.clone() };
+        let slow = Capabilities::default();
+        let (smtp, lmtp) = (Protocol::Smtp, Protocol::Lmtp);
+        let table = [
+            (&pipelining, smtp, 2, "250 a\r\n250 b\r\n250 c\r\n354 d\r\n250 e\r\n", "+ + clean"),
+            (&pipelining, smtp, 2, "250 a\r\n550 b\r\n250 c\r\n354 d\r\n250 e\r\n", "550 + clean"),
+            (&pipelining, smtp, 2, "250 a\r\n250 b\r\n452 4.5.3 c\r\n354 d\r\n250 e\r\n", "+ later clean"),
+            (&pipelining, smtp, 2, "250 a\r\n452 4.5.3 b\r\n452 c\r\n503 d\r\n", "452 452 reset"),
+            (&pipelining, smtp, 2, "250 a\r\n550 b\r\n450 c\r\n354 d\r\n554 e\r\n", "550 450 clean"),
+            (&pipelining, smtp, 2, "250 a\r\n550 b\r\n450 c\r\n503 d\r\n", "550 450 reset"),
+            (&pipelining, smtp, 2, "550 a\r\n503 b\r\n503 c\r\n503 d\r\n", "550 550 reset"),
+            (&pipelining, smtp, 2, "550 a\r\n250 b\r\n250 c\r\n354 d\r\n250 e\r\n", "550 550 clean"),
+            (&pipelining, smtp, 2, "250 a\r\n250 b\r\n250 c\r\n451 d\r\n", "451 451 reset"),
+            (&pipelining, smtp, 2, "250 a\r\n250 b\r\n250 c\r\n250 d\r\n", "451 451 reset"),
+            (&pipelining, smtp, 2, "250 a\r\n250 b\r\n250 c\r\n354 d\r\n354 e\r\n", "451 451 clean"),
+            (
+                &pipelining,
+                lmtp,
+                3,
+                "250 a\r\n250 b\r\n550 c\r\n250 d\r\n354 e\r\n250 f\r\n452 g\r\n",
+                "+ 550 452 clean",
+            ),
+            (&chunking, smtp, 2, "250 a\r\n250 b\r\n550 c\r\n250 d\r\n", "+ 550 clean"),
+            (&chunking, smtp, 1, "250 a\r\n550 b\r\n", "550 reset"),
+            (&slow, smtp, 1, "450 a\r\n", "450 reset"),
+            (&slow, smtp, 1, "250 a\r\n550 b\r\n", "550 reset"),
+            (&slow, smtp, 2, "250 a\r\n550 b\r\n250 c\r\n354 d\r\n250 e\r\n", "550 + clean"),
+            (&slow, lmtp, 2, "250 a\r\n250 b\r\n250 c\r\n354 d\r\n250 e\r\n", "+ ? unfinished"),
+        ];
+        for (offers, protocol, recipients, script, fates) in table {
+            let whole = play(offers, protocol, recipients, script, script.len());
+            assert_eq!(whole.1, fates, "{script:?}");
+            for cut in 1..script.len() {
+                assert_eq!(play(offers, protocol, recipients, script, cut), whole, "{script:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_write_with_pipelining_and_one_command_at_a_time_without() {
+        let pipelining = Capabilities { pipelining: true, size: Some(10), ..Capabilities::default() };
+        let (sent, _) = play(&pipelining, Protocol::Smtp, 2, "250 a\r\n", 3);
+        assert_eq!(sent, "MAIL FROM:<> SIZE=9|RCPT TO:<r0@b.example>|RCPT TO:<r1@b.example>|DATA|");
+        let (sent, _) = play(&Capabilities::default(), Protocol::Smtp, 2, "250 a\r\n", 3);
+        assert_eq!(sent, "MAIL FROM:<>|RCPT TO:<r0@b.example>|");
+        let lone = "250 a\r\n550 b\r\n354 c\r\n554 d\r\n";
+        assert!(play(&pipelining, Protocol::Smtp, 1, lone, 5).0.ends_with("DATA|LoneDot|"));
+    }
+
+    #[test]
+    fn parameters_go_only_where_they_are_offered() {
+        let mut envelope = envelope(1);
+        envelope.envid = Some("a+b c".into());
+        envelope.ret = Some(Return::Headers);
+        envelope.body = BodyType::EightBitMime;
+        envelope.recipients[0].notify = Some(Notify { success: true, failure: true, delay: false });
+        envelope.recipients[0].orcpt = Some("rfc822;x=y@b.example".into());
+        let all = Capabilities { dsn: true, eight_bit_mime: true, ..Capabilities::default() };
+        let line = |offers: &Capabilities| {
+            let needs = ContentNeeds::default();
+            let plan = Plan::new(&envelope, envelope.recipients.iter(), needs, 9, offers, false).unwrap();
+            let mut line = mail_command(offers, &plan, &envelope);
+            line.extend(rcpt_command(offers, &envelope.recipients[0]));
+            String::from_utf8(line).unwrap().replace("\r\n", "|")
+        };
+        let full = "MAIL FROM:<> BODY=8BITMIME RET=HDRS ENVID=a+2Bb+20c|RCPT TO:<r0@b.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x+3Dy@b.example|";
+        assert_eq!(line(&all), full);
+        assert_eq!(line(&Capabilities::default()), "MAIL FROM:<>|RCPT TO:<r0@b.example>|");
+    }
+
+    #[test]
+    fn what_a_server_can_not_take_is_refused_before_a_word() {
+        let plain = Capabilities::default();
+        let binary = Capabilities { chunking: true, binary_mime: true, ..Capabilities::default() };
+        let small = Capabilities { size: Some(5), ..Capabilities::default() };
+        let (base, mut secret, mut utf8, mut bin) = (envelope(1), envelope(1), envelope(1), envelope(1));
+        secret.require_tls = true;
+        utf8.reverse_path = Some(Mailbox::parse("ä@b.example", true).unwrap());
+        bin.body = BodyType::BinaryMime;
+        let nul = ContentNeeds { nul: true, ..ContentNeeds::default() };
+        let none = ContentNeeds::default();
+        let table = [
+            (&base, none, &plain, None),
+            (&base, none, &small, Some(Enhanced(5, 3, 4))),
+            (&base, nul, &plain, Some(Enhanced(5, 6, 0))),
+            (&base, nul, &binary, None),
+            (&bin, none, &plain, Some(Enhanced(5, 6, 3))),
+            (&bin, none, &binary, None),
+            (&utf8, none, &plain, Some(Enhanced(5, 6, 7))),
+            (&secret, none, &plain, Some(Enhanced(5, 7, 30))),
+        ];
+        for (envelope, needs, offers, refusal) in table {
+            let plan = Plan::new(envelope, envelope.recipients.iter(), needs, 9, offers, false);
+            assert_eq!(plan.err().and_then(|reply| reply.enhanced), refusal);
+        }
+    }
+}

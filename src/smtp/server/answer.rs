@@ -33,9 +33,10 @@ impl Session {
         match (asked, answer) {
             (Asked::Connect, answer) => self.connected(answer),
             (Asked::Mail(transaction), Answer::Go) => {
+                context.mail_refused = false;
                 context.reply_then(&replies::SENDER_OK, State::Transaction(transaction))
             }
-            (Asked::Mail(_), answer) => context.reply_then(&refusal(answer), State::Ready),
+            (Asked::Mail(_), answer) => context.junk(&refusal(answer), State::Ready),
             (Asked::Rcpt(transaction, recipient), Answer::Go) => {
                 context.reply_then(&replies::RECIPIENT_OK, transaction.add(*recipient))
             }

@@ -99,8 +99,14 @@ impl Chunking {
 /// A chunk that came where none may, with the state to go back to.
 pub(super) struct Refused {
     chunk: Chunk,
-    reply: Reply,
+    refusal: Refusal,
     back: State,
+}
+
+/// What the client hears, and whether it could have known better.
+struct Refusal {
+    reply: Reply,
+    forgiven: bool,
 }
 
 impl Refused {
@@ -117,11 +123,12 @@ impl Refused {
     /// Swallows octets of the chunk.
     pub fn input(mut self: Box<Self>, context: &mut Context, now: Instant, input: &[u8]) -> (usize, State) {
         let used = self.chunk.take(input).len();
+        context.counters.content_bytes += used as u64;
         context.waiting_since = now;
         if self.chunk.left > 0 {
             return (used, State::Refused(self));
         }
-        let state = context.error(&self.reply, self.back);
+        let state = context.misplaced(&self.refusal.reply, self.refusal.forgiven, self.back);
         (used, context.settle(state))
     }
 }
@@ -131,10 +138,14 @@ impl Session {
         let transaction = match state {
             State::Chunking(chunking) => return chunking.begin(&mut self.context, now, bytes, last),
             State::Transaction(transaction) => transaction,
-            state => return self.refuse_chunk(now, bytes, replies::MAIL_FIRST, state),
+            state => {
+                let forgiven = self.context.mail_refused;
+                return self.refuse_chunk(now, bytes, Refusal { reply: replies::MAIL_FIRST, forgiven }, state);
+            }
         };
         if let Some(reply) = transaction.not_ready(self.context.is_lmtp()) {
-            return self.refuse_chunk(now, bytes, reply, State::Transaction(transaction));
+            let forgiven = transaction.has_refused();
+            return self.refuse_chunk(now, bytes, Refusal { reply, forgiven }, State::Transaction(transaction));
         }
         let body = Body::new(&self.context);
         let chunk = Chunk { left: 0, last: false, began: now, bytes: 0 };
@@ -142,11 +153,11 @@ impl Session {
         Box::new(chunking).begin(&mut self.context, now, bytes, last)
     }
 
-    fn refuse_chunk(&mut self, now: Instant, bytes: u64, reply: Reply, back: State) -> State {
+    fn refuse_chunk(&mut self, now: Instant, bytes: u64, refusal: Refusal, back: State) -> State {
         if bytes == 0 {
-            return self.context.error(&reply, back);
+            return self.context.misplaced(&refusal.reply, refusal.forgiven, back);
         }
         let chunk = Chunk { left: bytes, last: false, began: now, bytes: 0 };
-        State::Refused(Box::new(Refused { chunk, reply, back }))
+        State::Refused(Box::new(Refused { chunk, refusal, back }))
     }
 }

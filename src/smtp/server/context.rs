@@ -40,6 +40,8 @@ pub(super) struct Context {
     pub stopping: bool,
     /// More input stood behind the line that is being looked at.
     pub pipelined: bool,
+    /// The last MAIL was refused: what was pipelined behind it knows nothing of that.
+    pub mail_refused: bool,
     /// The client has closed its sending side.
     pub eof: bool,
     /// The peer of the connection may use XCLIENT.
@@ -69,6 +71,7 @@ impl Context {
             waiting_since: now,
             stopping: false,
             pipelined: false,
+            mail_refused: false,
             eof: false,
             xclient_trusted,
             overdrawn: None,
@@ -80,7 +83,7 @@ impl Context {
         }
     }
 
-    /// Writes and counts a reply: every reply but EHLO's goes this way.
+    /// Writes and counts a reply: every reply goes this way.
     pub fn reply(&mut self, reply: &Reply) {
         self.counters.replies.add(reply.code);
         reply.write_to(&mut self.out);
@@ -114,6 +117,12 @@ impl Context {
     pub fn junk(&mut self, reply: &Reply, next: State) -> State {
         self.spend(Limit::JunkCommands);
         self.reply_then(reply, next)
+    }
+
+    /// Replies to a command that came out of order. It is forgiven, and only no use, where a client that pipelines
+    /// (RFC 2920) could not know yet that the command before was refused.
+    pub fn misplaced(&mut self, reply: &Reply, forgiven: bool, next: State) -> State {
+        if forgiven { self.junk(reply, next) } else { self.error(reply, next) }
     }
 
     /// Opens a question.

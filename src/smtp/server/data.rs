@@ -128,10 +128,10 @@ impl Session {
         let transaction = match state {
             State::Transaction(transaction) => transaction,
             State::Chunking(_) => return self.context.error(&replies::IN_CHUNKS, state),
-            _ => return self.context.error(&replies::MAIL_FIRST, state),
+            _ => return self.context.misplaced(&replies::MAIL_FIRST, self.context.mail_refused, state),
         };
         if let Some(reply) = transaction.not_ready(self.context.is_lmtp()) {
-            return self.context.error(&reply, State::Transaction(transaction));
+            return self.context.misplaced(&reply, transaction.has_refused(), State::Transaction(transaction));
         }
         if transaction.is_binary() {
             return self.context.error(&replies::BINARY_BY_DATA, State::Transaction(transaction));

@@ -45,7 +45,7 @@ impl Session {
             Command::StartTls => self.start_tls(state),
             Command::Auth { mechanism, initial } => self.auth(state, mechanism, initial),
             Command::Xclient(attributes) => self.xclient(state, attributes),
-            Command::Rset => self.context.junk(&replies::OK, State::Ready),
+            Command::Rset => self.rset(),
             Command::Noop => self.context.junk(&replies::OK, state),
             Command::Help => self.context.junk(&replies::HELP, state),
             Command::Vrfy => self.context.junk(&replies::VRFY, state),
@@ -53,6 +53,12 @@ impl Session {
             Command::Quit => self.quit(),
             Command::Http => self.context.reply_and_close(&replies::HTTP),
         }
+    }
+
+    /// Sender, recipients and chunks go together (RFC 5321 §4.1.1.5).
+    fn rset(&mut self) -> State {
+        self.context.mail_refused = false;
+        self.context.junk(&replies::OK, State::Ready)
     }
 
     fn quit(&mut self) -> State {

@@ -27,6 +27,7 @@ impl Session {
             self.context.counters.pipelining_faults += 1;
         }
         self.context.hello = Some(hello);
+        self.context.mail_refused = false;
         self.context.change_origin(|origin| name.clone_into(&mut origin.helo));
         let reply = Reply { code: 250, enhanced: None, text: self.context.hello_text(hello).into() };
         self.context.junk(&reply, State::Ready)

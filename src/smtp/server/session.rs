@@ -1,7 +1,7 @@
 //! The machine of one SMTP or LMTP server conversation. Pure. RFC 5321 §4.3 (sequencing), RFC 2920 (pipelining).
 //!
 //! Invariant: while a question is open, or replies wait to be written, not one byte of input is consumed; otherwise all of
-//! it is, so a driver need not keep half a command. Not here: what a command means ([`super::dispatch`]).
+//! it is, so a driver need not keep half a command. Not here: what a command means (see `dispatch`).
 //! Fails only towards the peer; never panics on its bytes.
 
 use std::net::IpAddr;

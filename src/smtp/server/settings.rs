@@ -1,5 +1,6 @@
-//! What a listener's conversations have in common, built once per listener. Pure, but for the nonce, which is drawn from
-//! the operating system through a function that tests replace.
+//! What a listener's conversations have in common, built once per listener. Pure.
+//!
+//! One thing comes from outside: the SCRAM nonce is drawn through a function that tests replace.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -16,6 +16,10 @@ use crate::wire::parameters::{MailParameters, RcptParameters};
 use crate::wire::path::PathArgument;
 use crate::wire::reply::Reply;
 
+/// RCPTs over the limit that cost nothing, because a sender with a long list sends them all before it reads the first `452`;
+/// Postfix's smtpd_recipient_overshoot_limit.
+const RECIPIENTS_OVERSHOOT_MAX: u32 = 1000;
+
 /// An accepted MAIL and the recipients accepted since.
 pub(super) struct Transaction {
     reverse_path: Option<Mailbox>,
@@ -23,6 +27,8 @@ pub(super) struct Transaction {
     recipients: Vec<Recipient>,
     /// A RCPT was refused.
     refused: bool,
+    /// RCPTs that came over the limit.
+    overshoot: u32,
 }
 
 impl Transaction {
@@ -34,6 +40,11 @@ impl Transaction {
             // RFC 2033 §4.2 wants 503 of LMTP in either case.
             (true, false) => Some(replies::RCPT_FIRST),
         }
+    }
+
+    /// A RCPT was refused.
+    pub fn has_refused(&self) -> bool {
+        self.refused
     }
 
     /// True if the content may only come by BDAT.
@@ -119,6 +130,7 @@ impl Session {
         if let Some(reply) = self.mail_out_of_order(&state) {
             return self.context.error(&reply, state);
         }
+        self.context.mail_refused = true;
         if self.context.transactions >= self.context.settings.limits.messages_per_connection {
             self.context.counters.hit(Limit::MessagesPerConnection);
             return self.context.reply_and_close(&replies::TOO_MANY_MESSAGES);
@@ -132,7 +144,7 @@ impl Session {
         }
         if parameters.size.is_some_and(|size| size > self.context.settings.limits.size) {
             self.context.counters.hit(Limit::Size);
-            return self.context.reply_then(&replies::TOO_BIG, state);
+            return self.context.junk(&replies::TOO_BIG, state);
         }
         let reverse_path = match argument.reverse_path(parameters.smtputf8) {
             Ok(path) => path,
@@ -143,7 +155,8 @@ impl Session {
             reverse_path: reverse_path.clone(),
             size: parameters.size,
         };
-        let transaction = Transaction { reverse_path, parameters, recipients: Vec::new(), refused: false };
+        let transaction =
+            Transaction { reverse_path, parameters, recipients: Vec::new(), refused: false, overshoot: 0 };
         self.context.ask(ask, Asked::Mail(Box::new(transaction)))
     }
 
@@ -174,15 +187,19 @@ impl Session {
     }
 
     pub(super) fn rcpt(&mut self, state: State, argument: PathArgument<'_>) -> State {
-        let transaction = match state {
+        let mut transaction = match state {
             State::Transaction(transaction) => transaction,
             State::Chunking(_) => return self.context.error(&replies::IN_CHUNKS, state),
-            _ => return self.context.error(&replies::MAIL_FIRST, state),
+            _ => return self.context.misplaced(&replies::MAIL_FIRST, self.context.mail_refused, state),
         };
         let utf8 = transaction.parameters.smtputf8;
         if transaction.recipients.len() >= self.context.settings.limits.recipients as usize {
             self.context.counters.hit(Limit::Recipients);
-            return self.context.reply_then(&replies::TOO_MANY_RECIPIENTS, State::Transaction(transaction));
+            transaction.overshoot += 1;
+            let forgiven = transaction.overshoot <= RECIPIENTS_OVERSHOOT_MAX;
+            let next = State::Transaction(transaction);
+            let reply = &replies::TOO_MANY_RECIPIENTS;
+            return if forgiven { self.context.reply_then(reply, next) } else { self.context.error(reply, next) };
         }
         let parameters = match RcptParameters::parse(argument.parameters, utf8) {
             Ok(parameters) => parameters,

@@ -42,9 +42,46 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Password checks at once; each takes one core and 19 MiB.
 const CHECKS_MAX: usize = 4;
 
-/// The listeners, bound.
+/// The ports, taken while the process may still do that; nobody serves them yet.
+pub struct Pop3Listeners(Vec<(std::net::TcpListener, bool)>);
+
+impl Pop3Listeners {
+    /// Binds what `settings` names; with neither address there is nothing to do.
+    /// # Errors
+    /// An address that can't be bound; the text names it.
+    pub fn bind(settings: &Store) -> io::Result<Self> {
+        let mut listeners = Vec::new();
+        for (address, implicit_tls) in [(settings.pop3, false), (settings.pop3s, true)] {
+            let Some(address) = address else { continue };
+            let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            });
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+            listeners.push((bound.map_err(named)?, implicit_tls));
+        }
+        Ok(Pop3Listeners(listeners))
+    }
+
+    /// Where POP3 listens.
+    pub fn pop3_address(&self) -> Option<SocketAddr> {
+        self.address(false)
+    }
+
+    /// Where POP3S listens.
+    pub fn pop3s_address(&self) -> Option<SocketAddr> {
+        self.address(true)
+    }
+
+    fn address(&self, implicit_tls: bool) -> Option<SocketAddr> {
+        let (listener, _) = self.0.iter().find(|(_, implicit)| *implicit == implicit_tls)?;
+        listener.local_addr().ok()
+    }
+}
+
+/// The server of these ports.
 pub struct Pop3Server {
-    listeners: Vec<(TcpListener, bool)>,
+    listeners: Pop3Listeners,
     shared: Arc<Shared>,
 }
 
@@ -68,23 +105,16 @@ struct Places {
 }
 
 impl Pop3Server {
-    /// Binds what `settings` names; with neither address the server has nothing to do.
-    /// # Errors
-    /// An address that can't be bound.
-    pub async fn bind(
+    /// A server for `users` and their `mailboxes`.
+    pub fn new(
+        listeners: Pop3Listeners,
         settings: &Store,
         hostname: &str,
         tls: TlsSource,
         users: Arc<Users>,
         mailboxes: Arc<Mailboxes>,
         meters: Arc<Meters>,
-    ) -> io::Result<Self> {
-        let mut listeners = Vec::new();
-        for (address, implicit_tls) in [(settings.pop3, false), (settings.pop3s, true)] {
-            if let Some(address) = address {
-                listeners.push((TcpListener::bind(address).await?, implicit_tls));
-            }
-        }
+    ) -> Self {
         let shared = Shared {
             hostname: hostname.to_owned(),
             plaintext_login: settings.plaintext_login,
@@ -97,29 +127,17 @@ impl Pop3Server {
             checks: Semaphore::new(CHECKS_MAX),
             places: Mutex::default(),
         };
-        Ok(Pop3Server { listeners, shared: Arc::new(shared) })
-    }
-
-    /// Where POP3 listens.
-    pub fn pop3_address(&self) -> Option<SocketAddr> {
-        self.address(false)
-    }
-
-    /// Where POP3S listens.
-    pub fn pop3s_address(&self) -> Option<SocketAddr> {
-        self.address(true)
-    }
-
-    fn address(&self, implicit_tls: bool) -> Option<SocketAddr> {
-        let (listener, _) = self.listeners.iter().find(|(_, implicit)| *implicit == implicit_tls)?;
-        listener.local_addr().ok()
+        Pop3Server { listeners, shared: Arc::new(shared) }
     }
 
     /// Serves until `shutdown` is ready, then lets conversations end.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    /// # Errors
+    /// When the runtime can't take the ports over.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
-        for (listener, implicit_tls) in self.listeners {
+        for (listener, implicit_tls) in self.listeners.0 {
+            let listener = TcpListener::from_std(listener)?;
             acceptors.spawn(accept(listener, implicit_tls, self.shared.clone(), stopped.clone()));
         }
         shutdown.await;
@@ -127,6 +145,7 @@ impl Pop3Server {
         if timeout(STOP_MAX, async { while acceptors.join_next().await.is_some() {} }).await.is_err() {
             tracing::warn!("POP3 sessions cut off at the end of the stop deadline");
         }
+        Ok(())
     }
 }
 

@@ -1,0 +1,62 @@
+//! `weir rules check`: loads rules as the filter does and shows what is not in force. I/O: rule files, standard output.
+
+use std::path::PathBuf;
+
+use super::{ConfigFile, Exit};
+use crate::filter::rules::{Rules, Severity, Source};
+
+/// Arguments of `weir rules`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Load rules, run their examples, and list what is not in force.
+    Check(CheckArgs),
+}
+
+#[derive(clap::Args)]
+struct CheckArgs {
+    /// Rule files or folders [default: the configured ones]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Show errors only, not what is left out knowingly.
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Runs the subcommand; `No` if a rule can't be loaded or an example fails.
+pub fn run(args: &Args) -> Exit {
+    match &args.command {
+        Command::Check(args) => check(args),
+    }
+}
+
+fn check(args: &CheckArgs) -> Exit {
+    let paths = match args.paths.as_slice() {
+        [] => match args.config.load_or_complain() {
+            Ok(config) => config.filter.rules,
+            Err(exit) => return exit,
+        },
+        paths => paths.to_vec(),
+    };
+    let rules = Rules::load(Source::read(&paths));
+    let failing = rules.failing_examples();
+    let problems = rules.problems.iter().chain(&failing);
+    let shown = problems.clone().filter(|problem| !args.quiet || problem.severity == Severity::Error);
+    shown.for_each(|problem| println!("{problem}"));
+    let errors = problems.filter(|problem| problem.severity == Severity::Error).count();
+    println!(
+        "{} of {} rules loaded, {} of {} examples hold, {errors} errors",
+        rules.loaded(),
+        rules.rules.len(),
+        rules.example_count() - failing.len(),
+        rules.example_count(),
+    );
+    if errors == 0 { Exit::Done } else { Exit::No }
+}

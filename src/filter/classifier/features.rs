@@ -1,0 +1,294 @@
+//! A message as two sets of hashed features. Pure.
+//!
+//! Words and pairs of words feed the first learner, runs of bytes the second: they err on different mail, so their mean
+//! errs less than either. Header, text, URLs and structure hash with a salt of their own: "free" in a subject is another
+//! feature than "free" in a body. Features count once per message.
+
+use crate::filter::message::header;
+use crate::filter::message::{Body, View};
+
+/// The distinct features of one message.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    /// Words and pairs, header fields, URLs, structure.
+    pub words: Vec<u32>,
+    /// Runs of bytes of header and text.
+    pub grams: Vec<u32>,
+}
+
+/// Bytes of decoded text that are read for words.
+const WORD_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of decoded text that are read for byte runs; TREC's systems used 2,500 to 3,500.
+const GRAM_TEXT_BYTES_MAX: usize = 3_000;
+/// Bytes of one header field that are read.
+const FIELD_BYTES_MAX: usize = 400;
+/// Bytes of header that are read for byte runs.
+const GRAM_HEADER_BYTES_MAX: usize = 2_500;
+/// Length of a byte run.
+const GRAM_BYTES: usize = 4;
+/// Longest word; longer runs are data, not language, and enter by length and beginning only.
+const WORD_BYTES_MAX: usize = 24;
+/// URLs that are read.
+const URLS_MAX: usize = 60;
+
+/// Salts of the spaces.
+mod space {
+    pub const TEXT: u64 = 0x1;
+    pub const PAIR: u64 = 0x2;
+    pub const SUBJECT: u64 = 0x3;
+    pub const FIELD: u64 = 0x4;
+    pub const NAME: u64 = 0x5;
+    pub const URL: u64 = 0x6;
+    pub const SHAPE: u64 = 0x7;
+    pub const HIDDEN: u64 = 0x8;
+    pub const GRAM_TEXT: u64 = 0x9;
+    pub const GRAM_HEADER: u64 = 0xa;
+}
+
+/// Fields that those who carried the message wrote: mailing lists and final delivery. They tell where it was read, not what
+/// it is; a model that learns them calls all mail of a list ham and all mail of a new one unknown.
+const LIST_FIELDS: [&str; 8] = [
+    "delivered-to",
+    "errors-to",
+    "precedence",
+    "return-path",
+    "sender",
+    "x-beenthere",
+    "x-mailman-version",
+    "x-original-to",
+];
+/// Fields of the way and of checks on it; their names of hosts are seen once and say little of the next message.
+const WAY_FIELDS: [&str; 5] =
+    ["authentication-results", "dkim-signature", "received", "received-spf", "x-virus-scanned"];
+
+fn is_list_field(name: &str) -> bool {
+    name.starts_with("list-") || name.starts_with("x-mailman") || LIST_FIELDS.contains(&name)
+}
+
+fn is_way_field(name: &str) -> bool {
+    name.starts_with("arc-") || name.starts_with("x-virus") || WAY_FIELDS.contains(&name)
+}
+
+/// A set that keeps insertion order.
+struct Once {
+    slots: Vec<u32>,
+    list: Vec<u32>,
+}
+
+/// Slots of a set; a message may fill half of them, what comes later is not read.
+const SLOTS: usize = 1 << 14;
+
+impl Once {
+    fn new() -> Self {
+        Once { slots: vec![0; SLOTS], list: Vec::with_capacity(4096) }
+    }
+
+    #[inline]
+    fn add(&mut self, hash: u64) {
+        if self.list.len() >= SLOTS / 2 {
+            return;
+        }
+        let value = ((hash >> 32) as u32) | 1;
+        let mut slot = (hash as usize) & (SLOTS - 1);
+        while self.slots[slot] != 0 {
+            if self.slots[slot] == value {
+                return;
+            }
+            slot = (slot + 1) & (SLOTS - 1);
+        }
+        self.slots[slot] = value;
+        self.list.push(value);
+    }
+}
+
+#[inline]
+fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+fn hash(salt: u64, bytes: &[u8]) -> u64 {
+    let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for &byte in bytes {
+        state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    mix(state, salt)
+}
+
+/// The features of `view`.
+pub fn extract(view: &View<'_>) -> Features {
+    Features { words: word_features(view), grams: gram_features(view) }
+}
+
+fn word_features(view: &View<'_>) -> Vec<u32> {
+    let mut words = Once::new();
+    text_words(&mut words, space::TEXT, Some(space::PAIR), clip(view.plain_text().as_bytes(), WORD_TEXT_BYTES_MAX));
+    text_words(&mut words, space::HIDDEN, None, clip(view.hidden.as_bytes(), WORD_TEXT_BYTES_MAX / 4));
+    text_words(&mut words, space::SUBJECT, Some(space::SUBJECT), clip(view.subject.as_bytes(), FIELD_BYTES_MAX));
+    header_words(&mut words, view);
+    url_words(&mut words, view);
+    shape_words(&mut words, view);
+    words.list
+}
+
+fn gram_features(view: &View<'_>) -> Vec<u32> {
+    let mut grams = Once::new();
+    let mut head = Vec::with_capacity(GRAM_HEADER_BYTES_MAX);
+    for field in &view.header.fields {
+        if head.len() >= GRAM_HEADER_BYTES_MAX {
+            break;
+        }
+        if is_list_field(&field.name.to_ascii_lowercase()) {
+            continue;
+        }
+        head.extend_from_slice(field.name.as_bytes());
+        head.push(b':');
+        head.extend_from_slice(clip(field.text().as_bytes(), FIELD_BYTES_MAX));
+        head.push(b'\n');
+    }
+    byte_runs(&mut grams, space::GRAM_HEADER, clip(&head, GRAM_HEADER_BYTES_MAX));
+    byte_runs(&mut grams, space::GRAM_TEXT, clip(view.plain_text().as_bytes(), GRAM_TEXT_BYTES_MAX));
+    grams.list
+}
+
+fn clip(bytes: &[u8], max: usize) -> &[u8] {
+    &bytes[..bytes.len().min(max)]
+}
+
+fn byte_runs(out: &mut Once, salt: u64, bytes: &[u8]) {
+    for run in bytes.windows(GRAM_BYTES) {
+        let value = u32::from_le_bytes([run[0], run[1], run[2], run[3]]);
+        out.add(mix(u64::from(value), salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    }
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte >= 0x80 || byte == b'$' || byte == b'\''
+}
+
+fn text_words(out: &mut Once, salt: u64, pair_salt: Option<u64>, text: &[u8]) {
+    let mut previous = 0u64;
+    let mut at = 0;
+    while at < text.len() {
+        let start = at;
+        let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        while at < text.len() && is_word_byte(text[at]) {
+            state = (state ^ u64::from(text[at].to_ascii_lowercase())).wrapping_mul(0x0000_0100_0000_01b3);
+            at += 1;
+        }
+        let len = at - start;
+        if len == 0 {
+            at += 1;
+            continue;
+        }
+        let word = if len > WORD_BYTES_MAX {
+            mix(hash(salt, &text[start..start + 4]), (len / 8) as u64)
+        } else {
+            mix(state, salt)
+        };
+        out.add(word);
+        if let Some(pair_salt) = pair_salt {
+            if previous != 0 {
+                out.add(mix(mix(previous, word), pair_salt));
+            }
+            previous = word;
+        }
+    }
+}
+
+fn header_words(out: &mut Once, view: &View<'_>) {
+    let mut previous = 0;
+    for field in &view.header.fields {
+        let name = field.name.to_ascii_lowercase();
+        if is_list_field(&name) || is_way_field(&name) {
+            continue;
+        }
+        let name = hash(space::NAME, name.as_bytes());
+        out.add(name);
+        out.add(mix(previous, name));
+        previous = name;
+        let text = field.text();
+        field_words(out, name, clip(text.as_bytes(), FIELD_BYTES_MAX));
+    }
+    let (author, address) = view.author();
+    let salt = hash(space::FIELD, b"author");
+    text_words(out, salt, Some(salt), author.as_bytes());
+    if let Some((_, domain)) = address.rsplit_once('@') {
+        out.add(hash(salt ^ 1, domain.as_bytes()));
+        out.add(hash(salt ^ 2, domain.rsplit('.').next().unwrap_or_default().as_bytes()));
+        let (_, reply) = header::mailbox(&view.header.text("Reply-To"));
+        let relation = u64::from(!reply.is_empty()) + u64::from(reply.ends_with(domain));
+        out.add(mix(relation, salt));
+    }
+}
+
+fn field_words(out: &mut Once, name: u64, text: &[u8]) {
+    text_words(out, name ^ space::FIELD, None, text);
+    // The value with letters and digits levelled: message ids and boundaries betray the program that wrote them.
+    let mut shape = name;
+    let mut last = 0;
+    for &byte in clip(text, 64) {
+        let class = match byte {
+            b'0'..=b'9' => b'0',
+            b'a'..=b'z' => b'a',
+            b'A'..=b'Z' => b'A',
+            other => other,
+        };
+        if class != last || !class.is_ascii_alphanumeric() {
+            shape = (shape ^ u64::from(class)).wrapping_mul(0x0000_0100_0000_01b3);
+            last = class;
+        }
+    }
+    out.add(mix(shape, space::FIELD));
+}
+
+fn url_words(out: &mut Once, view: &View<'_>) {
+    for url in view.urls.iter().take(URLS_MAX) {
+        out.add(hash(space::URL, url.host.as_bytes()));
+        out.add(hash(space::URL, url.domain().as_bytes()));
+        out.add(hash(space::URL, url.host.rsplit('.').next().unwrap_or_default().as_bytes()));
+        text_words(out, space::URL ^ 0x100, None, clip(url.path.as_bytes(), 200));
+    }
+    out.add(mix(view.urls.len().min(20).ilog2_or_zero(), space::URL));
+}
+
+trait IlogOrZero {
+    fn ilog2_or_zero(self) -> u64;
+}
+
+impl IlogOrZero for usize {
+    fn ilog2_or_zero(self) -> u64 {
+        (self + 1).ilog2().into()
+    }
+}
+
+fn shape_words(out: &mut Once, view: &View<'_>) {
+    let mut fact = |kind: u64, value: u64| out.add(mix(kind.wrapping_mul(0x1000) + value, space::SHAPE));
+    fact(1, view.parts.len().ilog2_or_zero());
+    fact(2, view.text.len().ilog2_or_zero());
+    fact(3, view.hidden.len().ilog2_or_zero());
+    fact(4, (view.disguise.invisible as usize).ilog2_or_zero());
+    fact(5, (view.disguise.look_alikes as usize).ilog2_or_zero());
+    fact(6, u64::from(view.broken));
+    let pages = &view.pages;
+    fact(7, pages.iter().map(|page| page.tags as usize).sum::<usize>().ilog2_or_zero());
+    fact(8, pages.iter().map(|page| page.images as usize).sum::<usize>().ilog2_or_zero());
+    fact(9, pages.iter().map(|page| page.links.len()).sum::<usize>().ilog2_or_zero());
+    fact(
+        10,
+        pages.iter().map(|page| (page.forms + page.scripts + page.frames) as usize).sum::<usize>().ilog2_or_zero(),
+    );
+    for part in &view.parts {
+        fact(11, hash(space::SHAPE, part.content_type.as_bytes()));
+        fact(12, hash(space::SHAPE, part.charset.as_deref().unwrap_or_default().as_bytes()));
+        fact(13, u64::from(part.base64) * 2 + u64::from(matches!(part.body, Body::Html(_))));
+        if let Some((_, extension)) = part.name.as_deref().and_then(|name| name.rsplit_once('.')) {
+            fact(14, hash(space::SHAPE, extension.to_ascii_lowercase().as_bytes()));
+        }
+    }
+    for page in pages {
+        for tags in page.shape.windows(3) {
+            fact(15, mix(mix(u64::from(tags[0]), u64::from(tags[1])), u64::from(tags[2])));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A model on disk: bounded, versioned, checked, replaced as a whole. I/O: one file and its folder.
+//!
+//! Layout, little endian: magic, version, counts, calibration, both learners' weights, CRC32C of all before it. A reader
+//! takes only files it understands wholly; a writer makes a new file beside the old, syncs, renames, syncs the folder,
+//! so a crash leaves the old model or the new one.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::learner::Learner;
+use super::{Calibration, Classifier, GRAM_SLOTS, Learned, WORD_SLOTS};
+
+/// The name of the model in the data directory.
+pub const DEFAULT_NAME: &str = "classifier.model";
+
+const MAGIC: &[u8; 8] = b"WEIRCLSF";
+/// Raised with every change of features or layout: weights for other features mean nothing.
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 4 + 4;
+const CRC_BYTES: usize = 4;
+const FILE_BYTES: usize = HEADER_BYTES + 4 * (WORD_SLOTS + GRAM_SLOTS) + CRC_BYTES;
+/// What a model may take on disk.
+const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+const _: () = assert!(FILE_BYTES <= FILE_BYTES_MAX, "the model's file is bounded");
+
+/// Why a model can't be read.
+#[derive(Debug)]
+pub enum ModelError {
+    /// The file is not a model, was cut, or a bit of it flipped.
+    Damaged(PathBuf),
+    /// Reading or writing failed.
+    Io(PathBuf, io::Error),
+    /// It was written by another version, whose features differ.
+    Version(PathBuf, u32),
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelError::Damaged(path) => write!(f, "{}: not a model, or damaged", path.display()),
+            ModelError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            ModelError::Version(path, version) => {
+                write!(f, "{}: model version {version}, this program reads {VERSION}; learn anew", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ModelError {}
+
+/// Reads a model; nothing if there is no such file.
+/// # Errors
+/// If the file can't be read or is not a whole model of this version.
+pub fn load(path: &Path) -> Result<Option<Classifier>, ModelError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ModelError::Io(path.to_owned(), error)),
+    };
+    decode(&bytes, path).map(Some)
+}
+
+/// Writes a model in place of what was there.
+/// # Errors
+/// If writing, syncing or renaming fails; the old file then still stands.
+pub fn save(model: &Classifier, path: &Path) -> Result<(), ModelError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = folder.join(name);
+    let written = write_synced(&new, &encode(model))
+        .and_then(|()| fs::rename(&new, path))
+        .and_then(|()| File::open(folder)?.sync_all());
+    written.map_err(|error| {
+        // The old model stands; the half-written new one is of no use to anybody.
+        let _ = fs::remove_file(&new);
+        ModelError::Io(path.to_owned(), error)
+    })
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn encode(model: &Classifier) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FILE_BYTES);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&model.learned.ham.to_le_bytes());
+    out.extend_from_slice(&model.learned.spam.to_le_bytes());
+    out.extend_from_slice(&model.calibration.slope.to_le_bytes());
+    out.extend_from_slice(&model.calibration.offset.to_le_bytes());
+    for weight in model.words.weights().iter().chain(model.grams.weights()) {
+        out.extend_from_slice(&weight.to_le_bytes());
+    }
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+fn decode(bytes: &[u8], path: &Path) -> Result<Classifier, ModelError> {
+    let damaged = || ModelError::Damaged(path.to_owned());
+    if bytes.get(..MAGIC.len()) != Some(MAGIC) {
+        return Err(damaged());
+    }
+    let mut rest = &bytes[MAGIC.len()..];
+    let version = u32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
+    if version != VERSION {
+        return Err(ModelError::Version(path.to_owned(), version));
+    }
+    let body = bytes.len().saturating_sub(CRC_BYTES);
+    let crc = u32::from_le_bytes(take(&mut &bytes[body..]).ok_or_else(damaged)?);
+    if bytes.len() != FILE_BYTES || crc32c::crc32c(&bytes[..body]) != crc {
+        return Err(damaged());
+    }
+    let ham = u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
+    let spam = u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
+    let slope = f32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
+    let offset = f32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
+    let (words, grams) = rest[..rest.len() - CRC_BYTES].split_at(4 * WORD_SLOTS);
+    Ok(Classifier {
+        words: Learner::from_weights(weights(words)),
+        grams: Learner::from_weights(weights(grams)),
+        learned: Learned { ham, spam },
+        calibration: Calibration { slope, offset },
+    })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+fn weights(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::classifier::Features;
+
+    #[test]
+    fn a_model_survives_the_disk_and_damage_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        assert!(load(&path).unwrap().is_none());
+        let mut model = Classifier::default();
+        model.learn(&Features { words: vec![1, 3], grams: vec![5] }, true);
+        save(&model, &path).unwrap();
+        assert_eq!(load(&path).unwrap().unwrap(), model);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[1000] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(load(&path), Err(ModelError::Damaged(_))));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}

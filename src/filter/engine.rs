@@ -1,0 +1,166 @@
+//! The one entry of this room: content and facts in, a verdict out. Pure but for reading rules and model at the start.
+//!
+//! [`Engine::judge`] asks no network and takes no lock for longer than a copy of a pointer or one message's learning; it is
+//! CPU work of 0.1 to some milliseconds and belongs on the rayon pool. Rules and model can be exchanged while it runs.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+
+use super::budget::LimitRow;
+use super::classifier::file::{self, ModelError};
+use super::classifier::{Classifier, Learned, Opinion, features};
+use super::message::View;
+use super::rules::{Hit, Problem, Rules, Source};
+use super::verdict::{Points, Symbol, Thresholds, Verdict};
+use crate::config::settings::Filter;
+
+/// What is known about a message beside its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+    /// What it said in EHLO.
+    pub helo: String,
+    /// Its verified host name.
+    pub host: Option<String>,
+    /// MAIL FROM without brackets; nothing for the null reverse-path or if unknown.
+    pub reverse_path: Option<String>,
+    /// All RCPT TO.
+    pub recipients: Vec<String>,
+    /// The client authenticated or is in a trusted network.
+    pub trusted: bool,
+    /// Symbols that other rooms found, such as the results of SPF, DKIM and DMARC; they join the verdict as they are.
+    pub symbols: Vec<Symbol>,
+}
+
+/// Points of a limit that was exceeded: honest mail does not, but it alone does not convict.
+const LIMIT_POINTS: f64 = 1.0;
+
+/// Judges messages.
+pub struct Engine {
+    policy: ArcSwap<Policy>,
+    model: RwLock<Classifier>,
+    model_path: Option<PathBuf>,
+}
+
+/// What a reload exchanges.
+struct Policy {
+    thresholds: Thresholds,
+    rules: Rules,
+}
+
+impl Policy {
+    fn load(filter: &Filter) -> Self {
+        Policy { thresholds: Thresholds::from(filter), rules: Rules::load(Source::read(&filter.rules)) }
+    }
+}
+
+impl Engine {
+    /// An engine with the rules that `filter` names and the model at `model_path`, if there is one.
+    /// # Errors
+    /// If the model is damaged. Rules that can't be loaded are listed by [`Engine::problems`] and left out.
+    pub fn open(filter: &Filter, model_path: Option<&Path>) -> Result<Self, ModelError> {
+        let model = model_path.map(file::load).transpose()?.flatten().unwrap_or_default();
+        Ok(Engine {
+            policy: ArcSwap::from_pointee(Policy::load(filter)),
+            model: RwLock::new(model),
+            model_path: model_path.map(Path::to_owned),
+        })
+    }
+
+    /// Takes over rules and thresholds of a new configuration.
+    pub fn reload(&self, filter: &Filter) {
+        self.policy.store(Arc::new(Policy::load(filter)));
+    }
+
+    /// Everything in the rule files that is not in force.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.policy.load().rules.problems.clone()
+    }
+
+    /// Rules that can hit.
+    pub fn rules_loaded(&self) -> usize {
+        self.policy.load().rules.loaded()
+    }
+
+    /// The verdict on one message.
+    pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
+        let policy = self.policy.load();
+        let mut view = View::read(content);
+        let opinion = self.model.read().judge(&features::extract(&view));
+        let mut budget = std::mem::take(&mut view.budget);
+        let hits = policy.rules.run(&view, facts, &mut budget);
+        let mut symbols = facts.symbols.clone();
+        symbols.extend(classifier_symbol(&opinion));
+        symbols.extend(hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)));
+        symbols.extend(budget.exceeded().map(limit_symbol));
+        Verdict::new(symbols, policy.thresholds, Some(opinion.probability))
+    }
+
+    /// Teaches the classifier what a message was.
+    pub fn learn(&self, content: &[u8], spam: bool) {
+        let features = features::extract(&View::read(content));
+        self.model.write().learn(&features, spam);
+    }
+
+    /// Messages learned.
+    pub fn learned(&self) -> Learned {
+        self.model.read().learned()
+    }
+
+    /// Writes the model to its file, if it has one.
+    /// # Errors
+    /// If that fails; the old file still stands.
+    pub fn save(&self) -> Result<(), ModelError> {
+        let Some(path) = &self.model_path else { return Ok(()) };
+        // The copy is 12 MiB; learning must not wait for the disk.
+        let copy = self.model.read().clone();
+        file::save(&copy, path)
+    }
+}
+
+/// The classifier's symbol; nothing if it has no opinion worth a tenth of a point.
+fn classifier_symbol(opinion: &Opinion) -> Option<Symbol> {
+    if opinion.score == 0.0 {
+        return None;
+    }
+    let (name, word) = if opinion.score > 0.0 { ("CLASSIFIER_SPAM", "spam") } else { ("CLASSIFIER_HAM", "ham") };
+    Some(Symbol {
+        name: name.to_owned(),
+        points: Points::new(f64::from(opinion.score)),
+        description: format!("The classifier thinks of {word}"),
+        evidence: Some(format!("probability of spam {:.4}", opinion.probability)),
+        shadow: false,
+    })
+}
+
+/// The symbol of a rule that hit; nothing for rules that only serve others.
+fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
+    let rule = &rules.rules[hit.rule];
+    if rule.points == Points::default() && !rule.shadow {
+        return None;
+    }
+    let matched = hit.evidence.map(|text| format!("`{text}` ")).unwrap_or_default();
+    let times = if hit.count > 1 { format!("{} times ", hit.count) } else { String::new() };
+    Some(Symbol {
+        name: rule.name.clone(),
+        points: rule.points,
+        description: rule.description.clone(),
+        evidence: Some(format!("{matched}{times}({})", rule.place)),
+        shadow: rule.shadow,
+    })
+}
+
+fn limit_symbol(row: &'static LimitRow) -> Symbol {
+    Symbol {
+        name: row.symbol.to_owned(),
+        points: Points::new(LIMIT_POINTS),
+        description: format!("Over the limit of {}", row.default),
+        evidence: None,
+        shadow: false,
+    }
+}

@@ -1,0 +1,363 @@
+//! HTML to what a reader sees: visible text, hidden text, links, and a few facts of its build. Pure. WHATWG tokenizer.
+//!
+//! One pass without a tree. Text below an element that hides it is kept apart, because that is where spam puts its
+//! innocent words. Never fails: the tokenizer accepts any bytes.
+
+use std::convert::Infallible;
+
+use html5gum::Span;
+use html5gum::Tokenizer;
+use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
+
+/// One link with the text that stands for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The target as written.
+    pub href: String,
+    /// The visible text between the tags.
+    pub text: String,
+    /// The element: `a`, `img`, `form` …
+    pub element: &'static str,
+}
+
+/// What one HTML part shows.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Visible text; blocks are separated by line ends.
+    pub text: String,
+    /// Text that a reader can't see.
+    pub hidden: String,
+    /// The title.
+    pub title: String,
+    /// Links, images, forms, frames.
+    pub links: Vec<Link>,
+    /// Tags opened.
+    pub tags: u32,
+    /// `img` elements.
+    pub images: u32,
+    /// `form` elements.
+    pub forms: u32,
+    /// `input` elements of type password.
+    pub passwords: u32,
+    /// `script` elements and event attributes.
+    pub scripts: u32,
+    /// `iframe`, `object`, `embed`.
+    pub frames: u32,
+    /// `meta http-equiv=refresh`.
+    pub refreshes: u32,
+    /// Bytes in comments.
+    pub comment_bytes: u32,
+    /// Tag names in order of opening, at most [`SHAPE_TAGS_MAX`], hashed.
+    pub shape: Vec<u32>,
+}
+
+/// Tags that a page's shape remembers: the head of a page tells its template.
+const SHAPE_TAGS_MAX: usize = 64;
+/// Elements within a hiding element that are followed before the rest counts as hidden.
+const HIDDEN_DEPTH_MAX: u32 = 1_000;
+/// Links of one page that are kept.
+const LINKS_MAX: usize = 1_000;
+
+#[derive(Default)]
+struct Reader {
+    page: Page,
+    tag: Vec<u8>,
+    attribute: Vec<u8>,
+    link: Option<Link>,
+    hides: bool,
+    hidden_depth: u32,
+    silent: Option<&'static [u8]>,
+    kind: Vec<u8>,
+}
+
+/// Reads one page.
+pub fn read(html: &str) -> Page {
+    let mut reader = Reader::default();
+    reader.page.text.reserve(html.len() / 4);
+    let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| -> Option<Infallible> {
+        reader.event(&event);
+        None
+    });
+    emitter.naively_switch_states(true);
+    let Ok(()) = Tokenizer::new_with_emitter(html, emitter).finish();
+    if let Some(link) = reader.link.take() {
+        reader.keep(link);
+    }
+    reader.page
+}
+
+impl Reader {
+    fn event(&mut self, event: &CallbackEvent<'_>) {
+        match event {
+            CallbackEvent::OpenStartTag { name } => self.open(name),
+            CallbackEvent::AttributeName { name } => self.attribute_name(name),
+            CallbackEvent::AttributeValue { value } => self.attribute_value(value),
+            CallbackEvent::CloseStartTag { self_closing } => self.opened(*self_closing),
+            CallbackEvent::EndTag { name } => self.close(name),
+            CallbackEvent::String { value } => self.string(value),
+            CallbackEvent::Comment { value } => self.page.comment_bytes += value.len() as u32,
+            CallbackEvent::Doctype { .. } | CallbackEvent::Error(_) => {}
+        }
+    }
+
+    fn open(&mut self, name: &[u8]) {
+        self.tag.clear();
+        self.tag.extend_from_slice(name);
+        self.hides = false;
+        self.kind.clear();
+        self.page.tags += 1;
+        if self.page.shape.len() < SHAPE_TAGS_MAX {
+            let hash =
+                name.iter().fold(0x811c_9dc5u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            self.page.shape.push(hash);
+        }
+        match name {
+            b"img" => self.page.images += 1,
+            b"form" => self.page.forms += 1,
+            b"script" => self.page.scripts += 1,
+            b"iframe" | b"object" | b"embed" => self.page.frames += 1,
+            _ => {}
+        }
+    }
+
+    fn attribute_name(&mut self, name: &[u8]) {
+        self.attribute.clear();
+        self.attribute.extend_from_slice(name);
+        match name {
+            b"hidden" => self.hides = true,
+            _ if name.starts_with(b"on") && name.len() > 4 => self.page.scripts += 1,
+            _ => {}
+        }
+    }
+
+    fn attribute_value(&mut self, value: &[u8]) {
+        match self.attribute.as_slice() {
+            b"style" => self.hides |= hides(value),
+            b"href" | b"src" | b"action" | b"background" | b"data" => self.target(value),
+            b"type" | b"http-equiv" => {
+                self.kind = value.to_ascii_lowercase();
+                match self.kind.as_slice() {
+                    b"password" => self.page.passwords += 1,
+                    b"refresh" => self.page.refreshes += 1,
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn target(&mut self, value: &[u8]) {
+        let element = match self.tag.as_slice() {
+            b"a" | b"area" => "a",
+            b"img" => "img",
+            b"form" => "form",
+            b"iframe" | b"object" | b"embed" => "frame",
+            b"base" => "base",
+            b"link" => "link",
+            _ => "other",
+        };
+        let href = String::from_utf8_lossy(value.trim_ascii()).into_owned();
+        let link = Link { href, text: String::new(), element };
+        if element == "a" {
+            if let Some(open) = self.link.replace(link) {
+                self.keep(open);
+            }
+        } else {
+            self.keep(link);
+        }
+    }
+
+    fn keep(&mut self, link: Link) {
+        if self.page.links.len() < LINKS_MAX {
+            self.page.links.push(link);
+        }
+    }
+
+    fn opened(&mut self, self_closing: bool) {
+        if is_block(&self.tag) {
+            self.line_end(is_paragraph(&self.tag));
+        }
+        let name = self.tag.as_slice();
+        let void = self_closing || is_void(name);
+        if let Some(silent) = silent(name).filter(|_| self.silent.is_none() && !self_closing) {
+            self.silent = Some(silent);
+        }
+        if void {
+            return;
+        }
+        if self.hidden_depth > 0 {
+            self.hidden_depth = (self.hidden_depth + u32::from(!is_loose(name))).min(HIDDEN_DEPTH_MAX);
+        } else if self.hides && name != b"body" && name != b"html" {
+            self.hidden_depth = 1;
+        }
+    }
+
+    fn close(&mut self, name: &[u8]) {
+        if self.silent.is_some_and(|silent| silent == name) {
+            self.silent = None;
+        }
+        if name == b"a"
+            && let Some(link) = self.link.take()
+        {
+            self.keep(link);
+        }
+        if is_block(name) {
+            self.line_end(is_paragraph(name));
+        }
+        // A table or body that ends takes everything hidden within it along, however badly it was nested.
+        if self.hidden_depth > 0 && !is_loose(name) && !is_void(name) {
+            self.hidden_depth = if name == b"body" { 0 } else { self.hidden_depth - 1 };
+        }
+    }
+
+    fn line_end(&mut self, paragraph: bool) {
+        let text = if self.hidden_depth > 0 { &mut self.page.hidden } else { &mut self.page.text };
+        if text.is_empty() {
+            return;
+        }
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if paragraph && !text.ends_with("\n\n") {
+            text.push('\n');
+        }
+    }
+
+    fn string(&mut self, value: &[u8]) {
+        let text = String::from_utf8_lossy(value);
+        match self.silent {
+            Some(b"title") => append(&mut self.page.title, &text),
+            Some(_) => {}
+            None if self.hidden_depth > 0 => append(&mut self.page.hidden, &text),
+            None => {
+                append(&mut self.page.text, &text);
+                if let Some(link) = &mut self.link {
+                    append(&mut link.text, &text);
+                }
+            }
+        }
+    }
+}
+
+/// Appends with runs of blanks made one, as a browser shows it.
+fn append(out: &mut String, text: &str) {
+    for (place, word) in text.split([' ', '\t', '\r', '\n']).enumerate() {
+        if place > 0 && !out.is_empty() && !out.ends_with([' ', '\n']) {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+}
+
+fn is_void(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"area"
+            | b"base"
+            | b"br"
+            | b"col"
+            | b"embed"
+            | b"hr"
+            | b"img"
+            | b"input"
+            | b"link"
+            | b"meta"
+            | b"source"
+            | b"track"
+            | b"wbr"
+    )
+}
+
+/// Elements whose end tag is commonly left out; they don't count for the depth below a hiding element.
+fn is_loose(name: &[u8]) -> bool {
+    matches!(name, b"p" | b"li" | b"dt" | b"dd" | b"option" | b"tr" | b"td" | b"th" | b"thead" | b"tbody" | b"font")
+}
+
+fn is_block(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"address"
+            | b"article"
+            | b"blockquote"
+            | b"br"
+            | b"center"
+            | b"dd"
+            | b"div"
+            | b"dl"
+            | b"dt"
+            | b"footer"
+            | b"form"
+            | b"h1"
+            | b"h2"
+            | b"h3"
+            | b"h4"
+            | b"h5"
+            | b"h6"
+            | b"header"
+            | b"hr"
+            | b"li"
+            | b"ol"
+            | b"p"
+            | b"pre"
+            | b"section"
+            | b"table"
+            | b"td"
+            | b"th"
+            | b"tr"
+            | b"ul"
+    )
+}
+
+/// Blocks with an empty line around them; rules match within one paragraph.
+fn is_paragraph(name: &[u8]) -> bool {
+    matches!(name, b"blockquote" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"hr" | b"p" | b"pre")
+}
+
+fn silent(name: &[u8]) -> Option<&'static [u8]> {
+    [&b"script"[..], b"style", b"title", b"noscript", b"template"].into_iter().find(|&silent| silent == name)
+}
+
+/// True if a style attribute makes its element unseen.
+fn hides(style: &[u8]) -> bool {
+    let mut plain = String::with_capacity(style.len());
+    plain.extend(
+        style.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(byte.to_ascii_lowercase())),
+    );
+    plain.split(';').any(|declaration| {
+        let Some((property, value)) = declaration.split_once(':') else { return false };
+        let value = value.trim_end_matches("!important");
+        match property {
+            "display" => value == "none",
+            "visibility" => value == "hidden",
+            "mso-hide" => value == "all",
+            "opacity" => value.parse::<f32>().is_ok_and(|opacity| opacity < 0.05),
+            "font-size" => {
+                let number = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
+                number.parse::<f32>().is_ok_and(|size| size < 1.5) && !value.ends_with("em")
+            }
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_text_is_kept_apart() {
+        let page =
+            read("<p>Buy <b>now</b><div style='display: none'>weather <i>news</i></div><p>here<script>x</script>");
+        assert_eq!(page.text, "Buy now\n\nhere");
+        assert_eq!(page.hidden, "weather news\n");
+        assert_eq!(page.scripts, 1);
+    }
+
+    #[test]
+    fn links_carry_their_text() {
+        let page = read("<a href=' http://a.example/ '>my <b>bank</b></a><img src=cid:1><a href=x>y");
+        assert_eq!(page.links[0], Link { href: "http://a.example/".into(), text: "my bank".into(), element: "a" });
+        assert_eq!(page.links[2].text, "y");
+        assert_eq!(page.images, 1);
+    }
+}

@@ -1,0 +1,207 @@
+//! The leaf parts of a message, flat. Pure. RFC 2046.
+//!
+//! The MIME parser builds trees of any depth and would search for a missing boundary once per part; so the input is
+//! cut before it where nesting or the number of parts leaves the budget. The tree is then taken apart into a flat list.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
+use mail_parser::{Encoding, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use std::sync::LazyLock;
+
+use super::header::Header;
+use crate::filter::budget::{Budget, Limit};
+
+/// A leaf's decoded content.
+#[derive(Clone, Debug)]
+pub enum Body<'x> {
+    /// Anything that is not text.
+    Binary(Cow<'x, [u8]>),
+    /// text/html.
+    Html(Cow<'x, str>),
+    /// Other text.
+    Text(Cow<'x, str>),
+}
+
+/// A leaf part.
+#[derive(Clone, Debug)]
+pub struct Part<'x> {
+    /// `type/subtype` in lower case.
+    pub content_type: String,
+    /// The charset as named, in lower case.
+    pub charset: Option<String>,
+    /// The file name, decoded, from either field.
+    pub name: Option<String>,
+    /// It is not part of the text that a reader is shown.
+    pub attachment: bool,
+    /// The transfer encoding was base64 (true) or anything else.
+    pub base64: bool,
+    /// The transfer encoding could not be undone.
+    pub encoding_problem: bool,
+    /// Messages around it.
+    pub depth: u8,
+    /// Its header section's bytes.
+    pub header: Cow<'x, [u8]>,
+    /// Its content.
+    pub body: Body<'x>,
+}
+
+impl Part<'_> {
+    /// The decoded bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.body {
+            Body::Binary(bytes) => bytes,
+            Body::Html(text) | Body::Text(text) => text.as_bytes(),
+        }
+    }
+
+    /// True for text small enough to be read even though it is attached.
+    pub fn is_short_text(&self) -> bool {
+        !matches!(self.body, Body::Binary(_)) && self.bytes().len() <= ATTACHED_TEXT_BYTES_MAX
+    }
+}
+
+/// Attached text up to this size is read like the message's own: spam hides in `.html` and `.txt` files.
+const ATTACHED_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Below this many bytes no structure can cost more than a few milliseconds, and the check before parsing is left out.
+const PRECHECK_BYTES_MIN: usize = 16 * 1024;
+/// Multiparts of a message that are parsed; each may make the parser search the rest once for its boundary.
+const MULTIPARTS_MAX: usize = 256;
+/// Lines that look like a boundary; each may become a part.
+const BOUNDARY_LINES_MAX: usize = 5_000;
+
+static PARSER: LazyLock<MessageParser> = LazyLock::new(|| MessageParser::new().with_mime_headers());
+static STRUCTURE: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasickBuilder::new()
+        .ascii_case_insensitive(true)
+        .build(["rfc822", "global", "digest", "multipart", "\n--"])
+        .expect("five short literals compile")
+});
+
+/// All leaf parts, and whether the structure was broken.
+pub fn read<'x>(raw: &'x [u8], header: &Header<'x>, budget: &mut Budget) -> (Vec<Part<'x>>, bool) {
+    let raw = cut(raw, budget);
+    // The parser is not ours; whatever it trips over must cost this message its parts and nobody else anything.
+    let parsed = catch_unwind(AssertUnwindSafe(|| PARSER.parse(raw)));
+    let mut leaves = Leaves { parts: Vec::new(), broken: false, budget };
+    match parsed {
+        Ok(Some(message)) => leaves.message(message, 0, Some(raw)),
+        _ => leaves.fall_back(raw, header),
+    }
+    (leaves.parts, leaves.broken)
+}
+
+fn cut<'x>(raw: &'x [u8], budget: &mut Budget) -> &'x [u8] {
+    if raw.len() < PRECHECK_BYTES_MIN {
+        return raw;
+    }
+    let (mut multiparts, mut boundaries) = (0, 0);
+    for found in STRUCTURE.find_iter(raw) {
+        let (within, limit) = match found.pattern().as_usize() {
+            0..=2 => (budget.take(Limit::Nesting, 1), None),
+            3 => {
+                multiparts += 1;
+                (multiparts <= MULTIPARTS_MAX, Some(Limit::Nesting))
+            }
+            _ => {
+                boundaries += 1;
+                (boundaries <= BOUNDARY_LINES_MAX, Some(Limit::Parts))
+            }
+        };
+        if !within {
+            if let Some(limit) = limit {
+                budget.exceed(limit);
+            }
+            return &raw[..found.start()];
+        }
+    }
+    raw
+}
+
+struct Leaves<'x, 'b> {
+    parts: Vec<Part<'x>>,
+    broken: bool,
+    budget: &'b mut Budget,
+}
+
+impl<'x> Leaves<'x, '_> {
+    fn message(&mut self, message: Message<'x>, depth: u8, borrowed: Option<&'x [u8]>) {
+        let shown: Vec<u32> = message.text_body.iter().chain(&message.html_body).copied().collect();
+        let raw = message.raw_message;
+        for (id, part) in message.parts.into_iter().enumerate() {
+            if matches!(part.body, PartType::Multipart(_)) {
+                continue;
+            }
+            if !self.budget.take(Limit::Parts, 1) {
+                return;
+            }
+            let (from, to) = (part.offset_header as usize, part.offset_body as usize);
+            let header: Cow<'x, [u8]> = match borrowed {
+                Some(raw) => Cow::Borrowed(raw.get(from..to).unwrap_or_default()),
+                None => Cow::Owned(raw.get(from..to).unwrap_or_default().to_vec()),
+            };
+            self.part(part, header, depth, shown.contains(&(id as u32)), borrowed);
+        }
+    }
+
+    fn part(&mut self, part: MessagePart<'x>, header: Cow<'x, [u8]>, depth: u8, shown: bool, raw: Option<&'x [u8]>) {
+        let content_type = part.content_type();
+        let name = part.attachment_name().map(str::to_owned);
+        let full_type = content_type.map_or_else(
+            || "text/plain".to_owned(),
+            |ct| format!("{}/{}", ct.ctype(), ct.subtype().unwrap_or_default()).to_ascii_lowercase(),
+        );
+        let charset = content_type.and_then(|ct| ct.attribute("charset")).map(str::to_ascii_lowercase);
+        self.broken |= part.is_encoding_problem;
+        let base64 = part.encoding == Encoding::Base64 || declares_base64(&part);
+        let encoding_problem = part.is_encoding_problem;
+        let body = match part.body {
+            PartType::Text(text) => Body::Text(text),
+            PartType::Html(text) => Body::Html(text),
+            PartType::Binary(bytes) | PartType::InlineBinary(bytes) => Body::Binary(bytes),
+            // An attached message that was encoded owns its bytes, one that was not shares ours.
+            PartType::Message(inner) => {
+                let borrowed = raw.filter(|_| part.encoding == Encoding::None);
+                return self.message(inner, depth.saturating_add(1), borrowed);
+            }
+            PartType::Multipart(_) => return,
+        };
+        let attachment = !shown;
+        self.parts.push(Part {
+            content_type: full_type,
+            charset,
+            name,
+            attachment,
+            base64,
+            encoding_problem,
+            depth,
+            header,
+            body,
+        });
+    }
+
+    /// Without a header section there is still a text to read.
+    fn fall_back(&mut self, raw: &'x [u8], header: &Header<'x>) {
+        self.broken = true;
+        let body = &raw[header.body_offset.min(raw.len())..];
+        self.parts.push(Part {
+            content_type: "text/plain".to_owned(),
+            charset: None,
+            name: None,
+            attachment: false,
+            base64: false,
+            encoding_problem: true,
+            depth: 0,
+            header: Cow::Borrowed(header.raw),
+            body: Body::Text(super::guess_text(body)),
+        });
+    }
+}
+
+fn declares_base64(part: &MessagePart<'_>) -> bool {
+    part.headers.iter().any(|header| {
+        header.name == HeaderName::ContentTransferEncoding
+            && matches!(&header.value, HeaderValue::Text(text) if text.eq_ignore_ascii_case("base64"))
+    })
+}

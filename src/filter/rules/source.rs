@@ -1,0 +1,469 @@
+//! Rule files in SpamAssassin's syntax, read into definitions. I/O: reads `.cf` files.
+//!
+//! Later lines overrule earlier ones, as there. Every line that has no effect is in [`Source::problems`] with file, line and
+//! reason; only settings that are about SpamAssassin itself (its reports, caches, databases) are passed over, by name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::condition;
+use super::definition::{Call, Definition, Example, FieldSpec, Flags, Kind, Place, Problem, Severity, Test};
+
+/// All that was read.
+#[derive(Debug, Default)]
+pub struct Source {
+    /// Rules by name.
+    pub rules: BTreeMap<String, Definition>,
+    /// Points: one value, or four of which the first is for filters without network and classifier.
+    pub scores: HashMap<String, f64>,
+    /// Descriptions.
+    pub descriptions: HashMap<String, String>,
+    /// `tflags`.
+    pub flags: HashMap<String, Flags>,
+    /// Words of list settings (`freemail_domains`, `enlist_uri_host` …) by setting, in lower case.
+    pub lists: HashMap<String, Vec<String>>,
+    /// `## hit:` and `## miss:` lines.
+    pub examples: Vec<Example>,
+    /// What is not in force.
+    pub problems: Vec<Problem>,
+    tags: HashMap<String, String>,
+    joints: HashMap<String, String>,
+    replaced: Vec<String>,
+}
+
+/// Settings that say nothing about what a message is, or belong to databases and networks that we reach in other ways.
+const PASSED_OVER: &str = " add_header adsp_override asn_lookup asn_use_geodb askdns bayes_ignore_header bayes_stopword clear_headers \
+    clear_originating_ip_headers clear_report_template clear_unsafe_report_template clear_util_rb dns_block_rule \
+    dns_local_ports_avoid dns_query_restriction fns_check fns_ignore_dkim fns_ignore_headers ok_languages ok_locales \
+    originating_ip_headers priority redirector_pattern remove_header report report_contact report_safe require_version \
+    required_score reuse rewrite_header shortcircuit test unsafe_report uridnsbl_skip_domain uridnssub urifullnsrhssub urirhssub \
+    urirhsbl uridnsbl url_shortener_get use_bayes use_auto_whitelist util_rb_2tld util_rb_3tld util_rb_tld txrep_factor \
+    def_welcomelist_from_dkim def_welcomelist_from_spf def_welcomelist_auth def_whitelist_auth def_whitelist_from_dkim \
+    def_whitelist_from_spf user_scores_dsn lang version_tag ";
+/// Settings that hold lists of words for functions.
+const LISTS: &str = " freemail_domains freemail_whitelist freemail_welcomelist freemail_import_welcomelist_auth \
+    welcomelist_from whitelist_from welcomelist_to whitelist_to blocklist_from blacklist_from blocklist_to blacklist_to \
+    welcomelist_from_rcvd whitelist_from_rcvd def_welcomelist_from_rcvd def_whitelist_from_rcvd more_spam_to all_spam_to \
+    url_shortener trusted_networks internal_networks welcomelist_bounce_relays whitelist_bounce_relays \
+    welcomelist_subject whitelist_subject blocklist_subject blacklist_subject ";
+/// Bytes of a rule file.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Problems that are kept.
+const PROBLEMS_MAX: usize = 10_000;
+
+impl Source {
+    /// Reads files and folders of `.cf` files, in the order of names.
+    pub fn read(paths: &[PathBuf]) -> Self {
+        let mut source = Source::default();
+        for path in paths {
+            for file in files(path) {
+                match fs::metadata(&file).and_then(|meta| {
+                    if meta.len() > FILE_BYTES_MAX {
+                        Err(std::io::Error::other("the file is too large"))
+                    } else {
+                        fs::read(&file)
+                    }
+                }) {
+                    Ok(bytes) => source.add(&file.display().to_string(), &bytes),
+                    Err(error) => source.problem(
+                        &Place { file: file.display().to_string().into(), line: 0 },
+                        Severity::Error,
+                        error.to_string(),
+                    ),
+                }
+            }
+        }
+        source.finish();
+        source
+    }
+
+    /// Reads one text, for tests and fuzzing.
+    pub fn from_text(name: &str, text: &[u8]) -> Self {
+        let mut source = Source::default();
+        source.add(name, text);
+        source.finish();
+        source
+    }
+
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        let file: Arc<str> = name.into();
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut last_rule = String::new();
+        for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+            let place = Place { file: file.clone(), line: number + 1 };
+            let line = readable(line);
+            let active = blocks.iter().all(|block| block.active);
+            if active && let Some(example) = example(&line, &last_rule, &place) {
+                self.examples.push(example);
+                continue;
+            }
+            let line = without_comment(&line);
+            let (word, rest) = split_word(&line);
+            if word.is_empty() || self.block(&mut blocks, word, rest, &place) || !active {
+                continue;
+            }
+            if let Err(text) = self.line(word, rest, &place, &mut last_rule) {
+                self.problem(&place, Severity::Error, format!("{word}: {text}"));
+            }
+        }
+        if !blocks.is_empty() {
+            self.problem(&Place { file, line: 0 }, Severity::Error, "an `if` is not closed".to_owned());
+        }
+    }
+
+    /// Handles `if`, `ifplugin`, `else`, `endif`; true if it was one of them.
+    fn block(&mut self, blocks: &mut Vec<Block>, word: &str, rest: &str, place: &Place) -> bool {
+        let truth = match word {
+            "if" => condition::holds(rest.trim_end_matches('{')),
+            "ifplugin" => Ok(condition::has_plugin(rest.trim_end_matches('{'))),
+            "else" => {
+                match blocks.last_mut() {
+                    Some(block) => block.active = !block.active && !block.failed,
+                    None => self.problem(place, Severity::Error, "`else` without `if`".to_owned()),
+                }
+                return true;
+            }
+            "endif" => {
+                if blocks.pop().is_none() {
+                    self.problem(place, Severity::Error, "`endif` without `if`".to_owned());
+                }
+                return true;
+            }
+            _ => return false,
+        };
+        if let Err(text) = &truth {
+            self.problem(place, Severity::Error, text.clone());
+        }
+        blocks.push(Block { active: truth.as_ref().is_ok_and(|truth| *truth), failed: truth.is_err() });
+        true
+    }
+
+    fn line(&mut self, word: &str, rest: &str, place: &Place, last_rule: &mut String) -> Result<(), String> {
+        match word {
+            "header" | "body" | "rawbody" | "full" | "uri" | "mimeheader" | "meta" | "uri_detail" => {
+                let (name, rest) = split_word(rest);
+                rule_name(name)?;
+                name.clone_into(last_rule);
+                let kind = kind(word, rest)?;
+                self.rules.insert(name.to_owned(), Definition { name: name.to_owned(), kind, place: place.clone() });
+            }
+            "score" => self.score(rest)?,
+            "describe" => {
+                let (name, text) = split_word(rest);
+                self.descriptions.insert(name.to_owned(), text.to_owned());
+            }
+            "tflags" => {
+                let (name, words) = split_word(rest);
+                self.flags.insert(name.to_owned(), flags(words));
+            }
+            "replace_tag" => {
+                let (name, text) = split_word(rest);
+                self.tags.insert(name.to_owned(), text.to_owned());
+            }
+            "replace_inter" | "replace_pre" | "replace_post" => {
+                let (name, text) = split_word(rest);
+                self.joints.insert(format!("{} {name}", &word["replace_".len()..]), text.to_owned());
+            }
+            "replace_rules" => self.replaced.extend(rest.split_ascii_whitespace().map(str::to_owned)),
+            "enlist_uri_host" | "enlist_addrlist" => {
+                let (list, words) = split_word(rest);
+                self.extend(&format!("{word} {}", list.trim_matches(['(', ')'])), words);
+            }
+            _ if LISTS.contains(&format!(" {word} ")) => self.extend(word, rest),
+            _ if PASSED_OVER.contains(&format!(" {word} ")) || word.starts_with("bayes_stopword") => {}
+            "replace_start" | "replace_end" => return Err("tags are always written <…> here".to_owned()),
+            _ => self.problem(place, Severity::Note, format!("`{word}` is not a setting of this filter")),
+        }
+        Ok(())
+    }
+
+    fn score(&mut self, rest: &str) -> Result<(), String> {
+        let (name, values) = split_word(rest);
+        rule_name(name)?;
+        let first = values.split_ascii_whitespace().next().ok_or("the points are missing")?;
+        let (relative, number) = match first.strip_prefix('(') {
+            Some(inner) => (true, inner.trim_end_matches(')')),
+            None => (false, first),
+        };
+        let value: f64 = number.parse().map_err(|_| format!("`{first}` is no number"))?;
+        if !value.is_finite() {
+            return Err(format!("`{first}` is no number"));
+        }
+        let before = if relative { self.scores.get(name).copied().unwrap_or(1.0) } else { 0.0 };
+        self.scores.insert(name.to_owned(), before + value);
+        Ok(())
+    }
+
+    fn extend(&mut self, list: &str, words: &str) {
+        let words = words.split_ascii_whitespace().map(str::to_ascii_lowercase);
+        self.lists.entry(list.to_owned()).or_default().extend(words);
+    }
+
+    fn problem(&mut self, place: &Place, severity: Severity, text: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(Problem { place: place.clone(), text, severity });
+        }
+    }
+
+    fn finish(&mut self) {
+        for name in std::mem::take(&mut self.replaced) {
+            let Some(definition) = self.rules.get_mut(&name) else { continue };
+            if let Kind::Body(test)
+            | Kind::Full(test)
+            | Kind::RawBody(test)
+            | Kind::Uri(test)
+            | Kind::Header(_, test, _)
+            | Kind::MimeHeader(_, test, _) = &mut definition.kind
+            {
+                test.pattern = replace(&test.pattern, &self.tags, &self.joints);
+            }
+        }
+    }
+}
+
+struct Block {
+    active: bool,
+    failed: bool,
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let entries =
+        fs::read_dir(path).map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<Vec<_>>());
+    let mut files: Vec<PathBuf> = entries.unwrap_or_default();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "cf"));
+    files.sort();
+    files
+}
+
+/// A line as text; bytes that are no UTF-8 become the escapes that patterns know them by.
+fn readable(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match std::str::from_utf8(line) {
+        Ok(text) => text.to_owned(),
+        Err(_) => line
+            .iter()
+            .map(|&byte| if byte < 0x80 { char::from(byte).to_string() } else { format!(r"\x{byte:02x}") })
+            .collect(),
+    }
+}
+
+fn example(line: &str, rule: &str, place: &Place) -> Option<Example> {
+    let rest = line.trim_start().strip_prefix("##")?.trim_start();
+    let (hit, text) = match rest.strip_prefix("hit:") {
+        Some(text) => (true, text),
+        None => (false, rest.strip_prefix("miss:")?),
+    };
+    let text = text.strip_prefix(' ').unwrap_or(text).replace("\\n", "\n").replace("\\t", "\t");
+    Some(Example { rule: rule.to_owned(), hit, text, place: place.clone() })
+}
+
+/// Cuts at a `#` that is not escaped, and unescapes those that are.
+fn without_comment(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '#' => break,
+            '\\' => match chars.next() {
+                Some('#') => out.push('#'),
+                Some(next) => out.extend(['\\', next]),
+                None => out.push('\\'),
+            },
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn split_word(line: &str) -> (&str, &str) {
+    let line = line.trim();
+    line.split_once(|c: char| c.is_ascii_whitespace()).map_or((line, ""), |(word, rest)| (word, rest.trim_start()))
+}
+
+fn rule_name(name: &str) -> Result<(), String> {
+    let good =
+        !name.is_empty() && name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if good { Ok(()) } else { Err(format!("`{name}` is no name of a rule")) }
+}
+
+fn flags(words: &str) -> Flags {
+    let mut flags = Flags::default();
+    for word in words.split_ascii_whitespace() {
+        match word {
+            "multiple" => flags.multiple = true,
+            "nice" => flags.nice = true,
+            "net" => flags.net = true,
+            "shadow" => flags.shadow = true,
+            _ => {
+                if let Some(most) = word.strip_prefix("maxhits=") {
+                    flags.hits_max = most.parse().ok();
+                }
+            }
+        }
+    }
+    flags
+}
+
+fn kind(word: &str, rest: &str) -> Result<Kind, String> {
+    if rest.is_empty() {
+        return Err("nothing to look for".to_owned());
+    }
+    if rest.starts_with("eval:") {
+        return Call::parse(word, rest).map(Kind::Eval);
+    }
+    let plain = |text: &str| Test { negated: false, pattern: text.to_owned() };
+    Ok(match word {
+        "meta" => Kind::Meta(rest.to_owned()),
+        "body" => Kind::Body(plain(rest)),
+        "rawbody" => Kind::RawBody(plain(rest)),
+        "full" => Kind::Full(plain(rest)),
+        "uri" => Kind::Uri(plain(rest)),
+        "uri_detail" => Kind::UriDetail(uri_detail(rest)?),
+        _ => {
+            if let Some(name) = rest.strip_prefix("exists:") {
+                return Ok(Kind::Exists(name.trim().to_ascii_lowercase()));
+            }
+            let (field, test) = rest.split_once(|c: char| c.is_ascii_whitespace()).ok_or("no pattern")?;
+            let test = test.trim();
+            let (negated, pattern) = match (test.strip_prefix("=~"), test.strip_prefix("!~")) {
+                (Some(pattern), _) => (false, pattern),
+                (_, Some(pattern)) => (true, pattern),
+                _ => return Err("between field and pattern stands =~ or !~".to_owned()),
+            };
+            let (pattern, unset) = match pattern.rsplit_once("[if-unset:") {
+                Some((pattern, unset)) => {
+                    (pattern, unset.trim_end().strip_suffix(']').map(|text| text.trim().to_owned()))
+                }
+                None => (pattern, None),
+            };
+            let test = Test { negated, pattern: pattern.trim().to_owned() };
+            let field = FieldSpec::parse(field);
+            if word == "mimeheader" { Kind::MimeHeader(field, test, unset) } else { Kind::Header(field, test, unset) }
+        }
+    })
+}
+
+/// `key =~ /…/ key2 !~ /…/`: patterns have no blanks before the next key, or escape them.
+fn uri_detail(rest: &str) -> Result<Vec<(String, Test)>, String> {
+    let mut tests: Vec<(String, Test)> = Vec::new();
+    let mut words = rest.split_ascii_whitespace().peekable();
+    while let Some(key) = words.next() {
+        match words.peek() {
+            Some(&operator) if operator == "=~" || operator == "!~" => {
+                words.next();
+                let pattern = words.next().ok_or("the pattern is missing")?.to_owned();
+                tests.push((key.to_ascii_lowercase(), Test { negated: operator == "!~", pattern }));
+            }
+            _ => {
+                let (_, last) = tests.last_mut().ok_or("a condition is written `key =~ /…/`")?;
+                last.pattern.push(' ');
+                last.pattern.push_str(key);
+            }
+        }
+    }
+    Ok(tests)
+}
+
+/// Passes over a pattern in which tags stand for patterns that hold tags.
+const REPLACE_PASSES_MAX: usize = 8;
+/// Bytes that a pattern may grow to.
+const PATTERN_BYTES_MAX: usize = 256 * 1024;
+
+/// Puts patterns in place of `<A>`, and joints between neighbours (`<inter W1>`).
+fn replace(pattern: &str, tags: &HashMap<String, String>, joints: &HashMap<String, String>) -> String {
+    let mut text = pattern.to_owned();
+    let mut joint = |kind: &str| {
+        let (open, from) = (format!("<{kind} "), text.find(&format!("<{kind} "))?);
+        let end = from + text[from..].find('>')?;
+        let name = text[from + open.len()..end].to_owned();
+        text.replace_range(from..=end, "");
+        joints.get(&format!("{kind} {name}")).cloned()
+    };
+    let (before, after, between) = (joint("pre"), joint("post"), joint("inter"));
+    let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+    for pass in 0..REPLACE_PASSES_MAX {
+        let (out, changed) = replace_once(&text, tags, pass == 0, &before, &after, between.as_deref());
+        text = out;
+        if !changed || text.len() > PATTERN_BYTES_MAX {
+            break;
+        }
+    }
+    text
+}
+
+fn replace_once(
+    text: &str,
+    tags: &HashMap<String, String>,
+    joined: bool,
+    before: &str,
+    after: &str,
+    between: Option<&str>,
+) -> (String, bool) {
+    let mut out = String::with_capacity(text.len() * 2);
+    let mut changed = false;
+    let mut rest = text;
+    let mut after_tag = false;
+    while let Some(open) = rest.find('<') {
+        let name = rest[open + 1..].find(['<', '>']).map(|end| &rest[open + 1..open + 1 + end]);
+        let known = name.and_then(|name| {
+            tags.get(name).filter(|_| rest[open + 1 + name.len()..].starts_with('>')).map(|tag| (name, tag))
+        });
+        out.push_str(&rest[..open]);
+        let Some((name, tag)) = known else {
+            out.push('<');
+            rest = &rest[open + 1..];
+            after_tag = false;
+            continue;
+        };
+        if joined {
+            if after_tag && open == 0 {
+                out.push_str(between.unwrap_or_default());
+            }
+            out.push_str(before);
+        }
+        out.push_str(tag);
+        if joined {
+            out.push_str(after);
+        }
+        changed = true;
+        after_tag = true;
+        rest = &rest[open + name.len() + 2..];
+    }
+    out.push_str(rest);
+    (out, changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditionals_choose_and_problems_have_places() {
+        let source = Source::from_text(
+            "t.cf",
+            b"ifplugin Mail::SpamAssassin::Plugin::Nothing\nbody A /a/\nelse\nbody A /b/\nendif\nbody\nscore A (0.5)\n\
+              frobnicate 1\nheader B exists:X-B # note\ntflags A multiple maxhits=3\n## hit: one\\ntwo\n",
+        );
+        assert_eq!(source.rules["A"].kind, Kind::Body(Test { negated: false, pattern: "/b/".into() }));
+        assert_eq!(source.scores["A"], 1.5);
+        assert_eq!(source.flags["A"].hits_max, Some(3));
+        assert_eq!(source.rules["B"].kind, Kind::Exists("x-b".into()));
+        assert_eq!(source.examples[0].text, "one\ntwo");
+        let lines: Vec<usize> = source.problems.iter().map(|problem| problem.place.line).collect();
+        assert_eq!(lines, [6, 8]);
+    }
+
+    #[test]
+    fn tags_are_replaced_and_joined() {
+        let source = Source::from_text(
+            "t.cf",
+            b"replace_tag A [a@]\nreplace_tag B b\nreplace_inter W1 [ .]?\nbody X /<inter W1><A><B>c<Z>/\nreplace_rules X\n",
+        );
+        assert_eq!(source.rules["X"].kind, Kind::Body(Test { negated: false, pattern: "/[a@][ .]?bc<Z>/".into() }));
+    }
+}

@@ -1,0 +1,249 @@
+//! What is said of a message and why: symbols whose points add up to the score, and what follows from it. Pure.
+//!
+//! Points are kept in thousandths, so the sum printed is the sum of what is printed. The same symbols reach the header, the log,
+//! the reply and `weir scan`.
+
+use std::fmt::{self, Write};
+
+use crate::config::settings::Filter;
+
+/// Points in thousandths: exact, so that sums agree with what is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Points(i32);
+
+impl Points {
+    /// Points of a decimal number, rounded to thousandths; absurd ones are bounded at a million.
+    pub fn new(value: f64) -> Self {
+        const BOUND: f64 = 1_000_000.0;
+        Points((value.clamp(-BOUND, BOUND) * 1000.0).round() as i32)
+    }
+
+    /// As a decimal number.
+    pub fn value(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+impl std::iter::Sum for Points {
+    fn sum<I: Iterator<Item = Points>>(points: I) -> Points {
+        Points(points.fold(0, |sum, one| sum.saturating_add(one.0)))
+    }
+}
+
+impl fmt::Display for Points {
+    /// Without needless zeros: `1.5`, `-0.001`, `10`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (whole, thousandths) = (self.0.unsigned_abs() / 1000, self.0.unsigned_abs() % 1000);
+        let decimals = format!("{thousandths:03}");
+        match decimals.trim_end_matches('0') {
+            "" => write!(f, "{sign}{whole}"),
+            decimals => write!(f, "{sign}{whole}.{decimals}"),
+        }
+    }
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its name, as rules and users know it.
+    pub name: String,
+    /// What it adds.
+    pub points: Points,
+    /// In words.
+    pub description: String,
+    /// What in the message made it so, shortened; and where the rule stands.
+    pub evidence: Option<String>,
+    /// It is counted but adds nothing to the score: `tflags shadow`.
+    pub shadow: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// Deliver as it is.
+    Accept,
+    /// Deliver with a mark.
+    Tag,
+    /// Keep back.
+    Quarantine,
+    /// Refuse.
+    Reject,
+}
+
+impl Action {
+    /// The word for logs and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Accept => "accept",
+            Action::Quarantine => "quarantine",
+            Action::Reject => "reject",
+            Action::Tag => "tag",
+        }
+    }
+}
+
+/// Scores from which something is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Mark.
+    pub tag: f64,
+    /// Keep back.
+    pub quarantine: f64,
+    /// Refuse.
+    pub reject: f64,
+}
+
+impl From<&Filter> for Thresholds {
+    fn from(filter: &Filter) -> Self {
+        Thresholds { tag: filter.tag, quarantine: filter.quarantine, reject: filter.reject }
+    }
+}
+
+/// The whole opinion on one message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Sum of the symbols' points, shadow symbols left out.
+    pub score: Points,
+    /// All reasons, the weightiest first.
+    pub symbols: Vec<Symbol>,
+    /// What follows from score and thresholds.
+    pub action: Action,
+    /// The thresholds that were applied.
+    pub thresholds: Thresholds,
+    /// The classifier's calibrated probability of spam, if it was asked.
+    pub probability: Option<f32>,
+}
+
+/// Bytes of the list of symbols in a header: with names and folding it stays below the line limit of RFC 5322 §2.1.1.
+const HEADER_LINE_CHARS: usize = 76;
+/// Stars of X-Spam-Level; SpamAssassin's bound.
+const LEVEL_STARS_MAX: usize = 50;
+
+impl Verdict {
+    /// Adds up `symbols` and decides.
+    pub fn new(mut symbols: Vec<Symbol>, thresholds: Thresholds, probability: Option<f32>) -> Self {
+        let score: Points = symbols.iter().filter(|symbol| !symbol.shadow).map(|symbol| symbol.points).sum();
+        symbols.sort_by(|a, b| b.points.0.abs().cmp(&a.points.0.abs()).then_with(|| a.name.cmp(&b.name)));
+        Verdict { score, symbols, action: action(score, &thresholds), thresholds, probability }
+    }
+
+    /// True if the message is marked as spam at least.
+    pub fn is_spam(&self) -> bool {
+        self.action >= Action::Tag
+    }
+
+    /// True if a symbol of this name was found.
+    pub fn has(&self, name: &str) -> bool {
+        self.symbols.iter().any(|symbol| symbol.name == name)
+    }
+
+    /// The header fields that Sieve rules and mail programs look for, each with its line end.
+    pub fn header_fields(&self) -> String {
+        let mut out = String::new();
+        if self.is_spam() {
+            out.push_str("X-Spam-Flag: YES\r\n");
+        }
+        let stars = (self.score.value().max(0.0) as usize).min(LEVEL_STARS_MAX);
+        if stars > 0 {
+            writeln!(out, "X-Spam-Level: {}\r", "*".repeat(stars)).expect("a String takes any write");
+        }
+        let answer = if self.is_spam() { "Yes" } else { "No" };
+        let head =
+            format!("X-Spam-Status: {answer}, score={} required={}", self.score, Points::new(self.thresholds.tag));
+        out.push_str(&head);
+        let mut column = head.len();
+        let mut text = "tests=".to_owned();
+        let hits = self.symbols.iter().filter(|symbol| !symbol.shadow);
+        let names: Vec<String> = hits.map(|symbol| format!("{}={}", symbol.name, symbol.points)).collect();
+        if names.is_empty() {
+            text.push_str("none");
+        }
+        let mut words = names.iter().enumerate().map(|(place, name)| {
+            let comma = if place + 1 < names.len() { "," } else { "" };
+            format!("{name}{comma}")
+        });
+        if let Some(first) = words.next() {
+            text.push_str(&first);
+        }
+        fold_word(&mut out, &mut column, &text);
+        words.for_each(|word| fold_word(&mut out, &mut column, &word));
+        out.push_str("\r\n");
+        out
+    }
+
+    /// One line for a log or reply: the score and the heaviest reasons.
+    pub fn summary(&self) -> String {
+        let reasons: Vec<&str> = self
+            .symbols
+            .iter()
+            .filter(|symbol| symbol.points.0 > 0)
+            .take(3)
+            .map(|symbol| symbol.name.as_str())
+            .collect();
+        format!("score {} of {}: {}", self.score, Points::new(self.thresholds.tag), reasons.join(", "))
+    }
+}
+
+fn fold_word(out: &mut String, column: &mut usize, word: &str) {
+    if *column + 1 + word.len() > HEADER_LINE_CHARS {
+        out.push_str("\r\n\t");
+        *column = 8;
+    } else {
+        out.push(' ');
+        *column += 1;
+    }
+    out.push_str(word);
+    *column += word.len();
+}
+
+fn action(score: Points, thresholds: &Thresholds) -> Action {
+    let value = score.value();
+    if value >= thresholds.reject {
+        Action::Reject
+    } else if value >= thresholds.quarantine {
+        Action::Quarantine
+    } else if value >= thresholds.tag {
+        Action::Tag
+    } else {
+        Action::Accept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symbol(name: &str, points: f64, shadow: bool) -> Symbol {
+        Symbol { name: name.into(), points: Points::new(points), description: String::new(), evidence: None, shadow }
+    }
+
+    const THRESHOLDS: Thresholds = Thresholds { tag: 5.0, quarantine: 8.0, reject: 15.0 };
+
+    #[test]
+    fn points_print_as_they_add() {
+        let shown: Vec<String> = [1.5, -0.001, 10.0, 0.1].map(|value| Points::new(value).to_string()).to_vec();
+        assert_eq!(shown, ["1.5", "-0.001", "10", "0.1"]);
+        let sum: Points = (0..10).map(|_| Points::new(0.1)).sum();
+        assert_eq!(sum.to_string(), "1");
+    }
+
+    #[test]
+    fn shadow_symbols_never_act() {
+        let verdict = Verdict::new(vec![symbol("A", 4.9, false), symbol("S", 100.0, true)], THRESHOLDS, None);
+        assert_eq!((verdict.score, verdict.action), (Points::new(4.9), Action::Accept));
+        let verdict = Verdict::new(vec![symbol("A", 15.0, false)], THRESHOLDS, None);
+        assert_eq!(verdict.action, Action::Reject);
+    }
+
+    #[test]
+    fn header_fields_are_those_that_sieve_rules_expect() {
+        let verdict = Verdict::new(vec![symbol("B", 1.25, false), symbol("A", 5.0, false)], THRESHOLDS, None);
+        let fields = verdict.header_fields();
+        assert!(
+            fields.starts_with("X-Spam-Flag: YES\r\nX-Spam-Level: ******\r\nX-Spam-Status: Yes, score=6.25 required=5")
+        );
+        assert!(fields.contains("tests=A=5, B=1.25\r\n"), "{fields}");
+        assert!(fields.lines().all(|line| line.len() <= HEADER_LINE_CHARS + 1));
+    }
+}
