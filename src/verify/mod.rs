@@ -7,6 +7,7 @@
 pub mod arc;
 pub mod author;
 pub mod authres;
+pub mod dane;
 pub mod decide;
 pub mod dkim;
 pub mod dmarc;
@@ -16,9 +17,11 @@ pub mod meters;
 pub mod mta_sts;
 pub mod offload;
 pub mod outcome;
+pub mod reports;
 pub mod resolver;
 pub mod signer;
 pub mod spf;
+pub mod srs;
 pub mod tags;
 pub mod verifier;
 
