@@ -20,8 +20,11 @@ pub struct Matcher {
     /// It holds where the pattern does not match.
     pub negated: bool,
     /// Strings of which a matching text holds one.
-    pub literals: Option<Vec<Vec<u8>>>,
+    pub literals: Literals,
 }
+
+/// A set of which a matching text holds at least one.
+type Literals = Option<Vec<Vec<u8>>>;
 
 enum Engine {
     Backtracking(Box<fancy_regex::Regex>),
@@ -88,7 +91,7 @@ impl Matcher {
     }
 }
 
-fn linear(text: &str) -> Result<(Engine, Option<Vec<Vec<u8>>>), String> {
+fn linear(text: &str) -> Result<(Engine, Literals), String> {
     let syntax = syntax::Config::new().unicode(false).utf8(false);
     let config = meta::Config::new()
         .utf8_empty(false)
@@ -103,7 +106,7 @@ fn linear(text: &str) -> Result<(Engine, Option<Vec<Vec<u8>>>), String> {
     Ok((Engine::Linear(Box::new(regex)), literals))
 }
 
-fn backtracking(text: &str) -> Result<(Engine, Option<Vec<Vec<u8>>>), String> {
+fn backtracking(text: &str) -> Result<(Engine, Literals), String> {
     let regex = RegexBuilder::new(text)
         .bytes_mode(BytesMode::Ascii)
         .backtrack_limit(RUN_STEPS_MAX)
