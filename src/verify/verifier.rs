@@ -47,6 +47,14 @@ pub struct Begun<L> {
     spf: JoinHandle<(SpfResult, Option<SpfResult>)>,
 }
 
+impl<L> Begun<L> {
+    /// Waits for the look-ups, whose answers are in the resolver's cache then, and for nothing else.
+    pub async fn warm(mut self) {
+        // A panic is SPF's own and is seen again where the result is needed.
+        let _ = (&mut self.spf).await;
+    }
+}
+
 impl<L> Drop for Begun<L> {
     fn drop(&mut self) {
         self.spf.abort();
