@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::base::content::Content;
@@ -14,7 +15,7 @@ use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
 use crate::spool::queue::Disposition;
 use crate::verify::decide::{self, Decision, Overrides};
-use crate::verify::{self, Message, Results, Signer, Verifier, authres};
+use crate::verify::{self, Message, Results, Signer, Verifier, arc, authres};
 use crate::wire::envelope::Envelope;
 use crate::wire::reply::{Enhanced, Reply};
 
@@ -30,6 +31,10 @@ pub struct Checks {
     pub signer: Signer,
     /// The operator's exceptions.
     pub overrides: Overrides,
+    /// `[verify] trusted_hops`.
+    pub trusted_hops: Vec<IpNet>,
+    /// `[verify] seal_as`.
+    pub seal_as: Option<String>,
     /// `[verify] authserv_id`.
     pub authserv_id: String,
 }
@@ -46,6 +51,8 @@ pub struct Question<'a> {
     pub reference: &'a str,
     /// True if it begins its way here, so that it is ours to sign.
     pub is_submission: bool,
+    /// True if a recipient's mail goes on to a host that is not of one of our domains.
+    pub forwards: bool,
 }
 
 /// What was found.
@@ -53,6 +60,7 @@ pub struct Question<'a> {
 pub struct Found {
     identity: Option<(Results, Decision)>,
     verdict: Option<Verdict>,
+    seal: String,
     signatures: String,
 }
 
@@ -71,9 +79,12 @@ impl Checks {
         let message = Message::parse(question.content.clone());
         if question.listener.verify != Mode::Off {
             let began = Instant::now();
+            let origin = &question.envelope.origin;
+            // Behind another gateway of the operator's the client is the one that gateway saw.
+            let hop = verify::hops::client(&message, origin.ip, &self.trusted_hops);
             let facts = verify::Facts {
-                ip: question.envelope.origin.ip,
-                helo: question.envelope.origin.helo.clone(),
+                ip: hop.as_ref().map_or(origin.ip, |hop| hop.ip),
+                helo: hop.map_or_else(|| origin.helo.clone(), |hop| hop.helo),
                 reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
             };
             let results = self.verifier.check(&facts, &message).await;
@@ -87,11 +98,26 @@ impl Checks {
             found.verdict = self.judge(question, &found).await;
             meters.stage(Stage::Filter, began.elapsed());
         }
+        if question.forwards {
+            found.seal = self.seal(&message, &found).await;
+        }
         if question.is_submission {
             let checks = self.clone();
             found.signatures = on_rayon(move || checks.signer.sign(&message, now_secs())).await.unwrap_or_default();
         }
         found
+    }
+
+    /// Our link of the ARC chain (RFC 8617 §5.1), for mail that goes on to another domain's host.
+    async fn seal(self: &Arc<Self>, message: &Message, found: &Found) -> String {
+        let (Some(domain), Some((results, _))) = (self.seal_as.clone(), &found.identity) else { return String::new() };
+        let (checks, message, results) = (self.clone(), message.clone(), results.clone());
+        let seal = on_rayon(move || {
+            let findings = authres::write_value(&checks.authserv_id, &results);
+            let key = checks.signer.sealing_key(&domain)?;
+            arc::seal::seal(&message, &results.arc, &findings, key, now_secs())
+        });
+        seal.await.flatten().unwrap_or_default()
     }
 
     async fn judge(&self, question: &Question<'_>, found: &Found) -> Option<Verdict> {
@@ -113,6 +139,7 @@ impl Checks {
     /// The fields that tell what was found, for the top of the message.
     pub fn fields(&self, question: &Question<'_>, found: &Found) -> Vec<u8> {
         let mut fields = String::new();
+        fields.push_str(&found.seal);
         fields.push_str(&found.signatures);
         if let Some((results, _)) = &found.identity {
             let origin = &question.envelope.origin;

@@ -130,6 +130,8 @@ impl Workshop {
             engine,
             signer: Signer::load(&config.dkim)?,
             overrides: Overrides::from_settings(&config.verify),
+            trusted_hops: config.verify.trusted_hops.clone(),
+            seal_as: config.verify.seal_as.clone(),
             authserv_id: config.verify.authserv_id.clone(),
         }))
     }

@@ -117,6 +117,7 @@ impl House {
             content: &passage.content,
             reference: &reference,
             is_submission: passage.is_submission,
+            forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
         let found = snapshot.checks.gather(&question, &self.meters.flow).await;
         match checks::rule(listener, &found, &reference) {
