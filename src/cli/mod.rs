@@ -54,6 +54,8 @@ struct Weir {
 enum Command {
     /// Run the gateway.
     Serve(serve::Args),
+    /// Show the whole way of mail on sample messages, in a gateway that needs no configuration.
+    Demo(demo::Args),
     /// Check the configuration and show what it means.
     Check(check::Args),
     /// Look at the queue of a running Weir, and act on it.
@@ -133,6 +135,7 @@ pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),
