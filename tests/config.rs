@@ -103,3 +103,97 @@ fn each_wrong_file_is_told_what_would_be_right() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(files.len() >= 25, "the files are gone");
 }
+
+const ANNOTATED: &str = include_str!("../deploy/weir.toml");
+
+#[test]
+fn the_annotated_file_is_the_defaults() {
+    let annotated = Config::parse(Path::new("deploy/weir.toml"), ANNOTATED).unwrap_or_else(|p| panic!("{p}"));
+    let default = Config::default_for(Path::new("/var/lib/weir"));
+    assert_eq!(format!("{annotated:#?}"), format!("{default:#?}"));
+}
+
+/// The keys that a table knows, as the error for an unknown one lists them.
+fn known_keys(table: &str) -> Vec<String> {
+    let text = format!("{table}\nqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq = 1\n");
+    let problems = Config::parse(Path::new("x.toml"), &text).unwrap_err();
+    let help = problems.problems.iter().find_map(|problem| problem.help.as_deref()?.strip_prefix("known here: "));
+    help.unwrap_or_else(|| panic!("{problems}")).split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_annotated_file_names_every_key() {
+    for table in known_keys("") {
+        let header = format!("[{table}]");
+        let is_table = ANNOTATED.contains(&header);
+        assert!(
+            is_table || ANNOTATED.contains(&format!("\n{table} = ")) || ANNOTATED.contains(&format!("\n# {table} = ")),
+            "{table}"
+        );
+        if !is_table {
+            continue;
+        }
+        let is_list = ANNOTATED.contains(&format!("[[{table}]]"));
+        for key in known_keys(&if is_list { format!("[{header}]") } else { header }) {
+            let set = format!("\n{key} = ");
+            assert!(ANNOTATED.contains(&set) || ANNOTATED.contains(&format!("\n# {key} = ")), "{key} of {table}");
+        }
+    }
+}
+
+#[test]
+fn every_commented_example_of_the_annotated_file_is_right() {
+    let examples = [
+        ("hostname", ""),
+        ("size", "[[listener]]\naddress = \"127.0.0.1:1\"\nrole = \"mx\""),
+        ("smarthost", "[relay]"),
+        ("users", "[auth]"),
+        ("authserv_id", "[verify]"),
+        ("directory", "[spool]"),
+        ("token", "[admin]"),
+        ("user", "[security]"),
+    ];
+    for (key, table) in examples {
+        let line =
+            ANNOTATED.lines().find_map(|line| line.strip_prefix("# ").filter(|l| l.starts_with(&format!("{key} = "))));
+        parse(&format!("{table}\n{}\n", line.unwrap_or_else(|| panic!("{key}"))));
+    }
+    let rate = ANNOTATED.split_once("# [[rate]]").unwrap().1.split("\n\n").next().unwrap().replace("\n# ", "\n");
+    parse(&format!("[[rate]]{rate}\n"));
+}
+
+#[test]
+fn the_container_has_a_right_configuration() {
+    let config = parse(include_str!("../deploy/weir.docker.toml"));
+    assert!(config.admin.address.is_some_and(|address| address.ip().is_loopback()));
+}
+
+/// All text of the sources, where metrics get their names.
+fn sources(dir: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else {
+            text.push_str(&std::fs::read_to_string(path).unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_name_only_metrics_that_exist() {
+    let mut code = String::new();
+    sources(Path::new("src"), &mut code);
+    let dashboard = include_str!("../deploy/grafana.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+    let text = format!("{}{dashboard}", include_str!("../deploy/alerts.yaml"));
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let metrics = words.filter(|word| word.starts_with("weir_") || word.starts_with("process_"));
+    let mut count = 0;
+    for metric in metrics {
+        let histogram = metric.strip_suffix("_bucket").unwrap_or(metric);
+        assert!(code.contains(&format!("\"{histogram}\"")), "{metric} is not registered anywhere");
+        count += 1;
+    }
+    assert!(count > 40, "the metrics are gone");
+}

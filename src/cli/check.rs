@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::table::say;
 use super::{ConfigFile, Exit};
 use crate::config::Config;
 use crate::config::settings::{Listener, ListenerTls, NextHop, Recipients};
@@ -25,7 +26,7 @@ pub fn run(args: &Args) -> Exit {
     };
     if !args.quiet {
         let source = args.config.path().map_or("built-in defaults".to_owned(), |path| path.display().to_string());
-        print!("{source}: no errors\n\n{}", summary(&config));
+        say(&format!("{source}: no errors\n\n{}", summary(&config).trim_end()));
     }
     Exit::Done
 }

@@ -3,12 +3,24 @@
 //! A subcommand is a module with `Args` and `run(Args) -> Exit`, one line in [`Command`] and one in [`main`]. Results go to
 //! standard output, complaints to standard error. Exit codes: [`Exit`].
 
+mod api;
 mod check;
+pub mod demo;
+mod dkim;
+mod dns;
 mod eval;
 mod learn;
 mod mail_files;
+mod quarantine;
+mod queue;
+mod rate;
+mod reload;
 mod rules;
 mod scan;
+mod serve;
+mod table;
+pub mod user;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,8 +52,26 @@ struct Weir {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the gateway.
+    Serve(serve::Args),
     /// Check the configuration and show what it means.
     Check(check::Args),
+    /// Look at the queue of a running Weir, and act on it.
+    Queue(queue::Args),
+    /// Look at the quarantine of a running Weir, and act on it.
+    Quarantine(quarantine::Args),
+    /// Look at what rates count, and reset them.
+    Rate(rate::Args),
+    /// Make a running Weir read its configuration again.
+    Reload(reload::Args),
+    /// Check who sent a message: SPF, DKIM, DMARC, ARC, and what becomes of it.
+    Verify(verify::Args),
+    /// Make keys that sign mail.
+    Dkim(dkim::Args),
+    /// Look at what DNS says of a domain, and what it should say.
+    Dns(dns::Args),
+    /// Add, change, remove and list the users of the embedded store.
+    User(user::Args),
     /// Judge a labelled stream of messages and measure the classifier.
     Eval(eval::Args),
     /// Teach the classifier.
@@ -102,11 +132,20 @@ fn data_dir() -> PathBuf {
 pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Queue(args) => queue::run(args),
+        Command::Quarantine(args) => quarantine::run(args),
+        Command::Rate(args) => rate::run(args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Verify(args) => verify::run(args),
+        Command::Dkim(args) => dkim::run(args),
+        Command::Dns(args) => dns::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Learn(args) => learn::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Scan(args) => scan::run(&args),
+        Command::User(args) => user::run(args),
     };
     ExitCode::from(exit as u8)
 }

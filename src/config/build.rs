@@ -48,6 +48,7 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
     let config = Config {
         dns: dns(top.section("dns")),
         verify: verify(top.section("verify"), &hostname),
+        dkim: top.sections("dkim").map(dkim).unwrap_or_default(),
         relay: routing::relay(top.section("relay"), &listeners),
         rates: top.sections("rate").map(routing::rates).unwrap_or_default(),
         filter: filter(top.section("filter")),
@@ -103,10 +104,33 @@ fn dns(mut section: Section<'_>) -> Dns {
 }
 
 fn verify(mut section: Section<'_>, hostname: &str) -> Verify {
-    let verify =
-        Verify { authserv_id: section.parsed("authserv_id", host_name).unwrap_or_else(|| hostname.to_owned()) };
+    let verify = Verify {
+        authserv_id: section.parsed("authserv_id", host_name).unwrap_or_else(|| hostname.to_owned()),
+        trusted_sealers: section.list("trusted_sealers", host_name).unwrap_or_default(),
+        trusted_forwarders: section.list("trusted_forwarders", units::network).unwrap_or_default(),
+        allowed_domains: section.list("allowed_domains", host_name).unwrap_or_default(),
+        seal_as: section.parsed("seal_as", host_name),
+    };
     section.finish();
     verify
+}
+
+/// The keys; that each one is there and can sign is checked by whoever loads them, so that the text is read once.
+fn dkim(sections: Vec<Section<'_>>) -> Vec<Dkim> {
+    let mut keys: Vec<Dkim> = Vec::new();
+    for mut section in sections {
+        let found = (section.parsed("domain", host_name), section.parsed("selector", host_name), section.path("key"));
+        match found {
+            (Some(domain), Some(selector), Some(key)) => keys.push(Dkim { domain, selector, key }),
+            _ => section.fault(
+                "domain",
+                "a DKIM key needs `domain`, `selector` and `key`",
+                "domain = \"example.org\", selector = \"2026a\", key = \"2026a.pem\"",
+            ),
+        }
+        section.finish();
+    }
+    keys
 }
 
 fn tls(mut section: Section<'_>) -> Tls {
@@ -139,7 +163,7 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
     const COUNT: RangeInclusive<u32> = 1..=10_000_000;
     // The floor of a command line is RFC 5321 §4.5.3.1.4's 512, of a text line §4.5.3.1.6's 1000.
     let times = SECOND..=DAY;
-    let limits = Limits {
+    let mut limits = Limits {
         size: section.size("size", base.size, 64 * 1024..=4 * GIB),
         recipients: section.number32("recipients", base.recipients, COUNT),
         messages_per_connection: section.number32("messages_per_connection", base.messages_per_connection, COUNT),
@@ -162,6 +186,10 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
         data_rate_min: section.number32("data_rate_min", base.data_rate_min, 0..=1_000_000),
         data_grace: section.duration("data_grace", base.data_grace, times),
     };
+    if !section.has("connections_reserved") {
+        // Whoever lowers `connections` need not think of the reserve: it stays a tenth at most.
+        limits.connections_reserved = limits.connections_reserved.min(limits.connections / 10);
+    }
     if limits.connections_reserved >= limits.connections {
         let message = "`connections_reserved` must be less than `connections`, or no stranger is let in";
         section.fault("connections_reserved", message, "");
@@ -273,6 +301,7 @@ fn admin(mut section: Section<'_>) -> Admin {
     let admin = Admin {
         address: optional_address(&mut section, "address", Some(loopback(8025))),
         token: section.string("token").map(Secret::new),
+        hosts: section.list("hosts", host_name).unwrap_or_default(),
     };
     if admin.token.as_ref().is_some_and(|token| token.expose().len() < TOKEN_CHARS_MIN) {
         section.fault("token", format!("`token` must have at least {TOKEN_CHARS_MIN} characters"), "");

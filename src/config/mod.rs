@@ -5,6 +5,7 @@
 //! reload all take it. It reports every fault of all files with file, line, column and what would be right.
 
 mod build;
+mod changes;
 pub mod limits;
 mod listener;
 mod load;

@@ -21,6 +21,8 @@ pub struct Config {
     pub dns: Dns,
     /// `[verify]`
     pub verify: Verify,
+    /// `[[dkim]]`
+    pub dkim: Vec<Dkim>,
     /// `[tls]`
     pub tls: Tls,
     /// `[[listener]]`
@@ -71,6 +73,25 @@ pub struct Dns {
 pub struct Verify {
     /// The id of `Authentication-Results`; default: the host name.
     pub authserv_id: String,
+    /// Sealing domains whose ARC findings save a message from its author domain's DMARC policy.
+    pub trusted_sealers: Vec<String>,
+    /// Forwarders: nothing that comes from them is refused for DMARC or SPF.
+    pub trusted_forwarders: Vec<IpNet>,
+    /// Author domains whose policy is not enforced.
+    pub allowed_domains: Vec<String>,
+    /// Domain whose `[[dkim]]` key seals the ARC chain of mail that we forward; nothing: no sealing.
+    pub seal_as: Option<String>,
+}
+
+/// `[[dkim]]`: a key that signs mail of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dkim {
+    /// `d=`; mail whose From is of this domain or one below it is signed.
+    pub domain: String,
+    /// `s=`
+    pub selector: String,
+    /// PEM file.
+    pub key: PathBuf,
 }
 
 /// `[tls]`
@@ -462,6 +483,8 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
     /// Bearer token for everything that changes state; default: a random one in `data_dir/admin.token`.
     pub token: Option<Secret>,
+    /// Names, besides loopback's, the host's and any address, under which it may be called.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`

@@ -27,7 +27,9 @@ const SIZE_UNITS_BYTES: [(&str, u64); 9] = [
 ];
 
 /// Reads `5m`, `1h30m`, `1 h 30 m`, `500ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+/// # Errors
+/// A sentence that says what would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no duration; write one such as \"30s\", \"5m\", \"1h30m\" or \"5d\"");
     let mut rest = text.trim();
     let mut millis = 0u64;

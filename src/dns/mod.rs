@@ -1,1 +1,323 @@
-//! Resolver and its bounded cache. I/O: DNS.
+//! The one resolver of the house: MX, addresses, PTR, TXT, with a bounded cache. I/O: DNS over UDP and TCP.
+//!
+//! RFC 1035, RFC 2308 (negative answers), RFC 7505 (null MX). If `[dns] servers` is set, nothing else is asked: no hosts file, no
+//! search list, no public resolver. [`DnsFault::NotFound`] is what a zone says and may bounce mail;
+//! [`DnsFault::Temporary`] is trouble and may only defer it.
+
+pub mod cache;
+pub mod meters;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use parking_lot::Mutex;
+
+use crate::config::settings::Dns;
+use cache::{Cache, Cached};
+use meters::Meters;
+
+/// Answers are kept no longer than this, whatever their TTL says.
+const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A negative answer without SOA is kept this long; with one, its own time up to [`NEGATIVE_TTL_MAX`] (RFC 2308 §5).
+const NEGATIVE_TTL: Duration = Duration::from_secs(60);
+/// RFC 2308 §5 advises one to three hours; mail wants to see a new domain sooner.
+const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(3600);
+/// Records of one answer that are kept; a 64 KiB answer could hold thousands.
+const RECORDS_MAX: usize = 256;
+/// Queries sent for one question before it counts as failed.
+const ATTEMPTS: u32 = 2;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnsFault {
+    /// The zone says so.
+    NotFound {
+        /// The name exists, with other types (NODATA); otherwise NXDOMAIN.
+        name_exists: bool,
+    },
+    /// Time-out, SERVFAIL, garbage; the text is for the log.
+    Temporary(Arc<str>),
+}
+
+impl fmt::Display for DnsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DnsFault::NotFound { name_exists: true } => f.write_str("no such record"),
+            DnsFault::NotFound { name_exists: false } => f.write_str("no such domain"),
+            DnsFault::Temporary(why) => write!(f, "DNS trouble: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for DnsFault {}
+
+/// An MX record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mx {
+    /// Lower is tried first.
+    pub preference: u16,
+    /// Host name in lower case without the final dot; empty in a null MX.
+    pub host: String,
+}
+
+/// What a query gave: the records of the type asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// A or AAAA.
+    Addresses(Arc<[IpAddr]>),
+    /// MX, sorted by preference.
+    Mx(Arc<[Mx]>),
+    /// PTR.
+    Names(Arc<[String]>),
+    /// TXT; the strings of one record are joined.
+    Texts(Arc<[Box<[u8]>]>),
+}
+
+/// Record types that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// IPv4 address.
+    A,
+    /// IPv6 address.
+    Aaaa,
+    /// Mail exchanger.
+    Mx,
+    /// Name of an address.
+    Ptr,
+    /// Text.
+    Txt,
+}
+
+impl Kind {
+    fn record_type(self) -> RecordType {
+        match self {
+            Kind::A => RecordType::A,
+            Kind::Aaaa => RecordType::AAAA,
+            Kind::Mx => RecordType::MX,
+            Kind::Ptr => RecordType::PTR,
+            Kind::Txt => RecordType::TXT,
+        }
+    }
+}
+
+/// The resolver. Cheap to share by `Arc`.
+pub struct Resolver {
+    inner: TokioResolver,
+    cache: Mutex<Cache>,
+    meters: Option<Meters>,
+    timeout: Duration,
+}
+
+impl Resolver {
+    /// A resolver by `[dns]`. Must be called inside a tokio runtime's context.
+    /// # Errors
+    /// When the system's resolver configuration is wanted and can't be read.
+    pub fn new(settings: &Dns) -> Result<Self, String> {
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = if settings.servers.is_empty() {
+            TokioResolver::builder(provider).map_err(|error| format!("the system's resolver settings: {error}"))?
+        } else {
+            let servers = settings.servers.iter().map(name_server).collect();
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+            TokioResolver::builder_with_config(config, provider)
+        };
+        let options = builder.options_mut();
+        if !settings.servers.is_empty() {
+            options.use_hosts_file = ResolveHosts::Never;
+        }
+        options.timeout = settings.timeout / ATTEMPTS;
+        options.attempts = ATTEMPTS as usize - 1;
+        options.cache_size = 0;
+        options.edns0 = true;
+        options.case_randomization = true;
+        options.try_tcp_on_error = true;
+        let inner = builder.build().map_err(|error| format!("the resolver: {error}"))?;
+        let cache = Mutex::new(Cache::new(settings.cache_entries));
+        Ok(Resolver { inner, cache, meters: None, timeout: settings.timeout })
+    }
+
+    /// The same resolver, counting.
+    pub fn with_meters(mut self, meters: Meters) -> Self {
+        self.meters = Some(meters);
+        self
+    }
+
+    /// Mail exchangers of `domain` by preference. A null MX (RFC 7505) is one entry with an empty host.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn mx(&self, domain: &str) -> Result<Arc<[Mx]>, DnsFault> {
+        match self.query(Kind::Mx, domain).await? {
+            Records::Mx(records) => Ok(records),
+            _ => Err(DnsFault::NotFound { name_exists: true }),
+        }
+    }
+
+    /// IPv4 addresses of `host`.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn a(&self, host: &str) -> Result<Arc<[IpAddr]>, DnsFault> {
+        addresses(self.query(Kind::A, host).await?)
+    }
+
+    /// IPv6 addresses of `host`.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn aaaa(&self, host: &str) -> Result<Arc<[IpAddr]>, DnsFault> {
+        addresses(self.query(Kind::Aaaa, host).await?)
+    }
+
+    /// Addresses of `host`, both families asked at once. Temporary trouble counts only if neither answers.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsFault> {
+        let (six, four) = tokio::join!(self.aaaa(host), self.a(host));
+        match (six, four) {
+            (Err(_), Ok(four)) => Ok(four.to_vec()),
+            (Ok(six), Err(_)) => Ok(six.to_vec()),
+            // IPv4 first: large receivers ask more of senders over IPv6 (PTR, SPF) and refuse where they find it missing.
+            (Ok(six), Ok(four)) => Ok(four.iter().chain(six.iter()).copied().collect()),
+            (Err(fault @ DnsFault::Temporary(_)), _) | (_, Err(fault)) => Err(fault),
+        }
+    }
+
+    /// Names of `address` (reverse DNS).
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn ptr(&self, address: IpAddr) -> Result<Arc<[String]>, DnsFault> {
+        match self.query(Kind::Ptr, &Name::from(address).to_string()).await? {
+            Records::Names(names) => Ok(names),
+            _ => Err(DnsFault::NotFound { name_exists: true }),
+        }
+    }
+
+    /// TXT records of `name`, each with its strings joined.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn txt(&self, name: &str) -> Result<Arc<[Box<[u8]>]>, DnsFault> {
+        match self.query(Kind::Txt, name).await? {
+            Records::Texts(texts) => Ok(texts),
+            _ => Err(DnsFault::NotFound { name_exists: true }),
+        }
+    }
+
+    /// Asks the cache, then the servers. `name` may have U-labels and a final dot.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn query(&self, kind: Kind, name: &str) -> Result<Records, DnsFault> {
+        let name = canonical(name)?;
+        if let Some(known) = self.cache.lock().get(kind, &name, Instant::now()) {
+            self.count("cached");
+            return known;
+        }
+        // Raw labels, for a name that SPF macros made may hold any byte; complete, so that no search list is tried.
+        let labels = name.split('.').map(str::as_bytes);
+        let mut asked = Name::from_labels(labels).map_err(|_| DnsFault::NotFound { name_exists: false })?;
+        asked.set_fqdn(true);
+        let looked_up = tokio::time::timeout(self.timeout, self.inner.lookup(asked, kind.record_type())).await;
+        let cached = match looked_up {
+            Err(_) => trouble("no answer in time"),
+            Ok(Err(error)) => negative(&error),
+            Ok(Ok(lookup)) => {
+                let data = lookup.answers().iter().map(|record| (record.ttl, &record.data));
+                positive(kind, data)
+            }
+        };
+        self.count(match &cached.result {
+            Ok(_) => "found",
+            Err(DnsFault::NotFound { .. }) => "not_found",
+            Err(DnsFault::Temporary(_)) => "failed",
+        });
+        let result = cached.result.clone();
+        self.cache.lock().put(kind, name, cached, Instant::now());
+        result
+    }
+
+    fn count(&self, outcome: &str) {
+        if let Some(meters) = &self.meters {
+            meters.queries.with_label_values(&[outcome]).inc();
+        }
+    }
+}
+
+fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+    for connection in &mut server.connections {
+        *connection = ConnectionConfig::new(connection.protocol.clone());
+        connection.port = address.port();
+    }
+    server
+}
+
+/// Lower case, A-labels, no final dot.
+fn canonical(name: &str) -> Result<String, DnsFault> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_ascii() {
+        return Ok(name.to_ascii_lowercase());
+    }
+    idna::domain_to_ascii(name).map_err(|_| DnsFault::NotFound { name_exists: false })
+}
+
+fn addresses(records: Records) -> Result<Arc<[IpAddr]>, DnsFault> {
+    match records {
+        Records::Addresses(addresses) => Ok(addresses),
+        _ => Err(DnsFault::NotFound { name_exists: true }),
+    }
+}
+
+fn trouble(why: &str) -> Cached {
+    Cached { result: Err(DnsFault::Temporary(why.into())), ttl: Duration::ZERO }
+}
+
+fn negative(error: &NetError) -> Cached {
+    let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
+        return trouble(&error.to_string());
+    };
+    let name_exists = match none.response_code {
+        ResponseCode::NXDomain => false,
+        ResponseCode::NoError => true,
+        code => return trouble(&code.to_string()),
+    };
+    let ttl = none.negative_ttl.map_or(NEGATIVE_TTL, |secs| Duration::from_secs(secs.into()));
+    Cached { result: Err(DnsFault::NotFound { name_exists }), ttl: ttl.min(NEGATIVE_TTL_MAX) }
+}
+
+/// Records of the wanted type; a CNAME chain's own records lend only their TTL.
+fn positive<'a>(kind: Kind, data: impl Iterator<Item = (u32, &'a RData)>) -> Cached {
+    let mut ttl = TTL_MAX;
+    let (mut ips, mut mx, mut names, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (secs, rdata) in data.take(RECORDS_MAX) {
+        ttl = ttl.min(Duration::from_secs(secs.into()));
+        match (kind, rdata) {
+            (Kind::A, RData::A(a)) => ips.push(IpAddr::V4(a.0)),
+            (Kind::Aaaa, RData::AAAA(aaaa)) => ips.push(IpAddr::V6(aaaa.0)),
+            (Kind::Mx, RData::MX(record)) => {
+                mx.push(Mx { preference: record.preference, host: host_name(&record.exchange) });
+            }
+            (Kind::Ptr, RData::PTR(record)) => names.push(host_name(&record.0)),
+            (Kind::Txt, RData::TXT(record)) => texts.push(record.txt_data.concat().into_boxed_slice()),
+            _ => {}
+        }
+    }
+    mx.sort_by_key(|record| record.preference);
+    let records = match kind {
+        Kind::A | Kind::Aaaa if !ips.is_empty() => Records::Addresses(ips.into()),
+        Kind::Mx if !mx.is_empty() => Records::Mx(mx.into()),
+        Kind::Ptr if !names.is_empty() => Records::Names(names.into()),
+        Kind::Txt if !texts.is_empty() => Records::Texts(texts.into()),
+        _ => return Cached { result: Err(DnsFault::NotFound { name_exists: true }), ttl: NEGATIVE_TTL },
+    };
+    Cached { result: Ok(records), ttl }
+}
+
+fn host_name(name: &Name) -> String {
+    let labels: Vec<_> = name.iter().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect();
+    labels.join(".")
+}

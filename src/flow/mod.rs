@@ -1,1 +1,18 @@
-//! The conductor: answers the questions of a session by calling the stages.
+//! The conductor: answers the questions of a session by calling the stages. I/O: through the stages.
+//!
+//! The only room that names them all. What waits gathers facts; what decides ([`judge`], [`stamp`], `policy`) is pure.
+
+pub mod backend;
+pub mod checks;
+pub mod clock;
+pub mod gateway;
+pub mod house;
+pub mod judge;
+pub mod local;
+pub mod message;
+pub mod meters;
+pub mod passwords;
+pub mod run_file;
+pub mod service;
+pub mod snapshot;
+pub mod stamp;

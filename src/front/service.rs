@@ -16,6 +16,38 @@ pub struct Peer {
     pub listener: usize,
 }
 
+/// Why the front end turns a connection away without opening a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The process has no file descriptor left for it.
+    Descriptors,
+    /// Too many connections of one client address.
+    PerIp,
+    /// Too many connections of one network (IPv4 /24, IPv6 /64).
+    PerNet,
+    /// The server is stopping.
+    Stopping,
+    /// Too many connections in total.
+    Total,
+}
+
+impl Refusal {
+    /// Every refusal, for tables of counters.
+    pub const ALL: [Refusal; 5] =
+        [Refusal::Descriptors, Refusal::PerIp, Refusal::PerNet, Refusal::Stopping, Refusal::Total];
+
+    /// The word in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Descriptors => "descriptors",
+            Refusal::PerIp => "per_ip",
+            Refusal::PerNet => "per_net",
+            Refusal::Stopping => "stopping",
+            Refusal::Total => "total",
+        }
+    }
+}
+
 /// What becomes of a new connection.
 pub enum Admission<M> {
     /// Talk to it.
@@ -51,6 +83,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// A connection is there (and its TLS handshake, if the listener's TLS is implicit: `tls`).
     fn open(&self, now: Instant, peer: &Peer, tls: Option<TlsFacts>) -> Admission<Self::Machine>;
+
+    /// The text for a connection that is turned away before any conversation; empty to say nothing.
+    fn refuse(&self, why: Refusal, peer: &Peer) -> Vec<u8>;
 
     /// A conversation asks.
     fn answer(

@@ -2,4 +2,5 @@
 //!
 //! RFC 5321 and its extensions. Not here: sockets, DNS, policy; a machine asks, `flow` answers.
 
+pub mod client;
 pub mod server;

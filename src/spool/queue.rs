@@ -186,6 +186,9 @@ pub trait MailQueue: Send + Sync {
 
     /// Ends a lease: `outcomes` names each leased recipient once by its index; messages in `generated` (bounces, delay
     /// notices) are accepted in the same commit, so that neither exists without the other.
+    ///
+    /// `done(Err)` says that it is not durable yet: the spool keeps the outcomes and writes them as soon as the disk lets
+    /// it, and until then the item is not leased again, so that a sick disk makes no duplicates.
     fn finish(&self, lease: Lease, outcomes: Vec<(u32, Outcome)>, generated: Vec<NewMessage>, done: Done);
 
     /// Gives a lease back untouched; the item is due again at once.
@@ -198,6 +201,39 @@ pub trait MailQueue: Send + Sync {
     /// Registers the callback that hears of new due items; called from the committer's thread, must be quick. It is
     /// given a lease on an item whose content is still hot, and may keep it or hand it back to be leased later.
     fn on_fresh(&self, hear: FreshListener);
+}
+
+/// What an item is waiting for, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ItemState {
+    /// Its time has not come.
+    Waiting = 0,
+    /// Due, and not leased yet.
+    Ready = 1,
+    /// With a delivery worker.
+    Leased = 2,
+    /// Stopped by an operator, a limit or damage.
+    Held = 3,
+    /// Kept as spam.
+    Quarantined = 4,
+}
+
+impl ItemState {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [ItemState; 5] =
+        [ItemState::Waiting, ItemState::Ready, ItemState::Leased, ItemState::Held, ItemState::Quarantined];
+
+    /// The name in lists and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            ItemState::Waiting => "waiting",
+            ItemState::Ready => "ready",
+            ItemState::Leased => "leased",
+            ItemState::Held => "held",
+            ItemState::Quarantined => "quarantined",
+        }
+    }
 }
 
 /// Hears of each fresh item; `None` means taken, `Some(lease)` hands it back.

@@ -39,6 +39,11 @@ impl Reply {
         Reply { code, enhanced: Some(enhanced), text: Cow::Borrowed(text) }
     }
 
+    /// A reply without an enhanced code: greetings, 334 and 354 (RFC 2034 §4).
+    pub const fn simple(code: u16, text: &'static str) -> Self {
+        Reply { code, enhanced: None, text: Cow::Borrowed(text) }
+    }
+
     /// A reply with a text made at run time. Control characters, which could forge a line, become `?`.
     pub fn new(code: u16, enhanced: Enhanced, text: impl Into<String>) -> Self {
         let text: String = text.into().chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect();
@@ -70,13 +75,27 @@ impl Reply {
     }
 
     fn write_line(&self, out: &mut Vec<u8>, mark: char, line: &str) {
-        use std::io::Write;
-        let written = match self.enhanced {
-            Some(enhanced) => write!(out, "{}{mark}{enhanced} {line}\r\n", self.code),
-            None => write!(out, "{}{mark}{line}\r\n", self.code),
-        };
-        written.expect("a Vec takes any write");
+        push_number(out, self.code);
+        out.push(mark as u8);
+        if let Some(Enhanced(class, subject, detail)) = self.enhanced {
+            push_number(out, class.into());
+            out.push(b'.');
+            push_number(out, subject);
+            out.push(b'.');
+            push_number(out, detail);
+            out.push(b' ');
+        }
+        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Without the machinery of `fmt`: several replies are written for each message.
+fn push_number(out: &mut Vec<u8>, number: u16) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(b'0' + (number % 10) as u8);
 }
 
 impl fmt::Display for Reply {
@@ -85,5 +104,18 @@ impl fmt::Display for Reply {
             Some(enhanced) => write!(f, "{} {enhanced} {}", self.code, self.text),
             None => write!(f, "{} {}", self.code, self.text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_written_line_by_line() {
+        let mut out = Vec::new();
+        Reply::new(550, Enhanced(5, 7, 26), "one\ntwo\r250 ok").write_to(&mut out);
+        Reply::simple(354, "go").write_to(&mut out);
+        assert_eq!(out, b"550-5.7.26 one\r\n550 5.7.26 two?250 ok\r\n354 go\r\n");
     }
 }

@@ -7,6 +7,7 @@ use crate::base::content::Content;
 use crate::base::secret::Secret;
 use crate::wire::address::Mailbox;
 use crate::wire::envelope::{Envelope, Origin, Recipient};
+use crate::wire::header::HeaderFacts;
 use crate::wire::reply::Reply;
 use crate::wire::sasl::ScramKeys;
 
@@ -76,6 +77,8 @@ pub struct Received {
     pub chunked: bool,
     /// It has a bare CR or LF (BDAT, or a listener that accepts them), or a NUL.
     pub bare: bool,
+    /// What its header section holds.
+    pub header: HeaderFacts,
 }
 
 /// The answer to an [`Ask`].

@@ -1,0 +1,239 @@
+//! What the API says and is told, as JSON. Pure values, shared by the server and the command line.
+//!
+//! Times are whole seconds since 1970 (UTC), sizes bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a message or one of its recipients stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Due now.
+    Due,
+    /// Waits for its next attempt.
+    Deferred,
+    /// Lent to a delivery worker.
+    Active,
+    /// Held for an operator.
+    Held,
+    /// In quarantine.
+    Quarantined,
+}
+
+impl State {
+    /// The words of `--state` and `state=`.
+    pub const WORDS: [(&str, State); 5] = [
+        ("due", State::Due),
+        ("deferred", State::Deferred),
+        ("active", State::Active),
+        ("held", State::Held),
+        ("quarantined", State::Quarantined),
+    ];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS
+            .iter()
+            .find(|(_, state)| *state == self)
+            .map(|(word, _)| *word)
+            .expect("the table names every state")
+    }
+}
+
+/// Which messages are meant; what is not set does not restrict.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    /// Only in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Only with an item for this destination (a domain, or a next hop's URL).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Only from this reverse-path, or `@domain`; `<>` is the null reverse-path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// Only to this recipient, or `@domain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// Only accepted at least this many seconds ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older_secs: Option<u64>,
+}
+
+impl Filter {
+    /// True if an address is one that `wanted` means: the address, or any at its `@domain`. Case does not matter.
+    pub fn address_matches(wanted: &str, address: &str) -> bool {
+        let (wanted, address) = (wanted.to_lowercase(), address.to_lowercase());
+        match wanted.strip_prefix('@') {
+            Some(domain) => address.rsplit_once('@').is_some_and(|(_, own)| own == domain),
+            None => wanted == address || (wanted == "<>" && address.is_empty()),
+        }
+    }
+}
+
+/// What an action is for: these ids, or everything that the filter means. An empty selection is an error, never "all".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selection {
+    /// Queue ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// Everything that matches; `{}` is everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+}
+
+/// What to do with messages of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueAction {
+    /// Due at once.
+    Retry,
+    /// Not delivered until released.
+    Hold,
+    /// From hold or quarantine into delivery.
+    Release,
+    /// Thrown away, without a bounce.
+    Drop,
+}
+
+impl QueueAction {
+    /// The words of the command line and the paths.
+    pub const WORDS: [(&str, QueueAction); 4] = [
+        ("retry", QueueAction::Retry),
+        ("hold", QueueAction::Hold),
+        ("release", QueueAction::Release),
+        ("drop", QueueAction::Drop),
+    ];
+}
+
+/// One message of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueEntry {
+    /// Its id.
+    pub id: String,
+    /// The state of its most urgent recipient.
+    pub state: State,
+    /// Reverse-path; empty for `<>`.
+    pub sender: String,
+    /// Recipients that still wait.
+    pub recipients: u32,
+    /// Content in bytes.
+    pub size: u64,
+    /// When it was accepted.
+    pub accepted: u64,
+    /// When it is tried next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<u64>,
+    /// Where to, or the first of several.
+    pub destination: String,
+    /// Why it waits, is held or in quarantine.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// One recipient of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientEntry {
+    /// The mailbox.
+    pub address: String,
+    /// Its destination.
+    pub destination: String,
+    /// A state's word, or `delivered`, `bounced`, `expired`, `discarded`.
+    pub state: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// The last that a remote or the network said.
+    #[serde(default)]
+    pub last_reply: String,
+    /// When it is tried next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<u64>,
+}
+
+/// All that is known of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueDetail {
+    /// As in a list.
+    pub message: QueueEntry,
+    /// The client's address.
+    pub client: String,
+    /// What it said in HELO.
+    pub helo: String,
+    /// Its login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// The listener that took it.
+    pub listener: String,
+    /// The verdict's line.
+    pub verdict: String,
+    /// Its recipients.
+    pub recipients: Vec<RecipientEntry>,
+}
+
+/// `queue why`, and other answers in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sentence {
+    /// The sentence.
+    pub text: String,
+}
+
+/// How many were acted upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acted {
+    /// Messages, or keys.
+    pub count: u64,
+}
+
+/// One key of a rate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateEntry {
+    /// The rate.
+    pub rate: String,
+    /// The key.
+    pub key: String,
+    /// Its windows.
+    pub windows: Vec<RateUse>,
+}
+
+/// One window of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateUse {
+    /// Counted in the window.
+    pub used: u64,
+    /// The limit.
+    pub limit: u64,
+    /// The period in seconds.
+    pub period_secs: u64,
+}
+
+/// `POST /v1/rates/reset`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateReset {
+    /// A key, a fact (`login=alice`) or a fact's value.
+    pub key: String,
+}
+
+/// `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// True if the new configuration is in force.
+    pub ok: bool,
+    /// What is wrong with it, or what needs a restart.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// Numbers by name, in order.
+pub type Stats = BTreeMap<String, f64>;
+
+/// Any refusal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong.
+    pub error: String,
+}

@@ -1,0 +1,121 @@
+//! The API of a running Weir, as subcommands call it. I/O: HTTP over loopback.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+
+use super::{ConfigFile, Exit};
+use crate::admin::model::Refusal;
+use crate::admin::token;
+use crate::base::secret::Secret;
+
+/// A list of a hundred thousand entries fits.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// As long as the server gives a connection, and a little more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(125);
+
+/// Where the API is and what opens it.
+pub struct Api {
+    address: SocketAddr,
+    token: Secret,
+}
+
+impl Api {
+    /// Finds both by the configuration.
+    /// # Errors
+    /// The exit code, once the reason is on standard error.
+    pub fn find(config: &ConfigFile) -> Result<Self, Exit> {
+        let config = config.load_or_complain()?;
+        let Some(address) = config.admin.address else {
+            eprintln!("error: the configuration has no [admin] address, so a running Weir can't be asked");
+            return Err(Exit::No);
+        };
+        let token = token::load(&config).map_err(|error| {
+            let path = token::path_of(&config.data_dir);
+            eprintln!("error: no token for the API from {}: {error}", path.display());
+            // No file yet means no Weir yet; it is made at the first start.
+            if error.kind() == std::io::ErrorKind::NotFound { Exit::Temporary } else { Exit::No }
+        })?;
+        Ok(Api { address: reachable(address), token })
+    }
+
+    /// `GET path`.
+    /// # Errors
+    /// As for [`Api::find`].
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Exit> {
+        self.call(Method::GET, path, Bytes::new())
+    }
+
+    /// `POST path` with a JSON body.
+    /// # Errors
+    /// As for [`Api::find`].
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Exit> {
+        let body = serde_json::to_vec(body).expect("our values have only string keys");
+        self.call(Method::POST, path, body.into())
+    }
+
+    fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Exit> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let exchanged = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+            // The timer must be made inside the runtime.
+            let exchange = async { tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, body)).await };
+            runtime.block_on(exchange).unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        });
+        let (status, bytes) = exchanged.map_err(|why| {
+            eprintln!("error: no Weir answers at {}: {why}", self.address);
+            Exit::Temporary
+        })?;
+        if status != StatusCode::OK {
+            let refusal: Option<Refusal> = serde_json::from_slice(&bytes).ok();
+            eprintln!(
+                "error: {}",
+                refusal.map_or_else(|| status.to_string(), |refusal| super::table::plain(&refusal.error))
+            );
+            return Err(if status == StatusCode::SERVICE_UNAVAILABLE { Exit::Temporary } else { Exit::No });
+        }
+        serde_json::from_slice(&bytes).map_err(|error| {
+            eprintln!("error: the answer is not understood ({error}); is the running Weir of another version?");
+            Exit::No
+        })
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address)).await;
+        let stream = stream.map_err(|error| text(&error))?.map_err(|error| text(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.address.to_string())
+            .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| text(&error))?;
+        let answer = sender.send_request(request).await.map_err(|error| text(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        Ok((status, body.map_err(|error| text(&error))?.to_bytes()))
+    }
+}
+
+/// An address that listens on all is reached by loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,3 @@
+//! `weir demo`. I/O.
+pub mod dns;
+pub mod samples;

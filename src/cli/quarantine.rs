@@ -1,0 +1,40 @@
+//! `weir quarantine`: what was kept back as spam. I/O: the API of a running Weir.
+
+use clap::Subcommand;
+
+use super::api::Api;
+use super::queue::{ActArgs, ListArgs, OneArgs, act, list, show};
+use super::{ConfigFile, Exit};
+use crate::admin::model::QueueAction;
+
+/// Arguments of `weir quarantine`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// List messages, oldest first.
+    List(ListArgs),
+    /// Show all that is known of a message.
+    Show(OneArgs),
+    /// Deliver messages after all.
+    Release(ActArgs),
+    /// Throw messages away.
+    Drop(ActArgs),
+}
+
+/// Asks, prints.
+pub fn run(args: Args) -> Exit {
+    let done = Api::find(&args.config).and_then(|api| match args.what {
+        What::List(list_args) => list(&api, "/v1/quarantine", &list_args),
+        What::Show(one) => show(&api, &one),
+        What::Release(act_args) => act(&api, "/v1/quarantine", QueueAction::Release, act_args),
+        What::Drop(act_args) => act(&api, "/v1/quarantine", QueueAction::Drop, act_args),
+    });
+    done.map_or_else(|exit| exit, |()| Exit::Done)
+}

@@ -1,0 +1,84 @@
+//! `weir rate`: who is near a limit. I/O: the API of a running Weir.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::api::Api;
+use super::table::{print, print_json, say};
+use super::{ConfigFile, Exit};
+use crate::admin::model::{Acted, RateEntry, RateReset, RateUse};
+use crate::admin::query::encode;
+use crate::config::units::show_duration;
+
+/// Arguments of `weir rate`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// List keys, the fullest first.
+    List {
+        /// Only this key: all of it, one fact (login=alice), or a fact's value (alice).
+        key: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what is counted for a key.
+    Reset {
+        /// As for list.
+        key: String,
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Asks, prints.
+pub fn run(args: Args) -> Exit {
+    let done = Api::find(&args.config).and_then(|api| match args.what {
+        What::List { key, limit, json } => list(&api, key.as_deref(), limit, json),
+        What::Reset { key, json } => reset(&api, key, json),
+    });
+    done.map_or_else(|exit| exit, |()| Exit::Done)
+}
+
+fn list(api: &Api, key: Option<&str>, limit: usize, json: bool) -> Result<(), Exit> {
+    let key = key.map(|key| format!("&key={}", encode(key))).unwrap_or_default();
+    let entries: Vec<RateEntry> = api.get(&format!("/v1/rates?limit={limit}{key}"))?;
+    if json {
+        print_json(&entries);
+        return Ok(());
+    }
+    let window = |window: &RateUse| {
+        format!("{}/{} in {}", window.used, window.limit, show_duration(Duration::from_secs(window.period_secs)))
+    };
+    let used = |entry: &RateEntry| entry.windows.iter().map(window).collect::<Vec<String>>().join(", ");
+    let rows: Vec<Vec<String>> =
+        entries.iter().map(|entry| vec![entry.key.clone(), used(entry), entry.rate.clone()]).collect();
+    if rows.is_empty() {
+        say("nothing")
+    } else {
+        print(&["KEY", "USED", "RATE"], &rows)
+    }
+    Ok(())
+}
+
+fn reset(api: &Api, key: String, json: bool) -> Result<(), Exit> {
+    let acted: Acted = api.post("/v1/rates/reset", &RateReset { key })?;
+    if json {
+        print_json(&acted)
+    } else {
+        say(&format!("{} keys", acted.count))
+    }
+    if acted.count == 0 { Err(Exit::No) } else { Ok(()) }
+}

@@ -1,0 +1,89 @@
+//! `weir serve`: runs the gateway until it is told to stop. I/O: everything; signals.
+//!
+//! SIGTERM and SIGINT stop it, SIGHUP makes it read its configuration again, a second SIGTERM ends it at once.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{ConfigFile, Exit};
+use crate::flow::gateway::Gateway;
+use crate::front::systemd::Notifier;
+use crate::observe::log;
+
+/// Arguments of `weir serve`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> Exit {
+    let config = match args.config.load_or_complain() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let log = match log::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("error: [log]: {error}");
+            return Exit::No;
+        }
+    };
+    let notifier = Notifier::from_env();
+    let gateway = match Gateway::start(config, args.config.path(), Some(log)) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            tracing::error!(%error, "can't start");
+            eprintln!("error: {error}");
+            return Exit::No;
+        }
+    };
+    let served = gateway.block_on(serve(&gateway, &notifier));
+    notifier.stopping();
+    gateway.stop();
+    match served {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            tracing::error!(%error, "signals can't be heard");
+            Exit::No
+        }
+    }
+}
+
+/// Waits for signals until one says stop; keeps systemd's watchdog content meanwhile.
+async fn serve(gateway: &Gateway, notifier: &Notifier) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    notifier.ready();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(gateway, notifier),
+            () = watchdog(notifier) => notifier.watchdog(),
+        }
+    }
+    tokio::spawn(end_at_once(terminate));
+    Ok(())
+}
+
+fn reload(gateway: &Gateway, notifier: &Notifier) {
+    notifier.reloading();
+    if let Err(problems) = gateway.reload() {
+        tracing::error!(%problems, "the configuration is bad; the old one stays in force");
+    }
+    notifier.ready();
+}
+
+async fn watchdog(notifier: &Notifier) {
+    match notifier.watchdog_every() {
+        Some(every) => tokio::time::sleep(every).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A second SIGTERM does not wait for conversations. Nothing acknowledged is lost: it is on disk.
+async fn end_at_once(mut terminate: Signal) {
+    terminate.recv().await;
+    std::process::exit(1);
+}

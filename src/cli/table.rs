@@ -1,0 +1,63 @@
+//! Text for people: columns, ages, and nothing that steers a terminal. Pure, but for printing.
+
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::config::units::show_duration;
+
+/// `text` with control characters escaped: most of what is shown was said by strangers.
+pub fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| c.is_control().then(|| c.escape_default().collect()).unwrap_or(vec![c])).collect()
+}
+
+/// Prints rows in columns as wide as their widest cell; the last column is as wide as it likes.
+pub fn print(header: &[&str], rows: &[Vec<String>]) {
+    let cells = |row: &Vec<String>| row.iter().map(|cell| plain(cell)).collect::<Vec<String>>();
+    let rows: Vec<Vec<String>> =
+        std::iter::once(header.iter().map(|cell| (*cell).to_owned()).collect()).chain(rows.iter().map(cells)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    for row in &rows {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        say(padded.collect::<Vec<String>>().join("  ").trim_end());
+    }
+}
+
+/// Prints a value as JSON.
+pub fn print_json(value: &impl Serialize) {
+    say(&serde_json::to_string_pretty(value).expect("our values have only string keys"));
+}
+
+/// Prints a line. A reader that went away (`| head`) is not an error worth a panic.
+pub fn say(line: &str) {
+    let _closed = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// How long ago `unix_secs` was, in its two largest units.
+pub fn age(unix_secs: u64) -> String {
+    short(Duration::from_secs(unix_now().saturating_sub(unix_secs)))
+}
+
+/// How long until `unix_secs`.
+pub fn until(unix_secs: u64) -> String {
+    match unix_secs.checked_sub(unix_now()) {
+        None | Some(0) => "now".to_owned(),
+        Some(secs) => format!("in {}", short(Duration::from_secs(secs))),
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Beyond an hour nobody counts seconds, beyond a day nobody minutes.
+fn short(duration: Duration) -> String {
+    let unit = match duration.as_secs() {
+        0..3600 => 1,
+        3600..86_400 => 60,
+        _ => 3600,
+    };
+    show_duration(Duration::from_secs(duration.as_secs() / unit * unit))
+}

@@ -1,0 +1,86 @@
+//! What delivery counts. Pure.
+
+use std::time::SystemTime;
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::settle::Settled;
+use super::transport::Job;
+use crate::spool::queue::Outcome;
+
+/// Counters of delivery.
+#[derive(Clone, Debug)]
+pub struct Meters {
+    /// Recipients by transport (`smtp`, `lmtp`, `maildir`, `store`, `discard`) and outcome (`delivered`, `deferred`, `bounced`, `expired`).
+    pub deliveries: IntCounterVec,
+    /// From acceptance to delivery.
+    pub latency: Histogram,
+    /// Connections by outcome: `opened`, `reused`, `failed`.
+    pub connections: IntCounterVec,
+    /// Connections that are open.
+    pub open: IntGauge,
+    /// TLS by outcome: `verified`, `unverified`, `plain`, `failed`.
+    pub tls: IntCounterVec,
+    /// Reports made, by kind: `delayed`, `failed`, `relayed`, `success`.
+    pub reports: IntCounterVec,
+    /// Destinations that are left alone as dead.
+    pub dead: IntGauge,
+}
+
+/// A message that is relayed while hot takes about a millisecond; one that waits takes up to five days.
+const LATENCY_BUCKETS: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0];
+
+impl Meters {
+    /// Makes and registers them.
+    /// # Errors
+    /// When a name is taken.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let opts = HistogramOpts::new("weir_deliver_latency_seconds", "From acceptance to delivery");
+        let latency = Histogram::with_opts(opts.buckets(LATENCY_BUCKETS.to_vec()))?;
+        registry.register(Box::new(latency.clone()))?;
+        Ok(Meters {
+            deliveries: counters("weir_deliver_recipients_total", "Recipients by outcome", &["transport", "outcome"])?,
+            latency,
+            connections: counters("weir_deliver_connections_total", "Connections by outcome", &["outcome"])?,
+            open: gauge("weir_deliver_connections_open", "Open connections to next hops")?,
+            tls: counters("weir_deliver_tls_total", "Outgoing connections by TLS", &["outcome"])?,
+            reports: counters("weir_deliver_reports_total", "Delivery status reports made", &["kind"])?,
+            dead: gauge("weir_deliver_destinations_dead", "Destinations left alone as unreachable")?,
+        })
+    }
+
+    /// Counts and logs what became of each recipient: one line each, with what the remote said.
+    pub fn concluded(&self, job: &Job, settled: &Settled, transport: &str, now: SystemTime) {
+        let seconds = now.duration_since(job.lease.accepted).unwrap_or_default().as_secs_f64();
+        for (index, outcome) in &settled.outcomes {
+            let (word, remote) = match outcome {
+                Outcome::Bounced { remote } => ("bounced", remote.as_str()),
+                Outcome::Deferred { remote, .. } => ("deferred", remote.as_str()),
+                Outcome::Delivered { remote } => ("delivered", remote.as_str()),
+                Outcome::Discarded => ("discarded", ""),
+                Outcome::Expired { remote } => ("expired", remote.as_str()),
+                Outcome::Held { reason } => ("held", reason.as_str()),
+            };
+            self.deliveries.with_label_values(&[transport, word]).inc();
+            let recipient = &job.lease.envelope.recipients[*index as usize].mailbox;
+            let (id, destination) = (job.lease.id, &job.lease.destination);
+            tracing::info!(%id, %recipient, %destination, transport, outcome = word, remote, seconds, "delivery");
+            if word == "delivered" {
+                self.latency.observe(seconds);
+            }
+        }
+        for action in &settled.reported {
+            self.reports.with_label_values(&[action.as_str()]).inc();
+        }
+    }
+}

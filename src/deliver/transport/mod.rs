@@ -1,0 +1,168 @@
+//! Ways to hand mail over, and what they answer. Pure here; the I/O is in the modules below.
+
+pub mod connection;
+pub mod local;
+pub mod maildir;
+pub mod open;
+pub mod smtp;
+pub mod target;
+pub mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::smtp::client::reply::RemoteReply;
+use crate::spool::queue::Lease;
+use crate::wire::address::Mailbox;
+use crate::wire::envelope::Recipient;
+use crate::wire::reply::{Enhanced, Reply};
+
+/// What an attempt came to for one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Not now.
+    Deferred,
+    /// Handed over.
+    Delivered,
+    /// Thrown away as configured.
+    Discarded,
+    /// Never.
+    Failed,
+    /// The configuration names another next hop since the mail was queued: try again there at once.
+    Moved,
+}
+
+/// What a next hop, a store or the network said, for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it came to.
+    pub fate: Fate,
+    /// Status code of RFC 3463.
+    pub status: Enhanced,
+    /// One printable line: the reply, or what failed.
+    pub text: String,
+    /// The text is the reply of an SMTP or LMTP server.
+    pub is_reply: bool,
+    /// `mx.example.org [192.0.2.1]`.
+    pub remote: Option<Arc<str>>,
+    /// The next hop takes DSN requests and reports success itself (RFC 3461 §5.2.2).
+    pub reports_success: bool,
+    /// The next hop asks to be pushed less.
+    pub slow_down: bool,
+}
+
+impl Answer {
+    /// What a server replied about a recipient.
+    pub fn from_reply(reply: &RemoteReply, remote: &Arc<str>, reports_success: bool) -> Self {
+        let status = reply.status();
+        // Exchange Online's per-recipient hourly limits come as 5xx and end within the hour.
+        let hourly_limit = reply.enhanced.is_some_and(|e| e.1 == 2 && matches!(e.2, 121 | 122));
+        let fate = match reply.code {
+            200..300 => Fate::Delivered,
+            500.. if !hourly_limit => Fate::Failed,
+            _ => Fate::Deferred,
+        };
+        let slow_down = matches!(reply.code, 421 | 432) || (fate == Fate::Deferred && status.1 == 7);
+        let remote = Some(remote.clone());
+        Answer { fate, status, text: reply.one_line(), is_reply: true, remote, reports_success, slow_down }
+    }
+
+    /// Something of ours or of the network; `fate` says whether for now or for ever.
+    pub fn local(fate: Fate, status: Enhanced, text: impl Into<String>) -> Self {
+        let text: String = text.into().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        Answer { fate, status, text, is_reply: false, remote: None, reports_success: false, slow_down: false }
+    }
+
+    /// A refusal that we decide on behalf of a next hop.
+    pub fn unfit(reply: &Reply, remote: &Arc<str>) -> Self {
+        let status = reply.enhanced.unwrap_or(Enhanced(5, 0, 0));
+        Answer { remote: Some(remote.clone()), ..Answer::local(Fate::Failed, status, reply.text.as_ref()) }
+    }
+
+    /// The line for the queue and the log: text and who said it.
+    pub fn line(&self) -> String {
+        match &self.remote {
+            Some(remote) => format!("{} ({remote})", self.text),
+            None => self.text.clone(),
+        }
+    }
+}
+
+/// Why a store did not take a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    /// No such mailbox: `5.1.1`.
+    NoSuchUser,
+    /// It is full: deferred, `4.2.2`.
+    OverQuota,
+    /// The disk or a lock: deferred, `4.3.0`; the text is for the log.
+    Failed(String),
+}
+
+impl fmt::Display for StoreFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreFault::NoSuchUser => f.write_str("no such mailbox here"),
+            StoreFault::OverQuota => f.write_str("the mailbox is full"),
+            StoreFault::Failed(why) => write!(f, "the store failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreFault {}
+
+impl From<StoreFault> for Answer {
+    fn from(fault: StoreFault) -> Self {
+        let (fate, status) = match fault {
+            StoreFault::NoSuchUser => (Fate::Failed, Enhanced(5, 1, 1)),
+            StoreFault::OverQuota => (Fate::Deferred, Enhanced(4, 2, 2)),
+            StoreFault::Failed(_) => (Fate::Deferred, Enhanced(4, 3, 0)),
+        };
+        Answer::local(fate, status, fault.to_string())
+    }
+}
+
+/// The embedded store, as delivery sees it. Called on a thread that may block.
+pub trait LocalStore: Send + Sync {
+    /// Puts one message into the mailbox of `recipient`, durably. `prefix` has all fields that we add, `Return-Path` first, each ended by CR LF.
+    /// # Errors
+    /// See [`StoreFault`].
+    fn deliver(&self, recipient: &Mailbox, prefix: &[u8], content: &[u8]) -> Result<(), StoreFault>;
+}
+
+/// A lease on its way, with the answers so far.
+#[derive(Debug)]
+pub struct Job {
+    /// The lease.
+    pub lease: Lease,
+    /// Positions in the lease's recipients that still have no answer.
+    pub waiting: Vec<usize>,
+    /// By position.
+    pub answers: Vec<Option<Answer>>,
+}
+
+impl Job {
+    /// A job without answers.
+    pub fn new(lease: Lease) -> Self {
+        let count = lease.recipients.len();
+        Job { lease, waiting: (0..count).collect(), answers: vec![None; count] }
+    }
+
+    /// The recipient at `position`.
+    pub fn recipient(&self, position: usize) -> &Recipient {
+        &self.lease.envelope.recipients[self.lease.recipients[position].index as usize]
+    }
+
+    /// Gives the answer for one recipient.
+    pub fn answer(&mut self, position: usize, answer: Answer) {
+        self.waiting.retain(|waiting| *waiting != position);
+        self.answers[position] = Some(answer);
+    }
+
+    /// Gives the same answer for all that wait.
+    pub fn answer_rest(&mut self, answer: &Answer) {
+        for position in std::mem::take(&mut self.waiting) {
+            self.answers[position] = Some(answer.clone());
+        }
+    }
+}

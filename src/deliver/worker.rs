@@ -1,0 +1,249 @@
+//! One worker: takes leases of its destination and delivers them until none is left. I/O: tokio, through the transports.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::book::Turn;
+use super::engine::{Shared, Snapshot};
+use super::pool::Line;
+use super::route::destination_of;
+use super::transport::open::tls_of;
+use super::transport::smtp::{End, Feed, Run};
+use super::transport::{Answer, Fate, Job, local};
+use crate::config::settings::NextHop;
+use crate::spool::queue::Lease;
+use crate::wire::reply::Enhanced;
+
+/// Leases asked for at once.
+const LEASES: usize = 16;
+
+/// Works on `destination` until there is nothing to do; the book has counted it already.
+pub(super) async fn work(shared: Arc<Shared>, destination: Arc<str>) {
+    let mut worker = Worker { shared, destination, served: 0, carried: VecDeque::new(), seated: true };
+    while let Some(job) = worker.next_job() {
+        worker.handle(job).await;
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    destination: Arc<str>,
+    served: usize,
+    /// Jobs that go next, over another connection.
+    carried: VecDeque<Job>,
+    /// The book counts this worker.
+    seated: bool,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Only a panic or the runtime's end comes here seated.
+        if self.seated {
+            self.shared.book.lock().leave(&self.destination, SystemTime::now());
+        }
+        let left = self.carried.drain(..).map(|job| job.lease).collect();
+        self.shared.release(left);
+        self.shared.gone.notify_waiters();
+        self.shared.wake.notify_one();
+    }
+}
+
+/// Where a job goes.
+struct Way {
+    hop: NextHop,
+    domain: String,
+    line: Line,
+}
+
+impl Worker {
+    fn next_job(&mut self) -> Option<Job> {
+        self.carried.pop_front().or_else(|| self.next_lease(true).map(Job::new))
+    }
+
+    fn next_lease(&mut self, may_retire: bool) -> Option<Lease> {
+        loop {
+            let turn = self.shared.book.lock().turn(&self.destination, self.served, may_retire, SystemTime::now());
+            match turn {
+                Turn::Lease(lease) => return Some(lease),
+                Turn::Nothing => return None,
+                Turn::Retire(left) => {
+                    self.seated = false;
+                    self.shared.release(left);
+                    return None;
+                }
+                Turn::AskQueue => {
+                    if let Some(lease) = self.ask_queue() {
+                        return Some(lease);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask_queue(&self) -> Option<Lease> {
+        let now = SystemTime::now();
+        let mut leases = self.shared.queue.lease(&self.destination, now, LEASES);
+        let more = leases.len() == LEASES;
+        let first = if leases.is_empty() { None } else { Some(leases.remove(0)) };
+        let begin = self.shared.book.lock().stock(&self.destination, leases, more, now);
+        self.shared.begin(&self.destination, begin);
+        first
+    }
+
+    async fn handle(&mut self, mut job: Job) {
+        let snapshot = self.shared.snapshot.load_full();
+        let way = way_of(&snapshot, &job);
+        set_moved_apart(&snapshot, &mut job, &way);
+        match way.hop {
+            NextHop::Maildir(_) | NextHop::Store | NextHop::Discard => self.keep(&snapshot, job, way.hop).await,
+            _ => self.send(&snapshot, job, way).await,
+        }
+    }
+
+    /// Final delivery, on a thread that may wait for the disk.
+    async fn keep(&mut self, snapshot: &Arc<Snapshot>, job: Job, hop: NextHop) {
+        let transport = transport_of(&hop);
+        let (shared, snapshot) = (self.shared.clone(), snapshot.clone());
+        let destination = self.destination.clone();
+        self.served += 1;
+        let kept = tokio::task::spawn_blocking(move || {
+            let mut job = job;
+            local::deliver(&mut job, &hop, &snapshot.config.hostname, &*shared.store);
+            shared.book.lock().succeeded(&destination);
+            shared.conclude(&snapshot, job, transport);
+        });
+        if let Err(error) = kept.await {
+            tracing::error!(destination = %self.destination, %error, "a delivery failed inside");
+        }
+    }
+
+    async fn send(&mut self, snapshot: &Arc<Snapshot>, mut job: Job, way: Way) {
+        let transport = transport_of(&way.hop);
+        let meters = self.shared.meters.clone();
+        let mut connection = match self.shared.pool.take(&way.line) {
+            Some(connection) => {
+                meters.connections.with_label_values(&["reused"]).inc();
+                connection
+            }
+            None => {
+                let opened = self.shared.opener.open(&snapshot.config, &way.hop, &way.domain, way.line.1).await;
+                match opened {
+                    Ok(connection) => connection,
+                    Err(answer) => {
+                        job.answer_rest(&answer);
+                        self.shared.conclude(snapshot, job, transport);
+                        self.failed(snapshot, &answer);
+                        return;
+                    }
+                }
+            }
+        };
+        meters.open.inc();
+        let line = way.line;
+        let mut feed = LineFeed { worker: self, snapshot, line: &line, transport };
+        let end = Run::new(&mut connection, &snapshot.config.deliver, &mut feed, job).to_end().await;
+        meters.open.dec();
+        match end {
+            End::Dry => {
+                if let Some(surplus) = self.shared.pool.put(line, connection) {
+                    self.shared.handle.spawn(surplus.quit());
+                }
+            }
+            End::Full => {
+                self.shared.handle.spawn(connection.quit());
+            }
+            End::Broken { answer, untouched, was_in_use } => {
+                self.carried.extend(untouched);
+                if !was_in_use {
+                    self.failed(snapshot, &answer);
+                }
+            }
+        }
+    }
+
+    /// No session came about, or a new one broke.
+    fn failed(&self, snapshot: &Snapshot, answer: &Answer) {
+        if answer.fate != Fate::Deferred {
+            return;
+        }
+        let why = answer.line();
+        let retry = &snapshot.config.retry;
+        let dead = self.shared.book.lock().failed(&self.destination, retry, SystemTime::now(), fastrand::f64(), &why);
+        if let Some((until, left)) = dead {
+            tracing::warn!(destination = %self.destination, why, "destination is unreachable, its mail waits");
+            self.shared.release(left);
+            self.shared.queue.postpone(&self.destination, until, &why);
+        }
+    }
+}
+
+/// Hands a connection the jobs that may go over it.
+struct LineFeed<'a> {
+    worker: &'a mut Worker,
+    snapshot: &'a Arc<Snapshot>,
+    line: &'a Line,
+    transport: &'static str,
+}
+
+impl Feed for LineFeed<'_> {
+    fn next(&mut self) -> Option<Job> {
+        if !self.worker.carried.is_empty() {
+            return None;
+        }
+        let mut job = Job::new(self.worker.next_lease(false)?);
+        let current = self.worker.shared.snapshot.load();
+        let way = way_of(&current, &job);
+        if way.line != *self.line || !Arc::ptr_eq(&current, self.snapshot) {
+            self.worker.carried.push_back(job);
+            return None;
+        }
+        set_moved_apart(&current, &mut job, &way);
+        Some(job)
+    }
+
+    fn done(&mut self, job: Job) {
+        self.worker.served += 1;
+        let mut book = self.worker.shared.book.lock();
+        for answer in job.answers.iter().flatten() {
+            match answer.fate {
+                Fate::Deferred if answer.slow_down => book.slowed(&self.worker.destination, &answer.line()),
+                Fate::Deferred if !answer.is_reply => {}
+                // Any other reply about a recipient shows that the destination is alive.
+                _ => book.succeeded(&self.worker.destination),
+            }
+        }
+        drop(book);
+        self.worker.shared.conclude(self.snapshot, job, self.transport);
+    }
+}
+
+fn way_of(snapshot: &Snapshot, job: &Job) -> Way {
+    let mailbox = &job.recipient(0).mailbox;
+    let hop = snapshot.routes.next_hop(mailbox).clone();
+    let tls = tls_of(&snapshot.config, &hop, job.lease.envelope.require_tls);
+    let line = (destination_of(&hop, mailbox.domain()), tls);
+    Way { domain: mailbox.domain().to_owned(), hop, line }
+}
+
+/// Recipients that the configuration sends elsewhere by now are tried there on their own.
+fn set_moved_apart(snapshot: &Snapshot, job: &mut Job, way: &Way) {
+    if job.waiting.len() < 2 {
+        return;
+    }
+    for position in job.waiting.clone() {
+        if snapshot.routes.destination(&job.recipient(position).mailbox) != way.line.0 {
+            job.answer(position, Answer::local(Fate::Moved, Enhanced(4, 4, 0), "the route changed"));
+        }
+    }
+}
+
+fn transport_of(hop: &NextHop) -> &'static str {
+    match hop {
+        NextHop::Discard => "discard",
+        NextHop::Lmtp { .. } | NextHop::LmtpUnix(_) => "lmtp",
+        NextHop::Maildir(_) => "maildir",
+        NextHop::Mx | NextHop::Smtp { .. } => "smtp",
+        NextHop::Store => "store",
+    }
+}

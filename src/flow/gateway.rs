@@ -1,0 +1,502 @@
+//! A whole gateway: from checked settings to serving, reloading and stopping. I/O: everything, by starting the rooms.
+//!
+//! The order matters: ports are taken while the process may still do that, then privileges and reach are given up,
+//! and only then threads are made (they inherit the restrictions) and mail is read from disk.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::base::content::{ContentSource, MemoryBudget};
+use crate::base::harden;
+use crate::config::Config;
+use crate::config::settings::{Listener, Mode};
+use crate::deliver::call_ahead::CallAhead;
+use crate::deliver::transport::open::Opener;
+use crate::deliver::transport::tls::ClientTls;
+use crate::deliver::{self, Delivery};
+use crate::dns::{self, Resolver};
+use crate::filter::{self, Engine};
+use crate::front::systemd::activated_sockets;
+use crate::front::tls::TlsStore;
+use crate::front::{self, Bound, Front, ListenerSetup};
+use crate::observe::log::LogHandle;
+use crate::observe::metrics::Metrics;
+use crate::policy::rates::Rates;
+use crate::spool::{self, SpillDirectory, Spool};
+use crate::store::mailbox::Mailboxes;
+use crate::store::server::{Pop3Listeners, Pop3Server};
+use crate::store::users::{self, Users};
+use crate::store::{self};
+use crate::verify::decide::Overrides;
+use crate::verify::{self, Signer, Verifier};
+
+use super::backend::Backend;
+use super::checks::Checks;
+use super::clock::DateClock;
+use super::house::{House, Places};
+use super::local::LocalMailboxes;
+use super::meters::Meters;
+use super::passwords::Passwords;
+use super::run_file::RunFile;
+use super::service::SmtpService;
+use super::snapshot::Snapshot;
+
+/// How long conversations and deliveries may take to end when the gateway stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// Messages that are checked at once; each is held by a connection that waits.
+const CHECKS_MAX: usize = 1024;
+/// Where the counts of `[[rate]]` are kept between runs, in `data_dir`.
+const RATES_FILE: &str = "rates";
+
+/// Why a gateway did not start.
+#[derive(Debug)]
+pub struct StartError {
+    what: &'static str,
+    why: String,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Names the step that failed.
+fn at<E: fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StartError {
+    move |why| StartError { what, why: why.to_string() }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    front: Front,
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    run_file: RunFile,
+}
+
+/// What a reload and the admin API work on.
+pub(super) struct Shared {
+    pub house: Arc<House>,
+    pub spool: Arc<Spool>,
+    pub delivery: Delivery,
+    pub workshop: Workshop,
+    pub tls: Arc<TlsStore>,
+    pub front: Mutex<Option<front::Reloader>>,
+    pub config_file: Option<PathBuf>,
+    pub log: Option<LogHandle>,
+    pub started: SystemTime,
+}
+
+/// Makes the checks of a configuration.
+pub(super) struct Workshop {
+    resolver: Arc<Resolver>,
+    meters: verify::meters::Meters,
+}
+
+impl Workshop {
+    /// The checks of `config`. Rules and model are read once and taken over by a reload, which reads the rules again.
+    fn checks(&self, config: &Config, old: Option<&Checks>) -> Result<Arc<Checks>, String> {
+        let wanted = config.listeners.iter().any(|listener| listener.filter != Mode::Off);
+        let engine = match old.and_then(|old| old.engine.clone()).filter(|_| wanted) {
+            Some(engine) => {
+                engine.reload(&config.filter);
+                Some(engine)
+            }
+            None if wanted => {
+                let model = config.data_dir.join(filter::classifier::file::DEFAULT_NAME);
+                Some(Arc::new(Engine::open(&config.filter, Some(&model)).map_err(|error| error.to_string())?))
+            }
+            None => None,
+        };
+        if let Some(engine) = &engine {
+            let problems = engine.problems();
+            tracing::info!(rules = engine.rules_loaded(), problems = problems.len(), "filter rules loaded");
+        }
+        Ok(Arc::new(Checks {
+            verifier: Verifier::new(self.resolver.clone(), &config.hostname, self.meters.clone()),
+            engine,
+            signer: Signer::load(&config.dkim)?,
+            overrides: Overrides::from_settings(&config.verify),
+            authserv_id: config.verify.authserv_id.clone(),
+        }))
+    }
+}
+
+/// Everything that was bound before privileges went.
+struct Ports {
+    front: Bound,
+    pop3: Pop3Listeners,
+    admin: Option<TcpListener>,
+}
+
+impl Ports {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let mut activated = activated_sockets();
+        let reactors = std::thread::available_parallelism().map_or(1, usize::from);
+        let front = front::bind(setups(config), reactors, &mut activated).map_err(at("a listener can't be bound"))?;
+        let pop3 = Pop3Listeners::bind(&config.store).map_err(at("[store] can't be bound"))?;
+        let admin =
+            config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
+        Ok(Ports { front, pop3, admin })
+    }
+}
+
+fn setups(config: &Config) -> Vec<ListenerSetup> {
+    config.listeners.iter().map(|listener: &Listener| ListenerSetup::new(listener, &config.relay.networks)).collect()
+}
+
+impl Gateway {
+    /// Starts everything. `config_file` is what a reload reads again; `log` is told of a changed level.
+    /// # Errors
+    /// A [`StartError`] that names the step: a port that is taken, a certificate that can't be read, a spool that is in use.
+    pub fn start(config: Config, config_file: Option<PathBuf>, log: Option<LogHandle>) -> Result<Self, StartError> {
+        front::raise_descriptor_limit();
+        let make = |path: &Path| std::fs::create_dir_all(path);
+        make(&config.data_dir).map_err(at("data_dir can't be made"))?;
+        let ports = Ports::bind(&config)?;
+        let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
+        harden_process(&config, config_file.as_deref())?;
+        let config = Arc::new(config);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("tokio")
+            .build()
+            .map_err(at("no runtime"))?;
+        let metrics = Metrics::new().map_err(at("metrics"))?;
+        let parts = Parts { config, tls, metrics, runtime: &runtime };
+        let built = parts.build(config_file, log)?;
+        parts.serve(ports, built, runtime.handle().clone()).map(|(front, stop, run_file, shared)| {
+            tracing::info!(hostname = %shared.house.snapshot.load().config.hostname, "serving");
+            Gateway { shared, front, stop, run_file, runtime }
+        })
+    }
+
+    /// Where a listener is, by its name; `pop3`, `pop3s` and `admin` too.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.run_file.address(name)
+    }
+
+    /// The queue.
+    pub fn spool(&self) -> &Arc<Spool> {
+        &self.shared.spool
+    }
+
+    /// Waits for `task` on the gateway's runtime.
+    pub fn block_on<F: Future>(&self, task: F) -> F::Output {
+        self.runtime.block_on(task)
+    }
+
+    /// Reads the configuration again. What it says is in force when this returns; a bad file changes nothing.
+    /// # Errors
+    /// All that is wrong with the file.
+    pub fn reload(&self) -> Result<String, String> {
+        self.shared.reload()
+    }
+
+    /// Stops: no new connections, conversations and deliveries end within half a minute, leases go back, everything is synced.
+    pub fn stop(self) {
+        tracing::info!("stopping");
+        let stopped = self.front.stop(STOP_PATIENCE);
+        let _ = self.stop.send(true);
+        let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
+        self.shared.save_rates();
+        self.shared.spool.close();
+        self.run_file.remove();
+        tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// Gives up what a mail server does not need; before any thread is made, since threads inherit it.
+fn harden_process(config: &Config, config_file: Option<&Path>) -> Result<(), StartError> {
+    if let Some(user) = &config.security.user {
+        let done = harden::drop_privileges(user).map_err(at("[security] user"))?;
+        tracing::info!(%done, "privileges");
+    }
+    if config.security.landlock {
+        let done = harden::restrict_files(&reach(config, config_file)).map_err(at("[security] landlock"))?;
+        tracing::info!(%done, "landlock");
+    }
+    if config.security.seccomp {
+        let done = harden::restrict_calls().map_err(at("[security] seccomp"))?;
+        tracing::info!(%done, "seccomp");
+    }
+    Ok(())
+}
+
+/// Files that the configuration names.
+fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
+    use crate::config::settings::NextHop;
+    let mut read_write = vec![config.data_dir.clone(), config.spool.directory.clone(), config.store.directory.clone()];
+    let hops = config.domains.iter().map(|domain| &domain.deliver_to).chain(&config.relay.smarthost);
+    for hop in hops {
+        match hop {
+            NextHop::LmtpUnix(path) => read_write.push(path.clone()),
+            NextHop::Maildir(template) => {
+                let fixed = template.split('{').next().unwrap_or(template);
+                let folder = PathBuf::from(fixed);
+                // The Maildir itself may have to be made, so its parent must be writable.
+                read_write.push(folder.parent().map_or(folder.clone(), Path::to_owned));
+            }
+            _ => {}
+        }
+    }
+    let mut read: Vec<PathBuf> = config.tls.certificate.iter().chain(&config.tls.key).cloned().collect();
+    read.extend(config.filter.rules.iter().cloned());
+    read.push(config.auth.users_file.clone());
+    read.extend(config_file.and_then(Path::parent).map(Path::to_owned));
+    harden::Reach { read_write, read }
+}
+
+/// What the rooms are built from.
+struct Parts<'a> {
+    config: Arc<Config>,
+    tls: Arc<TlsStore>,
+    metrics: Metrics,
+    runtime: &'a Runtime,
+}
+
+/// The rooms behind the front.
+struct Built {
+    shared: Arc<Shared>,
+    mailboxes: Arc<Mailboxes>,
+    store_meters: Arc<store::meters::Meters>,
+}
+
+impl Parts<'_> {
+    fn build(&self, config_file: Option<PathBuf>, log: Option<LogHandle>) -> Result<Built, StartError> {
+        let (config, registry) = (&self.config, self.metrics.registry());
+        let resolver = Resolver::new(&config.dns).map_err(at("[dns]"))?;
+        let resolver = Arc::new(resolver.with_meters(dns::meters::Meters::register(registry).map_err(at("metrics"))?));
+        let verify_meters = verify::meters::Meters::register(registry).map_err(at("metrics"))?;
+        let workshop = Workshop { resolver: resolver.clone(), meters: verify_meters };
+        let checks = workshop.checks(config, None).map_err(at("checks"))?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(config.clone(), checks)));
+        let spool = Arc::new(self.open_spool()?);
+        let users = Arc::new(Users::open(&config.auth.users_file).map_err(at("[auth] users"))?);
+        let store_meters = Arc::new(store::meters::Meters::register(registry).map_err(at("metrics"))?);
+        let mailboxes = Mailboxes::open(&config.store.directory, &config.hostname, store_meters.clone());
+        let mailboxes = Arc::new(mailboxes.map_err(at("[store] directory"))?);
+        let deliver_meters = deliver::meters::Meters::register(registry).map_err(at("metrics"))?;
+        let opener = || Opener { resolver: resolver.clone(), tls: ClientTls::new(), meters: deliver_meters.clone() };
+        let delivery = Delivery::start(
+            deliver::Parts {
+                queue: spool.clone(),
+                store: Arc::new(LocalMailboxes::new(users.clone(), mailboxes.clone(), snapshot.clone())),
+                resolver: resolver.clone(),
+                tls: ClientTls::new(),
+                meters: deliver_meters.clone(),
+                config: config.clone(),
+            },
+            self.runtime.handle().clone(),
+        );
+        let names = config.listeners.iter().map(|listener| &*listener.name);
+        let house = Arc::new(House {
+            snapshot,
+            spool: spool.clone(),
+            content: ContentSource {
+                budget: MemoryBudget::new(config.spool.memory as usize),
+                spill_at_bytes: config.spool.spill_at as usize,
+                spill: Arc::new(SpillDirectory::new(&config.spool.directory)),
+            },
+            passwords: Passwords::new(users.clone()),
+            users,
+            rates: ArcSwap::from_pointee(self.load_rates()),
+            call_ahead: CallAhead::new(opener()),
+            checks_under_way: Places::new(CHECKS_MAX),
+            meters: Meters::register(registry, names).map_err(at("metrics"))?,
+            runtime: self.runtime.handle().clone(),
+            clock: DateClock::default(),
+        });
+        let shared = Shared {
+            house,
+            spool,
+            delivery,
+            workshop,
+            tls: self.tls.clone(),
+            front: Mutex::default(),
+            config_file,
+            log,
+            started: SystemTime::now(),
+        };
+        Ok(Built { shared: Arc::new(shared), mailboxes, store_meters })
+    }
+
+    fn open_spool(&self) -> Result<Spool, StartError> {
+        let settings = &self.config.spool;
+        let options = spool::Options {
+            segment_bytes: settings.segment_bytes,
+            free_space_min: settings.free_space_min,
+            messages_max: settings.messages_max,
+            quarantine_keep: settings.quarantine_keep,
+            ..spool::Options::default()
+        };
+        std::fs::create_dir_all(&settings.directory).map_err(at("[spool] directory"))?;
+        let meters = spool::meters::Meters::register(self.metrics.registry()).map_err(at("metrics"))?;
+        let spool = Spool::open(&settings.directory, options, meters).map_err(at("[spool]"))?;
+        let opening = spool.opening();
+        tracing::info!(
+            messages = opening.messages,
+            seconds = opening.seconds,
+            damage = opening.damage.len(),
+            "spool open"
+        );
+        Ok(spool)
+    }
+
+    fn load_rates(&self) -> Rates {
+        let rates = Rates::new(&self.config.rates);
+        if let Ok(bytes) = std::fs::read(self.config.data_dir.join(RATES_FILE))
+            && let Err(error) = rates.restore(&bytes, SystemTime::now())
+        {
+            tracing::warn!(%error, "the counts of rates can't be read; they begin anew");
+        }
+        rates
+    }
+
+    fn serve(
+        &self,
+        ports: Ports,
+        built: Built,
+        handle: tokio::runtime::Handle,
+    ) -> Result<(Front, watch::Sender<bool>, RunFile, Arc<Shared>), StartError> {
+        let Built { shared, mailboxes, store_meters } = built;
+        let mut run_file = RunFile::new(&self.config.data_dir);
+        for (listener, address) in self.config.listeners.iter().zip(ports.front.local_addrs()) {
+            run_file.add(&listener.name, address);
+        }
+        for (name, address) in [("pop3", ports.pop3.pop3_address()), ("pop3s", ports.pop3.pop3s_address())] {
+            address.into_iter().for_each(|address| run_file.add(name, address));
+        }
+        let front_meters = front::meters::Meters::register(self.metrics.registry()).map_err(at("metrics"))?;
+        self.tls.watch(front_meters.clone()).map_err(at("[tls]"))?;
+        let service = Arc::new(SmtpService::new(shared.house.clone()));
+        let front = ports.front.start(service, Some(&self.tls), front_meters).map_err(at("reactors"))?;
+        *shared.front.lock() = Some(front.reloader());
+        let (stop, stopped) = watch::channel(false);
+        handle.spawn(users::watch(shared.house.users.clone()));
+        let tls = self.tls.clone();
+        let pop3 = Pop3Server::new(
+            ports.pop3,
+            &self.config.store,
+            &self.config.hostname,
+            Arc::new(move || Some(tls.server_config())),
+            shared.house.users.clone(),
+            mailboxes,
+            store_meters,
+        );
+        let end = until(stopped.clone());
+        handle.spawn(async move {
+            if let Err(error) = pop3.run(end).await {
+                tracing::error!(%error, "POP3 can't be served");
+            }
+        });
+        if let Some(listener) = ports.admin {
+            run_file.add("admin", self.serve_admin(listener, &shared, stopped, &handle)?);
+        }
+        run_file.write().map_err(at("data_dir"))?;
+        Ok((front, stop, run_file, shared))
+    }
+
+    fn serve_admin(
+        &self,
+        listener: TcpListener,
+        shared: &Arc<Shared>,
+        stopped: watch::Receiver<bool>,
+        handle: &tokio::runtime::Handle,
+    ) -> Result<SocketAddr, StartError> {
+        let address = listener.local_addr().map_err(at("[admin]"))?;
+        let token = admin::token::load_or_make(&self.config).map_err(at("[admin] token"))?;
+        let api = Arc::new(admin::server::Api {
+            backend: Arc::new(Backend::new(shared.clone())),
+            metrics: self.metrics.clone(),
+            guard: admin::guard::Guard::new(token, &self.config),
+        });
+        listener.set_nonblocking(true).map_err(at("[admin]"))?;
+        let _entered = handle.enter();
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(at("[admin]"))?;
+        handle.spawn(admin::server::serve(listener, api, until(stopped)));
+        Ok(address)
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop too.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+impl Shared {
+    /// See [`Gateway::reload`].
+    pub fn reload(&self) -> Result<String, String> {
+        let file =
+            self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
+        let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
+        let moved = align_listeners(&self.house.snapshot.load().config.listeners, &mut config.listeners);
+        if let Some(front) = self.front.lock().as_ref() {
+            front.reload(setups(&config));
+        }
+        let old = self.house.snapshot.load().checks.clone();
+        let checks = self.workshop.checks(&config, Some(&old))?;
+        let config = Arc::new(config);
+        let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
+        self.house.rates.store(Arc::new(rates));
+        self.house.snapshot.store(Arc::new(Snapshot::new(config.clone(), checks)));
+        self.delivery.configure(config.clone());
+        if let Some(log) = &self.log {
+            log.set_level(&config.log.level);
+        }
+        if let Err(error) = self.tls.reload() {
+            tracing::error!(%error, "the certificate can't be used; the old one stays");
+        }
+        tracing::info!(file = %file.display(), "configuration in force");
+        Ok(if moved.is_empty() { String::new() } else { format!("listeners need a restart: {}", moved.join(", ")) })
+    }
+
+    /// Keeps the counts of `[[rate]]` for the next start.
+    pub fn save_rates(&self) {
+        let bytes = self.house.rates.load().snapshot(SystemTime::now());
+        let path = self.house.snapshot.load().config.data_dir.join(RATES_FILE);
+        if let Err(error) = write_whole(&path, &bytes) {
+            tracing::error!(%error, "the counts of rates can't be kept");
+        }
+    }
+}
+
+/// Brings `new` into the order of the running listeners: ports are bound at the start only, so one that is gone stays as
+/// it is and one that is new has to wait. Names those.
+fn align_listeners(running: &[Listener], new: &mut Vec<Listener>) -> Vec<String> {
+    let mut rest = std::mem::take(new);
+    let mut moved = Vec::new();
+    for old in running {
+        let same = rest.iter().position(|l| l.address == old.address && l.name == old.name && l.tls == old.tls);
+        new.push(match same {
+            Some(place) => rest.remove(place),
+            None => {
+                moved.push(format!("{} {}", old.name, old.address));
+                old.clone()
+            }
+        });
+    }
+    moved.extend(rest.iter().map(|l| format!("{} {}", l.name, l.address)));
+    moved
+}
+
+/// Writes beside and renames, so that a reader sees the old file or the new one.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(&beside, path)
+}

@@ -1,0 +1,94 @@
+//! What every conversation shares: the stages, as handles. I/O: none of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use crate::base::content::ContentSource;
+use crate::config::settings::RateCount;
+use crate::deliver::call_ahead::CallAhead;
+use crate::front::service::Peer;
+use crate::policy::rates::{Hit, RateFacts, Rates};
+use crate::smtp::server::counters::SessionCounters;
+use crate::spool::queue::MailQueue;
+use crate::store::users::Users;
+
+use super::clock::DateClock;
+use super::meters::Meters;
+use super::passwords::Passwords;
+use super::snapshot::Snapshot;
+
+/// The stages.
+pub struct House {
+    /// The configuration of the moment.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where messages are kept.
+    pub spool: Arc<dyn MailQueue>,
+    /// Where content grows.
+    pub content: ContentSource,
+    /// Logins.
+    pub users: Arc<Users>,
+    /// Where passwords are checked.
+    pub passwords: Passwords,
+    /// `[[rate]]`.
+    pub rates: ArcSwap<Rates>,
+    /// Asks next hops whether a recipient exists.
+    pub call_ahead: CallAhead,
+    /// Messages whose checks are under way.
+    pub checks_under_way: Places,
+    /// What is counted.
+    pub meters: Meters,
+    /// For what waits.
+    pub runtime: Handle,
+    /// For `Received`.
+    pub clock: DateClock,
+}
+
+/// A bounded number of places for work that left the reactors.
+#[derive(Clone)]
+pub struct Places {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// One of them; given back when dropped.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Places {
+    /// `most` places.
+    pub fn new(most: usize) -> Self {
+        Places { taken: Arc::default(), most }
+    }
+
+    /// A place, or nothing if all are taken.
+    pub fn enter(&self) -> Option<Place> {
+        let place = Place(self.taken.clone());
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl House {
+    /// Counts against `[[rate]]`; the limits that were reached, a refusing one first.
+    pub fn charge(&self, count: RateCount, facts: &RateFacts<'_>, amount: u64) -> Vec<Hit> {
+        let hits = self.rates.load().charge(count, facts, amount, SystemTime::now());
+        for hit in &hits {
+            self.meters.policy.rate_reached(hit.action);
+            tracing::warn!(rate = %hit.rate, key = %hit.key, action = hit.action.as_str(), "rate reached");
+        }
+        hits
+    }
+
+    /// A conversation is over: its counters join the process's.
+    pub fn session_closed(&self, peer: &Peer, counters: &SessionCounters) {
+        self.meters.session_closed(peer.listener, counters);
+    }
+}

@@ -1,0 +1,251 @@
+//! A complete message: facts, ruling, then into the spool. I/O: the spool's queue; checks on tokio and rayon.
+//!
+//! Nothing here waits on the reactor's thread. The reply is given by whoever learns the message's fate: at once for a
+//! refusal, by the committer once the message is on disk.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::base::content::Content;
+use crate::base::id::QueueId;
+use crate::config::settings::{RateAction, RateCount, Role};
+use crate::front::service::{Answered, Later, Ticket};
+use crate::observe::meters::Stage;
+use crate::observe::outcome::{Fate, Outcome};
+use crate::policy::rates::RateFacts;
+use crate::smtp::server::ask::{Answer, Received};
+use crate::spool::queue::{Disposition, NewMessage};
+use crate::wire::envelope::Envelope;
+use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
+use crate::wire::reply::{Enhanced, Reply};
+
+use super::checks::{self, Question};
+use super::house::House;
+use super::judge::{self, ContentFacts, Ruling};
+use super::service::facts_of;
+use super::snapshot::Snapshot;
+use super::stamp::Stamp;
+
+/// A message on its way through the house.
+struct Passage {
+    id: QueueId,
+    envelope: Arc<Envelope>,
+    content: Content,
+    facts: ContentFacts,
+    listener: usize,
+    lmtp: bool,
+    is_submission: bool,
+    began: Instant,
+}
+
+impl House {
+    /// Answers [`crate::smtp::server::ask::Ask::Message`].
+    pub fn message(
+        self: Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        listener: usize,
+        received: Box<Received>,
+        later: &mut dyn Later<Answer>,
+    ) -> Answered<Answer> {
+        let view = &snapshot.listeners[listener];
+        let passage = self.passage(snapshot, listener, *received);
+        match self.ruling(&passage, &view.listener.limits) {
+            Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
+            Ruling::Keep { disposition, reason } => {
+                if view.waits_for_checks() || passage.is_submission && !snapshot.config.dkim.is_empty() {
+                    let Some(place) = self.checks_under_way.enter() else {
+                        return Answered::Now(self.refused(&passage, Reply::BUSY, "busy"));
+                    };
+                    let (snapshot, ticket) = (snapshot.clone(), later.ticket());
+                    let runtime = self.runtime.clone();
+                    runtime.spawn(async move {
+                        self.checked(&snapshot, passage, disposition, ticket).await;
+                        drop(place);
+                    });
+                } else {
+                    self.keep(snapshot, passage, Vec::new(), disposition, reason, later.ticket());
+                }
+                Answered::Later
+            }
+        }
+    }
+
+    fn passage(&self, snapshot: &Snapshot, listener: usize, received: Received) -> Passage {
+        let id = self.spool.next_id();
+        let config = &snapshot.config;
+        let role = snapshot.listeners[listener].listener.role;
+        let is_submission = judge::is_submission(role, received.envelope.origin.login.is_some());
+        let mut content = received.content;
+        if is_submission && (received.header.date == 0 || received.header.message_id == 0) {
+            let message_id = format!("{id}@{}", config.hostname);
+            let missing = missing_on_submission(&received.header, &message_id, SystemTime::now());
+            content = Content::from_bytes([missing.as_bytes(), &content].concat());
+        }
+        Passage {
+            id,
+            facts: ContentFacts::of(received.header, &content, &config.hostname),
+            content,
+            listener,
+            lmtp: role == Role::Lmtp,
+            is_submission,
+            envelope: Arc::new(received.envelope),
+            began: Instant::now(),
+        }
+    }
+
+    fn refused(&self, passage: &Passage, reply: Reply, reason: &'static str) -> Answer {
+        self.meters.flow.replied(reply.code, reason);
+        let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
+        self.log_outcome(passage, fate, reason);
+        Answer::Message(passage.replies(&reply))
+    }
+
+    /// Checks the message, then keeps or refuses it. A hold that was ruled before stands, unless the message is refused.
+    async fn checked(
+        self: Arc<Self>,
+        snapshot: &Snapshot,
+        passage: Passage,
+        before: Disposition,
+        ticket: Box<dyn Ticket<Answer>>,
+    ) {
+        let listener = &snapshot.listeners[passage.listener].listener;
+        let reference = passage.id.to_string();
+        let question = Question {
+            listener,
+            envelope: &passage.envelope,
+            content: &passage.content,
+            reference: &reference,
+            is_submission: passage.is_submission,
+        };
+        let found = snapshot.checks.gather(&question, &self.meters.flow).await;
+        match checks::rule(listener, &found, &reference) {
+            Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
+            Ruling::Keep { disposition, reason } => {
+                let disposition = if before == Disposition::Deliver { disposition } else { before };
+                let fields = snapshot.checks.fields(&question, &found);
+                self.keep(snapshot, passage, fields, disposition, reason, ticket);
+            }
+        }
+    }
+
+    /// What the content and the rates say, before anything that waits.
+    fn ruling(&self, passage: &Passage, limits: &crate::config::limits::Limits) -> Ruling {
+        let ruling = judge::at_content(&passage.facts, limits);
+        let Ruling::Keep { .. } = ruling else { return ruling };
+        let origin = &passage.envelope.origin;
+        let facts = RateFacts { sender: Some(passage.envelope.reverse_path.as_ref()), ..facts_of(origin) };
+        let hits = self.charge(RateCount::Bytes, &facts, passage.content.len() as u64);
+        if let Some(reply) = hits.iter().find(|hit| hit.refuses()).and_then(|hit| hit.decision().reply) {
+            return Ruling::Refuse { reply, reason: "rate" };
+        }
+        match hits.iter().find(|hit| hit.action == RateAction::Hold) {
+            Some(hit) => Ruling::Keep {
+                disposition: Disposition::Hold(format!("{} {}", hit.rate, hit.key)),
+                reason: "rate".into(),
+            },
+            None => ruling,
+        }
+    }
+
+    /// Writes the message to the spool; the committer answers.
+    fn keep(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        passage: Passage,
+        fields: Vec<u8>,
+        disposition: Disposition,
+        reason: Cow<'static, str>,
+        ticket: Box<dyn Ticket<Answer>>,
+    ) {
+        let prefix = self.prefix(snapshot, &passage, fields);
+        let destinations = passage
+            .envelope
+            .recipients
+            .iter()
+            .map(|recipient| snapshot.routes.destination(&recipient.mailbox))
+            .collect();
+        let message = NewMessage {
+            id: passage.id,
+            envelope: passage.envelope.clone(),
+            destinations,
+            prefix: prefix.into(),
+            content: self.cleaned(snapshot, &passage),
+            disposition,
+            verdict: (&*reason).into(),
+        };
+        let fate = fate_of(&message.disposition);
+        let house = self.clone();
+        self.spool.accept(
+            message,
+            Box::new(move |result| {
+                let reply = match result {
+                    Ok(()) => {
+                        house.log_outcome(&passage, fate, &reason);
+                        Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
+                    }
+                    Err(fault) => {
+                        tracing::error!(id = %passage.id, %fault, "not accepted");
+                        house.log_outcome(&passage, Fate::Deferred, "spool");
+                        fault.reply()
+                    }
+                };
+                ticket.answer(Answer::Message(passage.replies(&reply)));
+            }),
+        );
+    }
+
+    /// The fields that go before the content.
+    fn prefix(&self, snapshot: &Snapshot, passage: &Passage, more: Vec<u8>) -> Vec<u8> {
+        let (config, envelope) = (&snapshot.config, &passage.envelope);
+        let date = self.clock.date(SystemTime::now());
+        let mut out = more;
+        Stamp { hostname: &config.hostname, id: passage.id, envelope, date: &date }.received(&mut out);
+        out
+    }
+
+    /// The content without fields that only we may assert; the same bytes where there are none. A login's own mail is left as it is.
+    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> Content {
+        let cut = forged_fields(&passage.content, &snapshot.config.verify.authserv_id);
+        if cut.is_empty() {
+            return passage.content.clone();
+        }
+        Content::from_bytes(kept_parts(&passage.content, &cut).concat())
+    }
+
+    fn log_outcome(&self, passage: &Passage, fate: Fate, reason: &str) {
+        let (envelope, elapsed) = (&passage.envelope, passage.began.elapsed());
+        let size = passage.content.len() as u64;
+        self.meters.flow.message(fate, size);
+        self.meters.flow.stage(Stage::Whole, elapsed);
+        Outcome {
+            id: &passage.id.to_string(),
+            from: envelope.reverse_path.as_ref().map_or("", |path| path.as_str()),
+            recipients: envelope.recipients.len(),
+            size,
+            client: envelope.origin.ip,
+            login: envelope.origin.login.as_deref(),
+            listener: &envelope.origin.listener,
+            fate,
+            reason,
+            elapsed,
+        }
+        .log();
+    }
+}
+
+impl Passage {
+    /// One reply for SMTP, one a recipient for LMTP (RFC 2033 §4.2).
+    fn replies(&self, reply: &Reply) -> Vec<Reply> {
+        vec![reply.clone(); if self.lmtp { self.envelope.recipients.len() } else { 1 }]
+    }
+}
+
+fn fate_of(disposition: &Disposition) -> Fate {
+    match disposition {
+        Disposition::Deliver => Fate::Accepted,
+        Disposition::Hold(_) => Fate::Held,
+        Disposition::Quarantine(_) => Fate::Quarantined,
+        Disposition::Discard(_) => Fate::Discarded,
+    }
+}

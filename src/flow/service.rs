@@ -1,0 +1,258 @@
+//! Answers what an SMTP conversation asks. I/O: none of its own; what waits leaves through a ticket.
+//!
+//! Called on the reactor threads. Access, relay and rates are pure functions of the session and the configuration of
+//! the moment; passwords go to the rayon pool, call-ahead and message checks to tokio.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::base::machine::TlsFacts;
+use crate::base::secret::Secret;
+use crate::config::settings::{Mode, RateCount};
+use crate::deliver::call_ahead::Existence;
+use crate::front::service::{Admission, Answered, Later, Peer, Refusal, Service};
+use crate::policy::rates::{Hit, RateFacts};
+use crate::policy::relay::{Known, Lookup, at_rcpt, lookup_for};
+use crate::policy::{Decision, Reason, access};
+use crate::smtp::server::ask::{Answer, Ask};
+use crate::smtp::server::session::Session;
+use crate::verify;
+use crate::wire::address::Mailbox;
+use crate::wire::envelope::{Origin, Recipient};
+use crate::wire::reply::{Enhanced, Reply};
+
+use super::house::House;
+use super::snapshot::Snapshot;
+
+const WRONG_PASSWORD: Reply = Reply::fixed(535, Enhanced(5, 7, 8), "Authentication failed");
+const TOO_MANY_CHECKS: Reply = Reply::fixed(454, Enhanced(4, 7, 0), "Too many logins at the moment, try again later");
+
+/// The SMTP and LMTP service on the reactors.
+pub struct SmtpService {
+    house: Arc<House>,
+}
+
+type Ticket<'a> = &'a mut dyn Later<Answer>;
+
+impl SmtpService {
+    /// Serves for `house`.
+    pub fn new(house: Arc<House>) -> Self {
+        SmtpService { house }
+    }
+
+    fn connect(&self, snapshot: &Snapshot, peer: &Peer, ip: std::net::IpAddr) -> Answer {
+        let listener = &snapshot.listeners[peer.listener].listener;
+        let facts = RateFacts { ip, listener: &listener.name, helo: "", login: None, sender: None, recipient: None };
+        let decision = self
+            .refused_by_rate(RateCount::Connections, &facts, 1)
+            .unwrap_or_else(|| access::at_connect(ip, listener, &snapshot.config));
+        self.house.meters.policy.decided("connect", &decision);
+        answer_of(decision, |reply| Reply { code: if reply.is_transient() { 421 } else { 554 }, ..reply })
+    }
+
+    fn password(&self, origin: &Origin, login: String, password: Secret, later: Ticket<'_>) -> Answered<Answer> {
+        if let Some(decision) = self.refused_for_failures(origin, &login) {
+            return Answered::Now(answer_of(decision, |reply| reply));
+        }
+        let (house, origin, ticket) = (self.house.clone(), origin.clone(), later.ticket());
+        let tried = login.clone();
+        // The ticket must survive a full queue to give its answer, so it waits in a slot that both sides can empty.
+        let slot = Arc::new(parking_lot::Mutex::new(Some(ticket)));
+        let held = slot.clone();
+        let taken = self.house.passwords.check(login, password, move |verified| {
+            let Some(ticket) = held.lock().take() else { return };
+            ticket.answer(match verified {
+                Some(login) => Answer::Authenticated(login),
+                None => {
+                    house.auth_failed(&origin, &tried);
+                    Answer::Refuse(WRONG_PASSWORD)
+                }
+            });
+        });
+        if !taken && let Some(ticket) = slot.lock().take() {
+            ticket.answer(Answer::Refuse(TOO_MANY_CHECKS));
+        }
+        Answered::Later
+    }
+
+    fn refused_for_failures(&self, origin: &Origin, login: &str) -> Option<Decision> {
+        let facts = RateFacts { login: Some(login), ..facts_of(origin) };
+        self.house
+            .rates
+            .load()
+            .would_refuse(RateCount::AuthFailures, &facts, 1, SystemTime::now())
+            .map(|hit| hit.decision())
+    }
+
+    fn mail(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin, reverse_path: Option<&Mailbox>) -> Answer {
+        let listener = &snapshot.listeners[peer.listener].listener;
+        let mut decision = access::at_mail(origin, reverse_path, listener, &snapshot.config, &snapshot.domains);
+        if decision.is_allowed() {
+            let facts = RateFacts { sender: Some(reverse_path), ..facts_of(origin) };
+            if let Some(refusal) = self.refused_by_rate(RateCount::Messages, &facts, 1) {
+                decision = refusal;
+            }
+        }
+        if decision.is_allowed() && listener.verify != Mode::Off {
+            let facts = verify::Facts {
+                ip: origin.ip,
+                helo: origin.helo.clone(),
+                reverse_path: reverse_path.map(|path| path.as_str().to_owned()),
+            };
+            let _entered = self.house.runtime.enter();
+            snapshot.checks.begin(listener, &facts);
+        }
+        self.house.meters.policy.decided("mail", &decision);
+        answer_of(decision, |reply| reply)
+    }
+
+    fn rcpt(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        peer: &Peer,
+        question: RcptQuestion,
+        later: Ticket<'_>,
+    ) -> Answered<Answer> {
+        let known = match lookup_for(&question.recipient.mailbox, &snapshot.domains) {
+            Lookup::None => Known::NotAsked,
+            Lookup::Store(names) => {
+                let found = names.iter().any(|name| self.house.users.find(name).is_some());
+                if found { Known::Yes } else { Known::No }
+            }
+            Lookup::NextHop(next_hop) => {
+                let (house, ticket) = (self.house.clone(), later.ticket());
+                let (snapshot, next_hop, listener) = (snapshot.clone(), next_hop.clone(), peer.listener);
+                self.house.runtime.spawn(async move {
+                    let known =
+                        match house.call_ahead.ask(&snapshot.config, &next_hop, &question.recipient.mailbox).await {
+                            Existence::Yes => Known::Yes,
+                            Existence::No => Known::No,
+                            Existence::Unknown => Known::Later,
+                        };
+                    ticket.answer(house.rcpt_decided(&snapshot, listener, &question, known));
+                });
+                return Answered::Later;
+            }
+        };
+        Answered::Now(self.house.rcpt_decided(snapshot, peer.listener, &question, known))
+    }
+
+    /// The refusal of a `[[rate]]` that is reached; rates that only hold or alert are counted here and acted upon at the end of the message.
+    fn refused_by_rate(&self, count: RateCount, facts: &RateFacts<'_>, amount: u64) -> Option<Decision> {
+        self.house.charge(count, facts, amount).iter().find(|hit| hit.refuses()).map(Hit::decision)
+    }
+}
+
+/// What [`Ask::Rcpt`] asks.
+pub struct RcptQuestion {
+    /// Where the session comes from.
+    pub origin: Arc<Origin>,
+    /// The reverse-path.
+    pub reverse_path: Option<Mailbox>,
+    /// Whom.
+    pub recipient: Recipient,
+}
+
+impl House {
+    fn rcpt_decided(&self, snapshot: &Snapshot, listener: usize, question: &RcptQuestion, known: Known) -> Answer {
+        let listener = &snapshot.listeners[listener].listener;
+        let (origin, mailbox) = (&question.origin, &question.recipient.mailbox);
+        let facts =
+            RateFacts { sender: Some(question.reverse_path.as_ref()), recipient: Some(mailbox), ..facts_of(origin) };
+        let mut decision = at_rcpt(origin, mailbox, known, listener, &snapshot.config, &snapshot.domains);
+        let count = match decision.reason {
+            Reason::UnknownUser => Some(RateCount::UnknownRecipients),
+            _ if decision.is_allowed() => Some(RateCount::Recipients),
+            _ => None,
+        };
+        if let Some(count) = count
+            && let Some(hit) = self.charge(count, &facts, 1).into_iter().find(Hit::refuses)
+        {
+            decision = hit.decision();
+        }
+        self.meters.policy.decided("rcpt", &decision);
+        answer_of(decision, |reply| reply)
+    }
+
+    fn auth_failed(&self, origin: &Origin, login: &str) {
+        tracing::warn!(client = %origin.ip, login = %login, listener = %origin.listener, "authentication failed");
+        self.meters.auth_failures.inc();
+        let facts = RateFacts { login: Some(login), ..facts_of(origin) };
+        self.charge(RateCount::AuthFailures, &facts, 1);
+    }
+}
+
+/// What rates may be keyed by, before MAIL.
+pub fn facts_of(origin: &Origin) -> RateFacts<'_> {
+    RateFacts {
+        ip: origin.ip,
+        listener: &origin.listener,
+        helo: &origin.helo,
+        login: origin.login.as_deref(),
+        sender: None,
+        recipient: None,
+    }
+}
+
+fn answer_of(decision: Decision, dress: impl FnOnce(Reply) -> Reply) -> Answer {
+    decision.reply.map_or(Answer::Go, |reply| Answer::Refuse(dress(reply)))
+}
+
+impl Service for SmtpService {
+    type Machine = Session;
+
+    fn open(&self, now: Instant, peer: &Peer, tls: Option<TlsFacts>) -> Admission<Session> {
+        let snapshot = self.house.snapshot.load();
+        let session = snapshot.listeners[peer.listener].session.clone();
+        self.house.meters.session_opened(peer.listener);
+        Admission::Open(Session::new(
+            session,
+            self.house.content.clone(),
+            peer.remote.ip(),
+            peer.remote.port(),
+            tls,
+            now,
+        ))
+    }
+
+    fn refuse(&self, why: Refusal, _: &Peer) -> Vec<u8> {
+        let reply = match why {
+            Refusal::PerIp => Reply::fixed(421, Enhanced(4, 7, 0), "Too many connections from your address"),
+            Refusal::PerNet => Reply::fixed(421, Enhanced(4, 7, 0), "Too many connections from your network"),
+            Refusal::Total => Reply::fixed(421, Enhanced(4, 3, 2), "Too many connections, try again later"),
+            Refusal::Stopping => Reply::STOPPING,
+            Refusal::Descriptors => Reply::fixed(421, Enhanced(4, 3, 2), "No resources at the moment, try again later"),
+        };
+        let mut text = Vec::new();
+        reply.write_to(&mut text);
+        text
+    }
+
+    fn answer(&self, _: Instant, peer: &Peer, ask: Ask, later: Ticket<'_>) -> Answered<Answer> {
+        let snapshot = self.house.snapshot.load();
+        match ask {
+            Ask::Connect { ip } => Answered::Now(self.connect(&snapshot, peer, ip)),
+            Ask::Password { origin, login, password } => self.password(&origin, login, password, later),
+            Ask::ScramKeys { origin, login } => Answered::Now(match self.refused_for_failures(&origin, &login) {
+                Some(decision) => answer_of(decision, |reply| reply),
+                None => Answer::ScramKeys(self.house.users.scram_keys(&login)),
+            }),
+            Ask::AuthFailed { origin, login } => {
+                self.house.auth_failed(&origin, &login);
+                Answered::Now(Answer::Go)
+            }
+            Ask::Mail { origin, reverse_path, .. } => {
+                Answered::Now(self.mail(&snapshot, peer, &origin, reverse_path.as_ref()))
+            }
+            Ask::Rcpt { origin, reverse_path, recipient, .. } => {
+                let question = RcptQuestion { origin, reverse_path, recipient };
+                self.rcpt(&snapshot, peer, question, later)
+            }
+            Ask::Message(received) => self.house.clone().message(&snapshot, peer.listener, received, later),
+        }
+    }
+
+    fn closed(&self, peer: &Peer, session: Session) {
+        self.house.session_closed(peer, session.counters());
+    }
+}

@@ -1,0 +1,52 @@
+//! One configuration with everything derived from it; replaced whole by a reload. Pure.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::config::settings::{Listener, Mode};
+use crate::deliver::route::Routes;
+use crate::policy::Domains;
+use crate::smtp::server::settings::SessionSettings;
+
+use super::checks::Checks;
+
+/// What a listener's conversations need.
+pub struct ListenerView {
+    /// As configured.
+    pub listener: Listener,
+    /// For the protocol.
+    pub session: Arc<SessionSettings>,
+}
+
+impl ListenerView {
+    /// True if a message needs checks that leave the reactor's thread.
+    pub fn waits_for_checks(&self) -> bool {
+        self.listener.verify != Mode::Off || self.listener.filter != Mode::Off
+    }
+}
+
+/// The configuration of the moment.
+pub struct Snapshot {
+    /// As loaded.
+    pub config: Arc<Config>,
+    /// Our domains by name.
+    pub domains: Domains,
+    /// Where recipients' mail goes.
+    pub routes: Routes,
+    /// What judges messages.
+    pub checks: Arc<Checks>,
+    /// In the order of the configuration.
+    pub listeners: Vec<ListenerView>,
+}
+
+impl Snapshot {
+    /// Derives everything from `config`.
+    pub fn new(config: Arc<Config>, checks: Arc<Checks>) -> Self {
+        let view = |listener: &Listener| ListenerView {
+            session: Arc::new(SessionSettings::from_listener(&config, listener)),
+            listener: listener.clone(),
+        };
+        let listeners = config.listeners.iter().map(view).collect();
+        Snapshot { domains: Domains::new(config.clone()), routes: Routes::new(&config), checks, listeners, config }
+    }
+}

@@ -1,0 +1,165 @@
+//! Lending items: hot ones straight behind the commit, cold ones read back from their segment. I/O: reads segments.
+//!
+//! Invariant: what is read back is checked against its checksum; a message that does not pass is never lent, but held as damaged.
+
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::message::{self, Stored};
+use super::queue::{FreshListener, Lease, LeasedRecipient, NewMessage};
+use super::record::{HEADER_BYTES, Header, Kind};
+use super::shared::Shared;
+use super::state::State;
+use super::storage::{Mapped, StoredFile};
+use super::table::Place;
+use crate::base::content::Content;
+use crate::base::id::QueueId;
+
+/// Content up to this size is read into memory; larger content is mapped, so that a slow next hop does not hold heap.
+const READ_BYTES_MAX: u64 = 256 * 1024;
+
+pub(super) fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+pub(super) fn time(millis: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(millis)
+}
+
+/// Leases on all items of `message`, which is in the table with its items marked as leased.
+pub(super) fn lend(state: &State, message: &NewMessage, fresh: &mut Vec<Lease>) {
+    let Some(entry) = state.table.find(message.id.0) else { return };
+    for (_, item) in state.table.items_of(entry) {
+        if item.state != super::queue::ItemState::Leased {
+            continue;
+        }
+        fresh.push(Lease {
+            id: message.id,
+            envelope: message.envelope.clone(),
+            destination: state.table.destination(item),
+            recipients: state.table.leased_recipients(item),
+            accepted: message.id.time(),
+            prefix: message.prefix.clone(),
+            content: message.content.clone(),
+        });
+    }
+}
+
+/// Offers fresh leases; those handed back wait in line.
+pub(super) fn offer(shared: &Shared, listener: &FreshListener, fresh: Vec<Lease>) {
+    let back: Vec<Lease> = fresh.into_iter().filter_map(|lease| listener(lease)).collect();
+    if !back.is_empty() {
+        let mut state = shared.state.lock();
+        back.iter().for_each(|lease| super::committer::release(&mut state, lease.id.0, &lease.destination));
+    }
+}
+
+/// An item that is leased, before its message is read.
+pub(super) struct Reading {
+    pub(super) id: u64,
+    pub(super) destination: Arc<str>,
+    pub(super) recipients: Vec<LeasedRecipient>,
+    pub(super) place: Place,
+    pub(super) seal: u64,
+    /// Holds the segment.
+    pub(super) file: Arc<dyn StoredFile>,
+}
+
+impl Reading {
+    pub(super) fn new(state: &State, number: u32) -> Option<Self> {
+        let item = state.table.item(number);
+        let message = state.table.message(item.message);
+        let segment = state.segments.get(message.body_segment)?;
+        Some(Reading {
+            id: message.id,
+            destination: state.table.destination(item),
+            recipients: state.table.leased_recipients(item),
+            place: message.place(),
+            seal: segment.seal,
+            file: segment.file.clone(),
+        })
+    }
+
+    /// Reads and checks the message.
+    pub(super) fn read(&self) -> io::Result<Lease> {
+        let (stored, content) = read_message(&self.file, self.seal, self.place, self.id)?;
+        Ok(Lease {
+            id: QueueId(self.id),
+            envelope: Arc::new(stored.envelope),
+            destination: self.destination.clone(),
+            recipients: self.recipients.clone(),
+            accepted: QueueId(self.id).time(),
+            prefix: stored.prefix,
+            content,
+        })
+    }
+}
+
+/// A piece of a segment that keeps the segment from being used again.
+struct Held {
+    bytes: Mapped,
+    _file: Arc<dyn StoredFile>,
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A message from its segment, all checksums checked.
+/// # Errors
+/// `InvalidData` if it is damaged.
+pub(super) fn read_message(
+    file: &Arc<dyn StoredFile>,
+    seal: u64,
+    place: Place,
+    id: u64,
+) -> io::Result<(Stored, Content)> {
+    let (header, meta, content) = read_record(file, seal, place)?;
+    let stored = message::read_accepted(&meta).filter(|stored| stored.id == id);
+    match (header.kind, stored) {
+        (Kind::Accepted | Kind::Moved, Some(stored)) => Ok((stored, content)),
+        _ => Err(damaged()),
+    }
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the record is damaged")
+}
+
+/// A record from its segment, all checksums checked.
+pub(super) fn read_record(
+    file: &Arc<dyn StoredFile>,
+    seal: u64,
+    place: Place,
+) -> io::Result<(Header, Vec<u8>, Content)> {
+    let small = place.bytes <= READ_BYTES_MAX;
+    let at = u64::from(place.offset);
+    let mut bytes = vec![0; if small { place.bytes as usize } else { HEADER_BYTES }];
+    fill(file, at, &mut bytes)?;
+    let header =
+        Header::read(&bytes, seal).filter(|header| header.record_bytes() == place.bytes).ok_or_else(damaged)?;
+    let meta_end = HEADER_BYTES + header.meta_bytes as usize;
+    let content_end = meta_end + header.content_bytes as usize;
+    let (meta, content) = if small {
+        (bytes[HEADER_BYTES..meta_end].to_vec(), Content::from_bytes(&bytes[meta_end..content_end]))
+    } else {
+        let mut meta = vec![0; header.meta_bytes as usize];
+        fill(file, at + HEADER_BYTES as u64, &mut meta)?;
+        let mapped = file.map(at + meta_end as u64, header.content_bytes as usize)?;
+        (meta, Content::from_mapped(Arc::new(Held { bytes: mapped, _file: file.clone() })))
+    };
+    if crc32c::crc32c(&meta) != header.meta_crc || crc32c::crc32c(&content) != header.content_crc {
+        return Err(damaged());
+    }
+    Ok((header, meta, content))
+}
+
+fn fill(file: &Arc<dyn StoredFile>, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+    if file.read_at(at, buffer)? < buffer.len() { Err(damaged()) } else { Ok(()) }
+}

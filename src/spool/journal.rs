@@ -1,0 +1,180 @@
+//! The write side of the journal: the segment that is written now, and how the next one is begun. I/O: disk.
+//!
+//! Invariant: a segment in which a write or sync failed is never written again, and nothing behind its last good batch is ever
+//! believed: the next segment's head says so, and is durable before anyone hears of the failure if the disk allows it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::batch::{Batch, NewRecord};
+use super::codec::Writer;
+use super::payload::{SegmentHead, write_head};
+use super::record::Kind;
+use super::recover::{FREE_PREFIX, segment_name};
+use super::segments::Segment;
+use super::state::State;
+use super::storage::{Storage, StoredFile};
+
+/// Offsets are kept in 32 bits.
+pub(super) const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64 - 4096;
+
+struct Current {
+    generation: u32,
+    seal: u64,
+    file: Arc<dyn StoredFile>,
+    file_bytes: u64,
+    at: u64,
+}
+
+/// Files that wait to become segments.
+#[derive(Default)]
+pub(super) struct FreeFiles {
+    pub(super) names: Vec<String>,
+    made: u64,
+}
+
+impl FreeFiles {
+    /// A name that no free file has.
+    pub(super) fn fresh_name(&mut self) -> String {
+        loop {
+            self.made += 1;
+            let name = format!("{FREE_PREFIX}{}", self.made);
+            if !self.names.contains(&name) {
+                return name;
+            }
+        }
+    }
+}
+
+/// The journal's writer; one thread has it.
+pub(super) struct Journal {
+    storage: Arc<dyn Storage>,
+    segment_bytes: u64,
+    free: Arc<Mutex<FreeFiles>>,
+    next_generation: u32,
+    current: Option<Current>,
+}
+
+impl Journal {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        segment_bytes: u64,
+        free: Arc<Mutex<FreeFiles>>,
+        next_generation: u32,
+    ) -> Self {
+        Journal { storage, segment_bytes, free, next_generation, current: None }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Prepares `batch` for what is left of the segment.
+    pub(super) fn begin(&self, batch: &mut Batch) {
+        match &self.current {
+            Some(c) => batch.begin(c.generation, c.seal, c.at as u32, c.file_bytes.saturating_sub(c.at)),
+            None => batch.begin(0, 0, 0, 0),
+        }
+    }
+
+    /// Writes and syncs `batch`; after an error the segment is not used again.
+    pub(super) fn write(&mut self, batch: &Batch, state: &Mutex<State>) -> io::Result<()> {
+        let current = self.current.as_mut().expect("begin() gave room, so a segment is open");
+        match write_and_sync(current, batch) {
+            Ok(()) => {
+                current.at += batch.bytes;
+                Ok(())
+            }
+            Err(error) => {
+                let generation = current.generation;
+                self.current = None;
+                let mut state = state.lock();
+                let segment = state.segments.0.get_mut(&generation).expect("the open segment is known");
+                (segment.poisoned, segment.sealed) = (true, true);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the present segment, if any, and begins one with room for `need` bytes.
+    pub(super) fn roll(&mut self, need: u64, state: &Mutex<State>) -> io::Result<()> {
+        self.seal(state);
+        let (generation, seal) = (self.next_generation, new_seal());
+        self.next_generation += 1;
+        let head = head_record(generation, state);
+        let head = NewRecord::plain(Kind::Segment, &head);
+        let wanted = self.segment_bytes.max(need + head.bytes());
+        if wanted > SEGMENT_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let name = segment_name(generation, seal);
+        let file = self.take_file(wanted, &name)?;
+        let file_bytes = file.size()?;
+        let mut batch = Batch::default();
+        batch.begin(generation, seal, 0, file_bytes);
+        batch.push(&head);
+        // Known before its head is written: if that fails, the file stays and is poisoned from its first byte.
+        state.lock().segments.0.insert(generation, Segment::new(name, seal, file.clone(), file_bytes));
+        self.current = Some(Current { generation, seal, file, file_bytes, at: 0 });
+        self.write(&batch, state)?;
+        state.lock().segments.set_bytes(generation, batch.bytes as u32);
+        Ok(())
+    }
+
+    /// Ends the present segment.
+    pub(super) fn seal(&mut self, state: &Mutex<State>) {
+        if let Some(current) = self.current.take()
+            && let Some(segment) = state.lock().segments.0.get_mut(&current.generation)
+        {
+            segment.sealed = true;
+        }
+    }
+
+    /// A file of `bytes` under `name`, from those that wait if one fits; the directory is synced.
+    fn take_file(&mut self, bytes: u64, name: &str) -> io::Result<Arc<dyn StoredFile>> {
+        let waiting = if bytes == self.segment_bytes { self.free.lock().names.pop() } else { None };
+        let file = match waiting {
+            Some(free) => {
+                self.storage.rename(&free, name)?;
+                self.storage.open(name)?
+            }
+            None => {
+                let free = self.free.lock().fresh_name();
+                let file = self.storage.create(&free)?;
+                file.preallocate(bytes)?;
+                self.storage.rename(&free, name)?;
+                file
+            }
+        };
+        self.storage.sync_dir()?;
+        Ok(file)
+    }
+}
+
+fn write_and_sync(current: &Current, batch: &Batch) -> io::Result<()> {
+    current.file.write_at(batch.start.into(), &mut batch.slices())?;
+    current.file.sync()
+}
+
+fn head_record(generation: u32, state: &Mutex<State>) -> Vec<u8> {
+    let state = state.lock();
+    let mut out = Vec::new();
+    let head = SegmentHead {
+        generation,
+        last_id: state.last_id,
+        poisoned: state.segments.poisoned(),
+        damage: state.damage.iter().filter(|(segment, ..)| state.segments.get(*segment).is_some()).copied().collect(),
+        ledger: state.ledger.clone(),
+    };
+    write_head(&mut Writer(&mut out), &head);
+    out
+}
+
+/// Unguessable, so that no message can carry a record that would be believed: the standard library keys its
+/// hasher from the system's random source.
+fn new_seal() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,199 @@
+//! A next hop with manners of choice, on a loopback port that the system picks.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How it behaves; the default is a polite server with PIPELINING.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    pub greeting: &'static str,
+    pub rcpt: &'static str,
+    pub after_dot: &'static str,
+    pub chunking: bool,
+    pub pipelining: bool,
+    pub start_tls_fails: bool,
+    pub hang_after_dot: bool,
+    pub garbage: bool,
+    pub close_mid_reply: bool,
+    /// 354 although no recipient was accepted.
+    pub data_anyway: bool,
+    /// Recipients of one transaction, then `452 4.5.3`.
+    pub recipients_max: usize,
+    /// `421` to MAIL after so many messages.
+    pub messages_max: usize,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Manners {
+            greeting: "220 hop ready",
+            rcpt: "250 2.1.5 ok",
+            after_dot: "250 2.0.0 taken",
+            chunking: false,
+            pipelining: true,
+            start_tls_fails: false,
+            hang_after_dot: false,
+            garbage: false,
+            close_mid_reply: false,
+            data_anyway: false,
+            recipients_max: usize::MAX,
+            messages_max: usize::MAX,
+        }
+    }
+}
+
+/// A message it took.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub mail_from: String,
+    pub recipients: Vec<String>,
+    pub content: Vec<u8>,
+}
+
+pub struct Hop {
+    pub port: u16,
+    taken: Arc<Mutex<Vec<Mail>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Hop {
+    pub async fn start(manners: Manners) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hop = Hop { port, taken: Arc::default(), connections: Arc::default() };
+        let (taken, connections) = (hop.taken.clone(), hop.connections.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, manners.clone(), taken.clone()));
+            }
+        });
+        hop
+    }
+
+    pub fn taken(&self) -> Vec<Mail> {
+        self.taken.lock().unwrap().clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve(stream: TcpStream, manners: Manners, taken: Arc<Mutex<Vec<Mail>>>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    if manners.garbage {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        stream.read_u8().await?;
+        return Ok(());
+    }
+    say(&mut stream, manners.greeting).await?;
+    let mut mail = Mail { mail_from: String::new(), recipients: Vec::new(), content: Vec::new() };
+    let mut messages = 0;
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let upper = line.to_ascii_uppercase();
+        let verb = upper.split_whitespace().next().unwrap_or_default();
+        match verb {
+            "EHLO" => say_hello(&mut stream, &manners).await?,
+            "STARTTLS" => {
+                say(&mut stream, "220 go").await?;
+                stream.write_all(b"this is no TLS record at all").await?;
+                return Ok(());
+            }
+            "MAIL" if messages >= manners.messages_max => {
+                say(&mut stream, "421 4.7.0 enough").await?;
+                return Ok(());
+            }
+            "MAIL" => {
+                mail.mail_from = line.trim_end().to_owned();
+                mail.recipients.clear();
+                say(&mut stream, "250 2.1.0 ok").await?;
+            }
+            "RCPT" if mail.recipients.len() >= manners.recipients_max => say(&mut stream, "452 4.5.3 too many").await?,
+            "RCPT" => {
+                if manners.rcpt.starts_with('2') {
+                    mail.recipients.push(line.trim_end().to_owned());
+                }
+                say(&mut stream, manners.rcpt).await?;
+                if manners.rcpt.starts_with("421") {
+                    return Ok(());
+                }
+            }
+            "DATA" if mail.recipients.is_empty() && !manners.data_anyway => {
+                say(&mut stream, "503 5.5.1 no recipients").await?
+            }
+            "DATA" => {
+                say(&mut stream, "354 go on").await?;
+                mail.content = read_data(&mut stream).await?;
+                messages += 1;
+                end(&mut stream, &manners, &mut mail, &taken).await?;
+            }
+            "BDAT" => {
+                let bytes: usize = upper.split_whitespace().nth(1).unwrap().parse().unwrap();
+                mail.content = vec![0; bytes];
+                stream.read_exact(&mut mail.content).await?;
+                messages += 1;
+                end(&mut stream, &manners, &mut mail, &taken).await?;
+            }
+            "RSET" => say(&mut stream, "250 ok").await?,
+            "QUIT" => return say(&mut stream, "221 bye").await,
+            _ => say(&mut stream, "502 5.5.2 what").await?,
+        }
+    }
+}
+
+async fn say_hello(stream: &mut BufReader<TcpStream>, manners: &Manners) -> std::io::Result<()> {
+    if manners.close_mid_reply {
+        return stream.write_all(b"250-hop\r\n250-PIPE").await.and(Err(std::io::ErrorKind::BrokenPipe.into()));
+    }
+    let offers =
+        [(manners.pipelining, "PIPELINING"), (manners.chunking, "CHUNKING"), (manners.start_tls_fails, "STARTTLS")];
+    for (_, word) in offers.iter().filter(|(offered, _)| *offered) {
+        say(stream, &format!("250-{word}")).await?;
+    }
+    say(stream, "250 8BITMIME").await
+}
+
+async fn end(
+    stream: &mut BufReader<TcpStream>,
+    manners: &Manners,
+    mail: &mut Mail,
+    taken: &Mutex<Vec<Mail>>,
+) -> std::io::Result<()> {
+    if manners.hang_after_dot {
+        std::future::pending::<()>().await;
+    }
+    if !mail.recipients.is_empty() && manners.after_dot.starts_with('2') {
+        taken.lock().unwrap().push(mail.clone());
+    }
+    mail.recipients.clear();
+    say(stream, manners.after_dot).await
+}
+
+async fn read_data(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    loop {
+        let start = content.len();
+        stream.read_until(b'\n', &mut content).await?;
+        let line = &content[start..];
+        assert!(line.ends_with(b"\r\n"), "a bare LF in DATA");
+        if line == b".\r\n" {
+            content.truncate(start);
+            return Ok(content);
+        }
+        if line.starts_with(b".") {
+            content.remove(start);
+        }
+    }
+}
+
+async fn say(stream: &mut BufReader<TcpStream>, line: &str) -> std::io::Result<()> {
+    stream.write_all(format!("{line}\r\n").as_bytes()).await
+}

@@ -1,0 +1,379 @@
+//! The whole gateway from outside, with real peers: swaks, curl, Python's and Postfix's clients in front, Dovecot and Postfix behind.
+
+mod support;
+
+use std::fs;
+
+use support::{Peer, Weir, python, run, wait_for};
+
+/// A perimeter gateway whose domain example.test is delivered to `deliver_to`.
+fn perimeter(deliver_to: &str, more: &str) -> Weir {
+    Weir::start(&format!(
+        r#"
+hostname = "mx.example.test"
+data_dir = "DIR/data"
+
+[admin]
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "mx"
+address = "127.0.0.1:0"
+role = "mx"
+tls = "starttls"
+verify = "off"
+filter = "off"
+
+[[listener]]
+name = "submission"
+address = "127.0.0.1:0"
+role = "submission"
+tls = "starttls"
+verify = "off"
+filter = "off"
+
+[[domain]]
+name = "example.test"
+deliver_to = "{deliver_to}"
+recipients = "any"
+
+[store]
+pop3 = "127.0.0.1:0"
+pop3s = "127.0.0.1:0"
+
+{more}
+"#
+    ))
+}
+
+/// Messages in a maildrop by POP3: prints each message's Subject, or the body of the message with a given subject.
+const POP3: &str = r#"
+import poplib, sys, time
+port, user, password, count = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+for _ in range(600):
+    box = poplib.POP3("127.0.0.1", port, timeout=30)
+    box.user(user); box.pass_(password)
+    if box.stat()[0] >= count: break
+    box.quit(); time.sleep(0.1)
+for n in range(1, box.stat()[0] + 1):
+    print(b"\n".join(box.retr(n)[1]).decode("latin-1"))
+    print("=====")
+box.quit()
+"#;
+
+fn pop3(port: u16, user: &str, count: usize) -> String {
+    python(POP3, &[&port.to_string(), user, "pw", &count.to_string()])
+}
+
+#[test]
+fn swaks_through_the_spool_into_a_dovecot_mailbox_and_back_by_pop3_and_imap() {
+    let dovecot = Peer::start("dovecot", &[]);
+    let weir = perimeter(&format!("lmtp://{}", dovecot.value("LMTP")), "");
+    let server = weir.address("mx");
+    let (ok, said) = run(
+        "swaks",
+        &[
+            "--server",
+            &server,
+            "--tls",
+            "--from",
+            "nora@shop.test",
+            "--to",
+            "u1@example.test,u2@example.test",
+            "--header",
+            "Subject: through the house",
+            "--body",
+            "first line\n.\nlast line",
+        ],
+    );
+    assert!(ok, "{said}");
+    for user in ["u1", "u2"] {
+        let mail = pop3(dovecot.port("POP3"), user, 1);
+        assert!(mail.contains("Subject: through the house"), "{mail}");
+        assert!(mail.contains("first line\n.\nlast line"), "{mail}");
+        assert!(mail.contains("by mx.example.test (Weir) with ESMTPS id "), "{mail}");
+        assert!(mail.contains("Return-Path: <nora@shop.test>"), "{mail}");
+    }
+    let imap = python(
+        r#"
+import imaplib, sys
+box = imaplib.IMAP4("127.0.0.1", int(sys.argv[1])); box.login("u1", "pw"); box.select()
+print(box.search(None, 'SUBJECT', '"through the house"'))
+box.store("1", "+FLAGS", "\\Flagged")
+print(box.fetch("1", "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)] BODY.PEEK[TEXT]<0.10>)"))
+"#,
+        &[&dovecot.port("IMAP").to_string()],
+    );
+    assert!(imap.contains("[b'1']") && imap.contains("Flagged") && imap.contains("first line"), "{imap}");
+    assert_eq!(weir.ok(&["queue", "verify"]).lines().count() > 0, true);
+}
+
+#[test]
+fn python_submits_with_auth_over_starttls_into_the_embedded_store() {
+    let weir = perimeter("store:", "");
+    for user in ["alice", "bob"] {
+        weir.add_user(user);
+    }
+    let sent = python(
+        r#"
+import smtplib, sys
+s = smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30); s.ehlo("client.test")
+try:
+    s.login("alice", "pw"); print("PLAINTEXT AUTH TAKEN")
+except smtplib.SMTPNotSupportedError: pass
+import ssl
+s.starttls(context=ssl._create_unverified_context()); s.ehlo("client.test")
+try:
+    s.login("alice", "wrong"); print("WRONG PASSWORD TAKEN")
+except smtplib.SMTPAuthenticationError as e: print(e.smtp_code)
+s.login("alice", "pw")
+s.sendmail("alice@example.test", ["bob@example.test"], "Subject: hello\r\n\r\nby submission\r\n")
+s.quit()
+"#,
+        &[&weir.port("submission").to_string()],
+    );
+    assert_eq!(sent.trim(), "535");
+    let mail = pop3(weir.port("pop3"), "bob", 1);
+    assert!(mail.contains("by submission") && mail.contains("with ESMTPSA id"), "{mail}");
+    assert!(mail.contains("Date: ") && mail.contains("Message-ID: <"), "{mail}");
+}
+
+#[test]
+fn curl_sends_and_reads_back() {
+    let weir = perimeter("store:", "");
+    weir.add_user("carol");
+    let file = weir.path().join("mail.txt");
+    fs::write(&file, "Subject: by curl\r\n\r\ncurled\r\n").unwrap();
+    let url = format!("smtp://{}/client.test", weir.address("mx"));
+    let (ok, said) = run(
+        "curl",
+        &[
+            "-sS",
+            "-k",
+            "--ssl-reqd",
+            "--url",
+            &url,
+            "--mail-from",
+            "x@shop.test",
+            "--mail-rcpt",
+            "carol@example.test",
+            "--upload-file",
+            &file.display().to_string(),
+        ],
+    );
+    assert!(ok, "{said}");
+    assert!(pop3(weir.port("pop3"), "carol", 1).contains("curled"));
+    let url = format!("pop3s://{}/1", weir.address("pop3s"));
+    let (ok, mail) = run("curl", &["-sS", "-k", "--url", &url, "--user", "carol:pw"]);
+    assert!(ok && mail.contains("curled"), "{mail}");
+}
+
+#[test]
+fn postfix_sends_three_hundred_and_postfix_receives_them() {
+    let dovecot = Peer::start("dovecot", &[]);
+    let next = Peer::start("postfix", &[("LMTP", dovecot.value("LMTP"))]);
+    let weir = perimeter(&format!("smtp://{}", next.value("SMTP")), "");
+    let server = weir.address("mx");
+    let (ok, said) = run(
+        "smtp-source",
+        &[
+            "-s",
+            "10",
+            "-m",
+            "300",
+            "-l",
+            "2000",
+            "-f",
+            "load@shop.test",
+            "-t",
+            "u3@example.test",
+            "-M",
+            "client.test",
+            &server,
+        ],
+    );
+    assert!(ok, "{said}");
+    let mail = python(
+        r#"
+import poplib, sys, time
+for _ in range(600):
+    box = poplib.POP3("127.0.0.1", int(sys.argv[1])); box.user("u3"); box.pass_("pw"); n = box.stat()[0]; box.quit()
+    if n >= 300: break
+    time.sleep(0.1)
+print(n)
+"#,
+        &[&dovecot.port("POP3").to_string()],
+    );
+    assert_eq!(mail.trim(), "300");
+    wait_for("an empty queue", || weir.queue().is_empty().then_some(()));
+}
+
+#[test]
+fn what_waits_says_why_and_an_operator_can_act_on_it() {
+    let weir = perimeter("smtp://127.0.0.1:1", "");
+    let (ok, said) =
+        run("swaks", &["--server", &weir.address("mx"), "--from", "a@shop.test", "--to", "u1@example.test"]);
+    assert!(ok, "{said}");
+    let row =
+        wait_for("the deferred message", || weir.queue().into_iter().find(|row| row.to_string().contains("refused")));
+    let id = row["id"].as_str().expect("an id").to_owned();
+    let why = weir.ok(&["queue", "why", &id]);
+    assert!(why.contains("refused") && why.contains("next attempt"), "{why}");
+    weir.ok(&["queue", "hold", &id]);
+    assert!(weir.ok(&["queue", "why", &id]).contains("hold"));
+    weir.ok(&["queue", "release", &id]);
+    weir.ok(&["queue", "drop", &id]);
+    wait_for("an empty queue", || weir.queue().is_empty().then_some(()));
+    assert!(weir.ok(&["audit"]).contains("adds up"));
+}
+
+#[test]
+fn a_message_that_expires_comes_back_to_its_sender() {
+    let weir = Weir::start(
+        r#"
+hostname = "mx.example.test"
+data_dir = "DIR/data"
+[admin]
+address = "127.0.0.1:0"
+[[listener]]
+name = "relay"
+address = "127.0.0.1:0"
+role = "relay"
+tls = "none"
+[relay]
+networks = ["127.0.0.0/8"]
+smarthost = "smtp://127.0.0.1:1"
+[[domain]]
+name = "example.test"
+deliver_to = "store:"
+recipients = "any"
+[retry]
+first = "1s"
+max = "1s"
+expire = "3s"
+delay_notice = "0s"
+[store]
+pop3 = "127.0.0.1:0"
+"#,
+    );
+    weir.add_user("alice");
+    let (ok, said) = run(
+        "swaks",
+        &[
+            "--server",
+            &weir.address("relay"),
+            "--from",
+            "alice@example.test",
+            "--to",
+            "friend@far.test",
+            "--header",
+            "Subject: never arrives",
+        ],
+    );
+    assert!(ok, "{said}");
+    let bounce = pop3(weir.port("pop3"), "alice", 1);
+    assert!(
+        bounce.contains("multipart/report") && bounce.contains("Final-Recipient: rfc822; friend@far.test"),
+        "{bounce}"
+    );
+    assert!(bounce.contains("Subject: never arrives") && bounce.contains("Return-Path: <>"), "{bounce}");
+    wait_for("an empty queue", || weir.queue().is_empty().then_some(()));
+}
+
+#[test]
+fn never_an_open_relay() {
+    let weir = perimeter("discard:", "");
+    let said = python(
+        r#"
+import smtplib, sys
+s = smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30); s.ehlo("client.test")
+for to in ["<v@far.test>", "<v%far.test@example.test>", "<far.test!v@example.test>", "<@example.test:v@far.test>",
+           "<\"v@far.test\"@example.test>", "<v@[127.0.0.1]>", "<v@far.test@example.test>", "<v%far.test@[127.0.0.1]>"]:
+    s.docmd("RSET"); s.docmd("MAIL FROM:<a@shop.test>"); print(s.docmd("RCPT TO:" + to)[0], to)
+"#,
+        &[&weir.port("mx").to_string()],
+    );
+    for line in said.lines() {
+        assert!(line.starts_with('5'), "{said}");
+    }
+    assert_eq!(said.lines().count(), 8);
+}
+
+#[test]
+fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
+    let weir = perimeter("discard:", "");
+    let file = weir.path().join("weir.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let rcpt = |domain: &str| {
+        let to = format!("x@{domain}");
+        run("swaks", &["--server", &weir.address("mx"), "--from", "a@shop.test", "--to", &to, "--quit-after", "RCPT"]).0
+    };
+    assert!(rcpt("example.test") && !rcpt("second.test"));
+    let more = "\n[[domain]]\nname = \"second.test\"\ndeliver_to = \"discard:\"\nrecipients = \"any\"\n";
+    fs::write(&file, format!("{text}{more}")).unwrap();
+    weir.signal("HUP");
+    wait_for("the new domain", || rcpt("second.test").then_some(()));
+    fs::write(&file, "hostnmae = \"x\"\n").unwrap();
+    let refused = weir.cli(&["reload"]);
+    assert!(!refused.status.success());
+    assert!(rcpt("second.test"), "the old configuration stays");
+}
+
+#[test]
+fn a_graceful_stop_finishes_what_is_under_way() {
+    let mut weir = perimeter("store:", "");
+    weir.add_user("alice");
+    let said = python(
+        r#"
+import socket, sys, os, signal
+def line(f): return f.readline().decode()
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1]))); f = s.makefile("rb")
+line(f)
+for c in ["HELO client.test", "MAIL FROM:<a@shop.test>", "RCPT TO:<alice@example.test>", "DATA"]:
+    s.sendall(c.encode() + b"\r\n"); line(f)
+idle = socket.create_connection(("127.0.0.1", int(sys.argv[1]))); g = idle.makefile("rb"); line(g)
+idle.sendall(b"HELO x.test\r\n"); line(g)
+s.sendall(b"Subject: last\r\n\r\n")
+os.kill(int(sys.argv[2]), signal.SIGTERM)
+print(line(g).strip())
+s.sendall(b"the end\r\n.\r\n"); print(line(f).strip())
+"#,
+        &[&weir.port("mx").to_string(), &weir.pid().to_string()],
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("421 4.3.2"), "{said}");
+    assert!(lines[1].starts_with("250 "), "{said}");
+    assert!(weir.wait_end(), "a clean exit");
+    weir.restart();
+    assert!(pop3(weir.port("pop3"), "alice", 1).contains("the end"));
+}
+
+#[test]
+fn metrics_are_served_without_a_token_and_actions_are_not() {
+    let weir = perimeter("discard:", "");
+    let (ok, _) = run("swaks", &["--server", &weir.address("mx"), "--from", "a@shop.test", "--to", "u1@example.test"]);
+    assert!(ok);
+    let admin = weir.address("admin");
+    let (_, text) = run("curl", &["-sS", &format!("http://{admin}/metrics")]);
+    for name in ["weir_front_connections", "weir_spool_", "weir_deliver_", "weir_messages"] {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+    let (_, code) = run(
+        "curl",
+        &[
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            "{}",
+            &format!("http://{admin}/v1/reload"),
+        ],
+    );
+    assert_eq!(code, "401");
+}
