@@ -97,7 +97,6 @@ pub(super) struct Shared {
     pub front: Mutex<Option<front::Reloader>>,
     pub config_file: Option<PathBuf>,
     pub log: Option<LogHandle>,
-    pub started: SystemTime,
 }
 
 /// Makes the checks of a configuration.
@@ -332,7 +331,6 @@ impl Parts<'_> {
             front: Mutex::default(),
             config_file,
             log,
-            started: SystemTime::now(),
         };
         Ok(Built { shared: Arc::new(shared), mailboxes, store_meters })
     }
