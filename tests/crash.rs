@@ -40,6 +40,9 @@ recipients = "any"
 concurrency = 10
 [retry]
 first = "1s"
+[store]
+pop3 = "off"
+pop3s = "off"
 "#;
 
 /// The body that belongs to a number: its length and bytes follow from it.

@@ -55,6 +55,8 @@ struct Weir {
 enum Command {
     /// Run the gateway.
     Serve(serve::Args),
+    /// Show the whole way of mail on sample messages, in a gateway that needs no configuration.
+    Demo(demo::Args),
     /// Prove that every recipient ever accepted is accounted for.
     Audit(proof::Args),
     /// Check the configuration and show what it means.
@@ -136,6 +138,7 @@ pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Audit(args) => proof::audit(&args),
         Command::Check(args) => check::run(&args),
         Command::Queue(args) => queue::run(args),

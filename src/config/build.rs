@@ -108,6 +108,7 @@ fn verify(mut section: Section<'_>, hostname: &str) -> Verify {
         authserv_id: section.parsed("authserv_id", host_name).unwrap_or_else(|| hostname.to_owned()),
         trusted_sealers: section.list("trusted_sealers", host_name).unwrap_or_default(),
         trusted_forwarders: section.list("trusted_forwarders", units::network).unwrap_or_default(),
+        trusted_hops: section.list("trusted_hops", units::network).unwrap_or_default(),
         allowed_domains: section.list("allowed_domains", host_name).unwrap_or_default(),
         seal_as: section.parsed("seal_as", host_name),
     };

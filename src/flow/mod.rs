@@ -3,6 +3,7 @@
 //! The only room that names them all. What waits gathers facts; what decides ([`judge`], [`stamp`], `policy`) is pure.
 
 pub mod backend;
+pub mod checks;
 pub mod clock;
 pub mod gateway;
 pub mod house;

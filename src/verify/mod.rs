@@ -11,6 +11,7 @@ pub mod dane;
 pub mod decide;
 pub mod dkim;
 pub mod dmarc;
+pub mod hops;
 pub mod lookup;
 pub mod message;
 pub mod meters;
