@@ -11,6 +11,7 @@ mod dns;
 mod eval;
 mod learn;
 mod mail_files;
+mod proof;
 mod quarantine;
 mod queue;
 mod rate;
@@ -56,6 +57,8 @@ enum Command {
     Serve(serve::Args),
     /// Show the whole way of mail on sample messages, in a gateway that needs no configuration.
     Demo(demo::Args),
+    /// Prove that every recipient ever accepted is accounted for.
+    Audit(proof::Args),
     /// Check the configuration and show what it means.
     Check(check::Args),
     /// Look at the queue of a running Weir, and act on it.
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
     let exit = match weir.command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Audit(args) => proof::audit(&args),
         Command::Check(args) => check::run(&args),
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),

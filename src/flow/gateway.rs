@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use crate::admin;
 use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::harden;
+use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::config::settings::{Listener, Mode};
 use crate::deliver::call_ahead::CallAhead;
@@ -97,6 +99,9 @@ pub(super) struct Shared {
     pub front: Mutex<Option<front::Reloader>>,
     pub config_file: Option<PathBuf>,
     pub log: Option<LogHandle>,
+    pub started: SystemTime,
+    /// Set when the gateway begins to stop.
+    pub stopping: AtomicBool,
 }
 
 /// Makes the checks of a configuration.
@@ -195,6 +200,16 @@ impl Gateway {
         &self.shared.spool
     }
 
+    /// Why a message is where it is, in a sentence; nothing if it is not in the queue.
+    pub fn why(&self, id: QueueId) -> Option<String> {
+        self.shared.why(id)
+    }
+
+    /// True while every part runs; false is a defect, and the process should be started anew.
+    pub fn is_whole(&self) -> bool {
+        self.front.is_whole()
+    }
+
     /// Waits for `task` on the gateway's runtime.
     pub fn block_on<F: Future>(&self, task: F) -> F::Output {
         self.runtime.block_on(task)
@@ -210,6 +225,7 @@ impl Gateway {
     /// Stops: no new connections, conversations and deliveries end within half a minute, leases go back, everything is synced.
     pub fn stop(self) {
         tracing::info!("stopping");
+        self.shared.stopping.store(true, Ordering::Relaxed);
         let stopped = self.front.stop(STOP_PATIENCE);
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
@@ -331,6 +347,8 @@ impl Parts<'_> {
             front: Mutex::default(),
             config_file,
             log,
+            started: SystemTime::now(),
+            stopping: AtomicBool::new(false),
         };
         Ok(Built { shared: Arc::new(shared), mailboxes, store_meters })
     }
@@ -463,6 +481,14 @@ impl Shared {
         }
         tracing::info!(file = %file.display(), "configuration in force");
         Ok(if moved.is_empty() { String::new() } else { format!("listeners need a restart: {}", moved.join(", ")) })
+    }
+
+    /// Why no mail would be accepted now; nothing if it would.
+    pub fn not_ready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Some("the gateway is stopping".to_owned());
+        }
+        self.spool.trouble().map(|fault| fault.to_string())
     }
 
     /// Keeps the counts of `[[rate]]` for the next start.
