@@ -1,6 +1,7 @@
 //! The API of a running Weir, as subcommands call it. I/O: HTTP over loopback.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -46,6 +47,7 @@ impl Api {
             // No file yet means no Weir yet; it is made at the first start.
             if error.kind() == std::io::ErrorKind::NotFound { Exit::Temporary } else { Exit::No }
         })?;
+        let address = if address.port() == 0 { running(&config.data_dir).unwrap_or(address) } else { address };
         Ok(Api { address: reachable(address), token })
     }
 
@@ -108,6 +110,13 @@ impl Api {
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         Ok((status, body.map_err(|error| text(&error))?.to_bytes()))
     }
+}
+
+/// The port that a running Weir was given where the configuration left the choice to the system.
+fn running(data_dir: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(data_dir.join("run.json")).ok()?;
+    let run: serde_json::Value = serde_json::from_str(&text).ok()?;
+    run["addresses"]["admin"].as_str()?.parse().ok()
 }
 
 /// An address that listens on all is reached by loopback.
