@@ -45,14 +45,16 @@ impl Weir {
         let config = config.replace("DIR", &folder.path().display().to_string());
         fs::write(folder.path().join("weir.toml"), config).expect("the folder is writable");
         let child = spawn(folder.path());
-        let weir = Weir { child, folder };
+        let mut weir = Weir { child, folder };
         weir.wait_ready();
         weir
     }
 
-    fn wait_ready(&self) {
+    fn wait_ready(&mut self) {
         let pid = self.child.id();
         wait_for("the gateway", || {
+            let ended = self.child.try_wait().expect("own child");
+            assert!(ended.is_none(), "the gateway ended: {ended:?}");
             let text = fs::read_to_string(self.run_file()).ok()?;
             let run: serde_json::Value = serde_json::from_str(&text).ok()?;
             (run["pid"] == pid).then_some(())
