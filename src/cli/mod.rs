@@ -5,9 +5,9 @@
 
 mod api;
 mod check;
+pub mod demo;
 mod dkim;
 mod dns;
-pub mod demo;
 mod eval;
 mod learn;
 mod mail_files;
