@@ -246,7 +246,7 @@ impl Parts<'_> {
         let resolver = Resolver::new(&config.dns).map_err(at("[dns]"))?;
         let resolver = Arc::new(resolver.with_meters(dns::meters::Meters::register(registry).map_err(at("metrics"))?));
         let deliver_meters = deliver::meters::Meters::register(registry).map_err(at("metrics"))?;
-        let opener = || Opener { resolver: resolver.clone(), tls: ClientTls::new(), meters: deliver_meters.clone() };
+        let opener = || Opener::new(resolver.clone(), ClientTls::new(), deliver_meters.clone());
         let delivery = Delivery::start(
             deliver::Parts {
                 queue: spool.clone(),
