@@ -11,6 +11,7 @@ mod dns;
 mod eval;
 mod learn;
 mod mail_files;
+mod proof;
 mod quarantine;
 mod queue;
 mod rate;
@@ -54,6 +55,10 @@ struct Weir {
 enum Command {
     /// Run the gateway.
     Serve(serve::Args),
+    /// Show the whole way of mail on sample messages, in a gateway that needs no configuration.
+    Demo(demo::Args),
+    /// Prove that every recipient ever accepted is accounted for.
+    Audit(proof::Args),
     /// Check the configuration and show what it means.
     Check(check::Args),
     /// Look at the queue of a running Weir, and act on it.
@@ -133,6 +138,8 @@ pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Audit(args) => proof::audit(&args),
         Command::Check(args) => check::run(&args),
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),

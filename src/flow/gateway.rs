@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use crate::admin;
 use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::harden;
+use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::config::settings::{Listener, Mode};
 use crate::deliver::call_ahead::CallAhead;
@@ -98,6 +100,8 @@ pub(super) struct Shared {
     pub config_file: Option<PathBuf>,
     pub log: Option<LogHandle>,
     pub started: SystemTime,
+    /// Set when the gateway begins to stop.
+    pub stopping: AtomicBool,
 }
 
 /// Makes the checks of a configuration.
@@ -196,6 +200,16 @@ impl Gateway {
         &self.shared.spool
     }
 
+    /// Why a message is where it is, in a sentence; nothing if it is not in the queue.
+    pub fn why(&self, id: QueueId) -> Option<String> {
+        self.shared.why(id)
+    }
+
+    /// True while every part runs; false is a defect, and the process should be started anew.
+    pub fn is_whole(&self) -> bool {
+        self.front.is_whole()
+    }
+
     /// Waits for `task` on the gateway's runtime.
     pub fn block_on<F: Future>(&self, task: F) -> F::Output {
         self.runtime.block_on(task)
@@ -211,6 +225,7 @@ impl Gateway {
     /// Stops: no new connections, conversations and deliveries end within half a minute, leases go back, everything is synced.
     pub fn stop(self) {
         tracing::info!("stopping");
+        self.shared.stopping.store(true, Ordering::Relaxed);
         let stopped = self.front.stop(STOP_PATIENCE);
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
@@ -333,6 +348,7 @@ impl Parts<'_> {
             config_file,
             log,
             started: SystemTime::now(),
+            stopping: AtomicBool::new(false),
         };
         Ok(Built { shared: Arc::new(shared), mailboxes, store_meters })
     }
@@ -465,6 +481,14 @@ impl Shared {
         }
         tracing::info!(file = %file.display(), "configuration in force");
         Ok(if moved.is_empty() { String::new() } else { format!("listeners need a restart: {}", moved.join(", ")) })
+    }
+
+    /// Why no mail would be accepted now; nothing if it would.
+    pub fn not_ready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Some("the gateway is stopping".to_owned());
+        }
+        self.spool.trouble().map(|fault| fault.to_string())
     }
 
     /// Keeps the counts of `[[rate]]` for the next start.
