@@ -172,6 +172,9 @@ impl Gateway {
         front::raise_descriptor_limit();
         let make = |path: &Path| std::fs::create_dir_all(path);
         make(&config.data_dir).map_err(at("data_dir can't be made"))?;
+        // Landlock can only open what is there already.
+        make(&config.spool.directory).map_err(at("[spool] directory"))?;
+        make(&config.store.directory).map_err(at("[store] directory"))?;
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
         harden_process(&config, config_file.as_deref())?;

@@ -57,14 +57,14 @@ impl Hop {
         let (manner, taken) = (hop.manner.clone(), hop.taken.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (manner, taken) = (MANNERS[usize::from(manner.load(Ordering::Relaxed))], taken.clone());
-                std::thread::spawn(move || serve(stream, manner, keywords, &taken));
+                let (manner, taken) = (manner.clone(), taken.clone());
+                std::thread::spawn(move || serve(stream, &manner, keywords, &taken));
             }
         });
         hop
     }
 
-    /// From the next connection on.
+    /// From now on, also on connections that are open.
     pub fn become_(&self, manner: Manner) {
         self.manner.store(manner as u8, Ordering::Relaxed);
     }
@@ -78,11 +78,15 @@ impl Hop {
     }
 }
 
-fn serve(stream: TcpStream, manner: Manner, keywords: &[&str], taken: &Mutex<Vec<Taken>>) -> Option<()> {
+fn manner_of(value: &AtomicU8) -> Manner {
+    MANNERS[usize::from(value.load(Ordering::Relaxed))]
+}
+
+fn serve(stream: TcpStream, manner: &AtomicU8, keywords: &[&str], taken: &Mutex<Vec<Taken>>) -> Option<()> {
     let mut out = stream.try_clone().ok()?;
     let mut input = BufReader::new(stream);
     let mut message = Taken::default();
-    match manner {
+    match manner_of(manner) {
         Manner::Garbage => {
             out.write_all(&[b'\x07'; 3000]).ok()?;
             out.write_all(b"\r\n\xff\xfe 250\r\n").ok()?;
@@ -103,7 +107,7 @@ fn serve(stream: TcpStream, manner: Manner, keywords: &[&str], taken: &Mutex<Vec
                 keywords.iter().for_each(|keyword| text.push_str(&format!("250-{keyword}\r\n")));
                 text + "250 HELP\r\n"
             }
-            "MAIL" if manner == Manner::CloseMidReply => {
+            "MAIL" if manner_of(manner) == Manner::CloseMidReply => {
                 out.write_all(b"250-2.1.0 yes, bu").ok()?;
                 return None;
             }
@@ -114,7 +118,7 @@ fn serve(stream: TcpStream, manner: Manner, keywords: &[&str], taken: &Mutex<Vec
             "DATA" => {
                 out.write_all(b"354 go\r\n").ok()?;
                 message.content = data(&mut input)?;
-                finish(manner, &mut message, taken)?
+                finish(manner_of(manner), &mut message, taken)?
             }
             "BDAT" => {
                 let mut words = line.split(' ').skip(1);
@@ -122,7 +126,11 @@ fn serve(stream: TcpStream, manner: Manner, keywords: &[&str], taken: &Mutex<Vec
                 let mut chunk = vec![0; bytes];
                 input.read_exact(&mut chunk).ok()?;
                 message.content.extend(chunk);
-                if words.next().is_some() { finish(manner, &mut message, taken)? } else { "250 2.0.0 Ok\r\n".into() }
+                if words.next().is_some() {
+                    finish(manner_of(manner), &mut message, taken)?
+                } else {
+                    "250 2.0.0 Ok\r\n".into()
+                }
             }
             "QUIT" => return out.write_all(b"221 bye\r\n").ok(),
             _ => "250 2.0.0 Ok\r\n".to_owned(),
