@@ -15,6 +15,7 @@
 //!
 //! Protocol code is sans-IO (see [`base::machine::Machine`]): bytes in, events out, no sockets, and no clocks but
 //! those passed in. 250 means durable: nothing is acknowledged before [`spool`] has it on disk.
+#![allow(rustdoc::private_intra_doc_links)] // The documents are read in the source as well.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 

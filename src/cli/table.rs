@@ -1,4 +1,4 @@
-//! Text for people: columns, ages, and nothing that steers a terminal. Pure, but for printing.
+//! Text for people: columns, ages, and nothing that steers a terminal. I/O: prints, and reads the clock.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! Sections to settings: every key, its default and its range. Pure, but for the certificate and key, which are read to be checked.
+//! Sections to settings: every key, its default and its range. I/O: reads the machine's name, and certificate and key to check them.
 //!
 //! The defaults stand here and nowhere else; deploy/weir.toml shows them, and a test holds the two together.
 

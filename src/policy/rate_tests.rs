@@ -1,4 +1,4 @@
-//! What rates promise, from outside the module.
+//! What rates promise, from outside the module. Pure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

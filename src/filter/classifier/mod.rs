@@ -1,4 +1,4 @@
-//! The classifier: what mail that was called spam or ham before says about this message. Pure but [`file`].
+//! The classifier: what mail that was called spam or ham before says about this message. Pure but [`mod@file`].
 //!
 //! Two learners see different features and their log-odds are averaged; what comes out is calibrated by the model's own
 //! hits and misses and becomes a score. It alone never rejects: the score is capped below any sensible threshold of rejection,

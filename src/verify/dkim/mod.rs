@@ -1,7 +1,7 @@
 //! DomainKeys Identified Mail: was this signed by that domain? I/O: DNS, through the look-up seam. RFC 6376, 8301, 8463.
 //!
 //! [`signature`] and [`key`] parse, [`canonical`] makes the bytes that were signed, [`evaluate`] decides on one signature (all pure);
-//! [`check`] asks for the keys and puts the work where it belongs. At most [`SIGNATURES_MAX`] signatures are looked at.
+//! [`check()`] asks for the keys and puts the work where it belongs. At most [`SIGNATURES_MAX`] signatures are looked at.
 
 pub mod canonical;
 pub mod check;

@@ -1,6 +1,6 @@
 //! DMARC: does what was authenticated belong to the author's domain, and what does its owner ask for? I/O: DNS. RFC 9989, 7489.
 //!
-//! [`record`] parses and [`decide`] decides (both pure); [`check`] walks the tree of names (RFC 9989 §4.10), which needs no public
+//! [`record`] parses and [`decide`] decides (both pure); [`check()`] walks the tree of names (RFC 9989 §4.10), which needs no public
 //! suffix list. `pct` of RFC 7489 is honoured too, for its publishers still rely on it.
 
 pub mod check;
