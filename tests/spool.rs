@@ -262,7 +262,7 @@ fn acts_on_sets_survive_a_restart() {
     drop(spool);
     let spool = open(directory.path());
     assert!(spool.lease("d1", SystemTime::now(), 99).is_empty());
-    let held = spool.list(&Filter { state: Some(ItemState::Held), ..Filter::default() }, QueueId(0), 99);
+    let held = spool.list(&Filter { states: vec![ItemState::Held], ..Filter::default() }, QueueId(0), 99);
     assert_eq!((held.len(), held[0].items[0].reason.as_str()), (15, "looks odd"));
     assert_eq!(spool.act(&Filter { sender_domain: Some("a.example".into()), ..to("d1") }, &Action::Release), Ok(15));
     assert_eq!(spool.lease("d1", SystemTime::now(), 99).len(), 15);
@@ -286,7 +286,7 @@ fn quarantine_hold_and_discard_are_dispositions() {
     assert_eq!(spool.counts(), [0, 0, 0, 1, 1]);
     let audit = spool.audit(SystemTime::UNIX_EPOCH, SystemTime::now());
     assert_eq!((audit.accepted, audit.discarded, audit.quarantined_now, audit.balanced), (3, 1, 1, true));
-    let quarantined = Filter { state: Some(ItemState::Quarantined), ..Filter::default() };
+    let quarantined = Filter { states: vec![ItemState::Quarantined], ..Filter::default() };
     assert_eq!(spool.act(&quarantined, &Action::Release), Ok(1));
     assert_eq!(lease_one(&spool, "d1").id, spam);
 }
