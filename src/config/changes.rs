@@ -1,34 +1,61 @@
 //! What a reload can't put into force. Pure.
 
 use super::Config;
+use super::settings::Listener;
 
 impl Config {
-    /// Tables and keys whose change waits for a restart, because they name what the process holds: sockets, directories,
-    /// its own rights. Everything else of `next` can be swapped while mail flows.
-    pub fn needs_restart(&self, next: &Config) -> Vec<&'static str> {
-        let sockets = |config: &Config| -> Vec<_> {
-            config.listeners.iter().map(|listener| (listener.address, listener.role, listener.tls)).collect()
+    /// Takes from the `running` configuration what the process holds and a reload can't change: sockets, directories, its own
+    /// rights, what was opened at the start. Names what differed, for an operator; all else can be swapped while mail flows.
+    pub fn keep_held(&mut self, running: &Config) -> Vec<String> {
+        let mut waiting = Vec::new();
+        let mut keep = |name: &str, differs: bool| {
+            if differs {
+                waiting.push(name.to_owned());
+            }
         };
-        let pop3 = |config: &Config| (config.store.pop3, config.store.pop3s, config.store.directory.clone());
-        let spool = |config: &Config| {
-            let spool = &config.spool;
-            (spool.directory.clone(), spool.segment_bytes, spool.memory, spool.spill_at)
-        };
-        let rights = |config: &Config| {
-            let security = &config.security;
-            (security.user.clone(), security.landlock, security.seccomp)
-        };
-        let held = [
-            ("data_dir", self.data_dir != next.data_dir),
-            ("[[listener]] address, role or tls", sockets(self) != sockets(next)),
-            ("[store] pop3, pop3s or directory", pop3(self) != pop3(next)),
-            ("[spool] directory, segment_bytes, memory or spill_at", spool(self) != spool(next)),
-            ("[admin] address", self.admin.address != next.admin.address),
-            ("[log] json", self.log.json != next.log.json),
-            ("[security]", rights(self) != rights(next)),
-        ];
-        held.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect()
+        keep("hostname", held(&mut self.hostname, &running.hostname));
+        keep("data_dir", held(&mut self.data_dir, &running.data_dir));
+        keep("[dns]", held(&mut self.dns, &running.dns));
+        keep("[auth] users", held(&mut self.auth, &running.auth));
+        keep("[spool]", held(&mut self.spool, &running.spool));
+        keep("[store]", held(&mut self.store, &running.store));
+        let admin = (&self.admin.address, &self.admin.hosts, self.admin.token.as_ref().map(|token| token.expose()));
+        let held_admin =
+            (&running.admin.address, &running.admin.hosts, running.admin.token.as_ref().map(|token| token.expose()));
+        keep("[admin]", admin != held_admin);
+        self.admin = running.admin.clone();
+        keep("[log] json", held(&mut self.log.json, &running.log.json));
+        keep("[security]", held(&mut self.security, &running.security));
+        waiting.extend(align_listeners(&running.listeners, &mut self.listeners));
+        waiting
     }
+}
+
+/// Puts `running` in the place of `next`; true if they differed.
+fn held<T: Clone + PartialEq>(next: &mut T, running: &T) -> bool {
+    let differs = next != running;
+    next.clone_from(running);
+    differs
+}
+
+/// Brings `new` into the order of the running listeners: ports are bound at the start only, so one that is gone stays as
+/// it is and one that is new has to wait. Names those.
+fn align_listeners(running: &[Listener], new: &mut Vec<Listener>) -> Vec<String> {
+    let mut rest = std::mem::take(new);
+    let mut moved = Vec::new();
+    let is_same =
+        |a: &Listener, b: &Listener| a.address == b.address && a.name == b.name && a.tls == b.tls && a.role == b.role;
+    for old in running {
+        new.push(match rest.iter().position(|listener| is_same(listener, old)) {
+            Some(place) => rest.remove(place),
+            None => {
+                moved.push(format!("listener {} {}", old.name, old.address));
+                old.clone()
+            }
+        });
+    }
+    moved.extend(rest.iter().map(|listener| format!("new listener {} {}", listener.name, listener.address)));
+    moved
 }
 
 #[cfg(test)]
@@ -37,12 +64,30 @@ mod tests {
 
     use super::*;
 
+    fn parse(text: &str) -> Config {
+        Config::parse(Path::new("weir.toml"), text).unwrap()
+    }
+
     #[test]
     fn only_what_the_process_holds_needs_a_restart() {
-        let parse = |text: &str| Config::parse(Path::new("weir.toml"), text).unwrap();
         let old = parse("data_dir = '/d'\n");
-        assert!(old.needs_restart(&parse("data_dir = '/d'\n[retry]\nfirst = '1m'\n[limits]\nerrors = 5\n")).is_empty());
-        let moved = parse("data_dir = '/d'\n[admin]\naddress = 'off'\n[security]\nseccomp = false\n");
-        assert_eq!(old.needs_restart(&moved), ["[admin] address", "[security]"]);
+        let mut next = parse("data_dir = '/d'\n[retry]\nfirst = '1m'\n[limits]\nerrors = 5\n[log]\nlevel = 'debug'\n");
+        assert!(next.keep_held(&old).is_empty());
+        assert_eq!((next.limits.errors, &*next.log.level), (5, "debug"));
+        let mut moved = parse("data_dir = '/d'\n[admin]\naddress = 'off'\n[security]\nseccomp = false\n");
+        assert_eq!(moved.keep_held(&old), ["[admin]", "[security]"]);
+        assert!(moved.admin.address.is_some() && moved.security.seccomp, "what runs stays what it is");
+    }
+
+    #[test]
+    fn listeners_keep_their_order_and_their_ports() {
+        let listener = |name: &str, port: u16, size: &str| {
+            format!("[[listener]]\nname = '{name}'\naddress = '127.0.0.1:{port}'\nrole = 'mx'\nsize = '{size}'\n")
+        };
+        let old = parse(&(listener("a", 1, "1 MiB") + &listener("b", 2, "1 MiB")));
+        let mut next = parse(&(listener("c", 3, "2 MiB") + &listener("b", 2, "2 MiB")));
+        assert_eq!(next.keep_held(&old), ["listener a 127.0.0.1:1", "new listener c 127.0.0.1:3"]);
+        let kept: Vec<_> = next.listeners.iter().map(|l| (&*l.name, l.limits.size >> 20)).collect();
+        assert_eq!(kept, [("a", 1), ("b", 2)]);
     }
 }

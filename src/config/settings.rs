@@ -56,7 +56,7 @@ pub struct Config {
 }
 
 /// `[dns]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
     /// Servers to ask; empty: the system's. If set, no other source (hosts file, public resolver) is asked.
     pub servers: Vec<SocketAddr>,
@@ -97,7 +97,7 @@ pub struct Dkim {
 }
 
 /// `[tls]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// PEM chain; absent: a self-signed one is made in `data_dir`.
     pub certificate: Option<PathBuf>,
@@ -302,7 +302,7 @@ pub struct Relay {
 }
 
 /// `[auth]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
     /// File of users; default: `users.toml` in `data_dir`.
     pub users_file: PathBuf,
@@ -397,7 +397,7 @@ pub struct Filter {
 }
 
 /// `[spool]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     /// Where; default: `spool` in `data_dir`.
     pub directory: PathBuf,
@@ -462,7 +462,7 @@ pub struct Retry {
 }
 
 /// `[store]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Where; default: `mail` in `data_dir`.
     pub directory: PathBuf,
@@ -499,7 +499,7 @@ pub struct Log {
 }
 
 /// `[security]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Security {
     /// Run as this user once the ports are bound; only when started as root.
     pub user: Option<String>,

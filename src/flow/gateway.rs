@@ -465,12 +465,13 @@ impl Shared {
         let file =
             self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
         let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
-        let moved = align_listeners(&self.house.snapshot.load().config.listeners, &mut config.listeners);
+        let running = self.house.snapshot.load_full();
+        let waiting = config.keep_held(&running.config);
+        let checks = self.workshop.checks(&config, Some(&running.checks))?;
+        self.renew_certificate(&running.config, &config)?;
         if let Some(front) = self.front.lock().as_ref() {
             front.reload(setups(&config));
         }
-        let old = self.house.snapshot.load().checks.clone();
-        let checks = self.workshop.checks(&config, Some(&old))?;
         let config = Arc::new(config);
         let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
         self.house.rates.store(Arc::new(rates));
@@ -479,11 +480,22 @@ impl Shared {
         if let Some(log) = &self.log {
             log.set_level(&config.log.level);
         }
+        let waiting =
+            if waiting.is_empty() { String::new() } else { format!("needs a restart: {}", waiting.join(", ")) };
+        tracing::info!(file = %file.display(), %waiting, "configuration in force");
+        Ok(waiting)
+    }
+
+    /// Other files that can't be used are an error of the configuration; the same files, changed, leave the old certificate.
+    fn renew_certificate(&self, running: &Config, next: &Config) -> Result<(), String> {
+        if running.tls != next.tls {
+            let changed = self.tls.reconfigure(&next.tls, &next.data_dir, &next.hostname);
+            return changed.map_err(|error| format!("error: [tls]: {error}"));
+        }
         if let Err(error) = self.tls.reload() {
             tracing::error!(%error, "the certificate can't be used; the old one stays");
         }
-        tracing::info!(file = %file.display(), "configuration in force");
-        Ok(if moved.is_empty() { String::new() } else { format!("listeners need a restart: {}", moved.join(", ")) })
+        Ok(())
     }
 
     /// Why no mail would be accepted now; nothing if it would.
@@ -502,25 +514,6 @@ impl Shared {
             tracing::error!(%error, "the counts of rates can't be kept");
         }
     }
-}
-
-/// Brings `new` into the order of the running listeners: ports are bound at the start only, so one that is gone stays as
-/// it is and one that is new has to wait. Names those.
-fn align_listeners(running: &[Listener], new: &mut Vec<Listener>) -> Vec<String> {
-    let mut rest = std::mem::take(new);
-    let mut moved = Vec::new();
-    for old in running {
-        let same = rest.iter().position(|l| l.address == old.address && l.name == old.name && l.tls == old.tls);
-        new.push(match same {
-            Some(place) => rest.remove(place),
-            None => {
-                moved.push(format!("{} {}", old.name, old.address));
-                old.clone()
-            }
-        });
-    }
-    moved.extend(rest.iter().map(|l| format!("{} {}", l.name, l.address)));
-    moved
 }
 
 /// Writes beside and renames, so that a reader sees the old file or the new one.
