@@ -144,15 +144,7 @@ type Stream = BufReader<Box<dyn Wire>>;
 
 async fn serve(stream: TcpStream, mut manners: Manners, taken: Arc<Mutex<Vec<Mail>>>) -> std::io::Result<()> {
     let mut stream: Stream = BufReader::new(Box::new(stream));
-    if manners.hang_at_greeting {
-        std::future::pending::<()>().await;
-    }
-    if manners.garbage {
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-        stream.read_u8().await?;
-        return Ok(());
-    }
-    say(&mut stream, manners.greeting).await?;
+    greet(&mut stream, &manners).await?;
     let mut mail = Mail { mail_from: String::new(), recipients: Vec::new(), content: Vec::new() };
     let mut messages = 0;
     loop {
@@ -167,8 +159,8 @@ async fn serve(stream: TcpStream, mut manners: Manners, taken: Arc<Mutex<Vec<Mai
             "STARTTLS" if manners.tls.is_some() => {
                 say(&mut stream, "220 go").await?;
                 let tls = manners.tls.take().expect("it is there");
-                let encrypted = TlsAcceptor::from(tls.server).accept(stream.into_inner()).await?;
-                stream = BufReader::new(Box::new(encrypted));
+                let acceptor = TlsAcceptor::from(tls.server);
+                stream = BufReader::new(Box::new(acceptor.accept(stream.into_inner()).await?));
             }
             "STARTTLS" => {
                 say(&mut stream, "220 go").await?;
@@ -215,6 +207,18 @@ async fn serve(stream: TcpStream, mut manners: Manners, taken: Arc<Mutex<Vec<Mai
             _ => say(&mut stream, "502 5.5.2 what").await?,
         }
     }
+}
+
+async fn greet(stream: &mut Stream, manners: &Manners) -> std::io::Result<()> {
+    if manners.hang_at_greeting {
+        std::future::pending::<()>().await;
+    }
+    if manners.garbage {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        stream.read_u8().await?;
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
+    say(stream, manners.greeting).await
 }
 
 async fn say_hello(stream: &mut Stream, manners: &Manners) -> std::io::Result<()> {
