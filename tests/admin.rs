@@ -1,4 +1,5 @@
 //! The API and the command line that talks to it, over a real socket, with a gateway made of a list.
+#![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -49,6 +50,17 @@ impl AdminBackend for Fake {
         let count = selection.ids.len() as u64;
         self.acted.lock().unwrap().push((action, selection, only));
         now(Ok(Acted { count }))
+    }
+    fn queue_verify(&self) -> Answering<'_, Verified> {
+        let named = vec!["0000000000001".to_owned()];
+        let clean = false;
+        now(Ok(Verified { clean, records: 7, messages: 2, damage: vec![], differences: 1, named, books_agree: true }))
+    }
+    fn audit(&self, from: Option<u64>, _: Option<u64>) -> Answering<'_, Audited> {
+        let text = r#"{"from":0,"to":3600,"opening":1,"accepted":2,"delivered":3,"bounced":0,"expired":0,"discarded":0,
+            "dropped":0,"lost":0,"closing":0,"queued_now":0,"quarantined_now":0,"balanced":true}"#;
+        let audited: Audited = serde_json::from_str(text).unwrap();
+        now(Ok(Audited { from: from.unwrap_or(0), ..audited }))
     }
     fn stats(&self) -> Answering<'_, Stats> {
         now(Ok(Stats::from([("queued".to_owned(), 2.0)])))
@@ -181,6 +193,18 @@ fn the_command_line_lists_acts_and_says_no() {
     let reload = running.weir(&["reload"]);
     assert_eq!(reload.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&reload.stderr).contains("the old configuration stays in force"));
+}
+
+#[test]
+fn proof_is_asked_of_the_running_weir() {
+    let running = Running::start();
+    let verify = running.weir(&["queue", "verify"]);
+    assert_eq!(verify.status.code(), Some(1));
+    assert!(out(&verify).starts_with("the running Weir: 7 records") && out(&verify).ends_with("not clean\n"));
+    let audit = running.weir(&["audit", "--from", "1970-01-01T01:00:00Z"]);
+    assert!(audit.status.success() && out(&audit).contains("from the hour of 1970-01-01 01:00 UTC"), "{audit:?}");
+    assert!(out(&audit).ends_with("\nadds up\n"));
+    assert_eq!(running.weir(&["audit", "--to", "tomorrow"]).status.code(), Some(2));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use support::{Weir, wait_for};
@@ -40,6 +41,9 @@ recipients = "any"
 concurrency = 10
 [retry]
 first = "1s"
+[store]
+pop3 = "off"
+pop3s = "off"
 "#;
 
 /// The body that belongs to a number: its length and bytes follow from it.
@@ -83,24 +87,56 @@ fn client(address: &str, next: &AtomicU64, stop: &AtomicBool, acknowledged: &Mut
     Some(())
 }
 
-/// One round of load, ended by a kill at a random moment.
-fn round(weir: &mut Weir, next: &Arc<AtomicU64>, acknowledged: &Arc<Mutex<Vec<u64>>>, millis: u64) {
-    let address = weir.address("mx");
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| {
+/// Clients that send until they are told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    /// Connections that were begun.
+    begun: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn begin(weir: &Weir, next: &Arc<AtomicU64>, acknowledged: &Arc<Mutex<Vec<u64>>>) -> Self {
+        let (address, stop, begun) = (weir.address("mx"), Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let clients = (0..CLIENTS).map(|_| {
             let (address, next, stop, acknowledged) =
                 (address.clone(), next.clone(), stop.clone(), acknowledged.clone());
+            let begun = begun.clone();
             std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) && client(&address, &next, &stop, &acknowledged).is_some() {}
+                while !stop.load(Ordering::Relaxed) {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    if client(&address, &next, &stop, &acknowledged).is_none() {
+                        std::thread::sleep(Duration::from_millis(5)); // nobody listens for a while
+                    }
+                }
             })
-        })
-        .collect();
+        });
+        let clients = clients.collect();
+        Load { stop, begun, clients }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().for_each(|client| client.join().expect("a client does not panic"));
+    }
+}
+
+/// One round of load, ended by a kill at a random moment.
+fn round(weir: &mut Weir, next: &Arc<AtomicU64>, acknowledged: &Arc<Mutex<Vec<u64>>>, millis: u64) {
+    let load = Load::begin(weir, next, acknowledged);
     std::thread::sleep(Duration::from_millis(millis));
     weir.kill();
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().expect("a client does not panic");
+    load.end();
+}
+
+/// Waits until the queue is empty, for as long as it gets shorter.
+fn drain(weir: &Weir) {
+    let mut oldest = weir.queue().into_iter().next();
+    while let Some(head) = oldest {
+        oldest = wait_for("progress of the queue", || {
+            let now = weir.queue().into_iter().next();
+            (now.as_ref().map(|row| &row["id"]) != Some(&head["id"])).then_some(now)
+        });
     }
 }
 
@@ -131,7 +167,7 @@ fn kills_under_load_lose_and_corrupt_nothing() {
         round(&mut weir, &next, &acknowledged, random.u64(100..1200));
         weir.restart();
     }
-    wait_for("an empty queue", || weir.queue().is_empty().then_some(()));
+    drain(&weir);
     let found = delivered(weir.path());
     let acknowledged = acknowledged.lock().expect("no panic");
     let lost: Vec<_> = acknowledged.iter().filter(|number| !found.contains_key(number)).collect();
@@ -140,5 +176,33 @@ fn kills_under_load_lose_and_corrupt_nothing() {
     assert!(lost.is_empty(), "lost {} of {}: {lost:?}", lost.len(), acknowledged.len());
     assert!(twice <= IN_FLIGHT_MAX * rounds as usize, "{twice} duplicates");
     assert!(acknowledged.len() as u32 > rounds * 10, "the load was too small to prove anything");
+    assert!(weir.ok(&["audit"]).contains("adds up"));
+}
+
+#[test]
+fn reloads_and_a_graceful_stop_under_load_lose_and_double_nothing() {
+    let mut weir = Weir::start(CONFIG);
+    let next = Arc::new(AtomicU64::new(1));
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let load = Load::begin(&weir, &next, &acknowledged);
+    let sent = || acknowledged.lock().expect("no panic").len();
+    for reload in 1..=10 {
+        wait_for("load", || (sent() > reload * 20).then_some(()));
+        weir.signal("HUP");
+    }
+    let before = sent();
+    wait_for("load after the last reload", || (sent() > before + 100).then_some(()));
+    assert_eq!(load.begun.load(Ordering::Relaxed), CLIENTS as u64, "a reload broke a connection");
+    weir.signal("TERM");
+    assert!(weir.wait_end(), "a clean exit");
+    load.end();
+    weir.restart();
+    drain(&weir);
+    let found = delivered(weir.path());
+    let acknowledged = acknowledged.lock().expect("no panic");
+    let lost: Vec<_> = acknowledged.iter().filter(|number| !found.contains_key(number)).collect();
+    assert!(lost.is_empty(), "lost {} of {}: {lost:?}", lost.len(), acknowledged.len());
+    let twice: Vec<_> = found.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "twice: {twice:?}");
     assert!(weir.ok(&["audit"]).contains("adds up"));
 }

@@ -8,7 +8,11 @@ use support::{Peer, Weir, python, run, wait_for};
 
 /// A perimeter gateway whose domain example.test is delivered to `deliver_to`.
 fn perimeter(deliver_to: &str, more: &str) -> Weir {
-    Weir::start(&format!(
+    Weir::start(&perimeter_config(deliver_to, more))
+}
+
+fn perimeter_config(deliver_to: &str, more: &str) -> String {
+    format!(
         r#"
 hostname = "mx.example.test"
 data_dir = "DIR/data"
@@ -43,15 +47,16 @@ pop3s = "127.0.0.1:0"
 
 {more}
 "#
-    ))
+    )
 }
 
 /// Messages in a maildrop by POP3: prints each message's Subject, or the body of the message with a given subject.
 const POP3: &str = r#"
-import poplib, sys, time
+import poplib, ssl, sys, time
 port, user, password, count = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 for _ in range(600):
     box = poplib.POP3("127.0.0.1", port, timeout=30)
+    if "STLS" in box.capa(): box.stls(context=ssl._create_unverified_context())
     box.user(user); box.pass_(password)
     if box.stat()[0] >= count: break
     box.quit(); time.sleep(0.1)
@@ -105,7 +110,8 @@ print(box.fetch("1", "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)] BODY.PEEK[TEXT]<
         &[&dovecot.port("IMAP").to_string()],
     );
     assert!(imap.contains("[b'1']") && imap.contains("Flagged") && imap.contains("first line"), "{imap}");
-    assert_eq!(weir.ok(&["queue", "verify"]).lines().count() > 0, true);
+    let proof = weir.ok(&["queue", "verify"]);
+    assert!(proof.starts_with("the running Weir: ") && proof.ends_with("\nclean\n"), "{proof}");
 }
 
 #[test]
@@ -273,7 +279,7 @@ pop3 = "127.0.0.1:0"
     assert!(ok, "{said}");
     let bounce = pop3(weir.port("pop3"), "alice", 1);
     assert!(
-        bounce.contains("multipart/report") && bounce.contains("Final-Recipient: rfc822; friend@far.test"),
+        bounce.contains("multipart/report") && bounce.contains("Final-Recipient: rfc822;friend@far.test"),
         "{bounce}"
     );
     assert!(bounce.contains("Subject: never arrives") && bounce.contains("Return-Path: <>"), "{bounce}");
@@ -350,14 +356,17 @@ s.sendall(b"the end\r\n.\r\n"); print(line(f).strip())
 
 #[test]
 fn metrics_are_served_without_a_token_and_actions_are_not() {
-    let weir = perimeter("discard:", "");
+    let no_dns = "[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n";
+    let weir = Weir::start(&perimeter_config("discard:", no_dns).replacen("verify = \"off\"", "verify = \"tag\"", 1));
     let (ok, _) = run("swaks", &["--server", &weir.address("mx"), "--from", "a@shop.test", "--to", "u1@example.test"]);
     assert!(ok);
     let admin = weir.address("admin");
     let (_, text) = run("curl", &["-sS", &format!("http://{admin}/metrics")]);
-    for name in ["weir_front_connections", "weir_spool_", "weir_deliver_", "weir_messages"] {
-        assert!(text.contains(name), "{name} in {text}");
+    let rooms = ["dns", "deliver", "flow", "front", "policy", "smtp", "spool", "store", "verify"];
+    for room in rooms {
+        assert!(text.contains(&format!("\nweir_{room}_")), "no metric of {room} in {text}");
     }
+    assert!(text.contains("weir_front_connections{") || text.contains("weir_front_connections "), "{text}");
     let (_, code) = run(
         "curl",
         &[
@@ -376,4 +385,115 @@ fn metrics_are_served_without_a_token_and_actions_are_not() {
         ],
     );
     assert_eq!(code, "401");
+}
+
+#[test]
+fn logs_tell_no_secret_and_obey_nobody() {
+    let weir = perimeter(
+        "store:",
+        "[relay]\nsmarthost = \"smtp://relayuser:sm4rthost-s3cret@127.0.0.1:1\"\n[log]\nlevel = \"debug\"\n",
+    );
+    weir.add_user("alice");
+    python(
+        r#"
+import base64, smtplib, ssl, sys
+s = smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30); s.ehlo("client.test")
+s.starttls(context=ssl._create_unverified_context()); s.ehlo("evil\x1b[2J\x07.test"); s.ehlo("client.test")
+print(s.docmd("AUTH PLAIN " + base64.b64encode(b"\0alice\0wr0ng-s3cret").decode()))
+print(s.docmd("AUTH PLAIN " + base64.b64encode(b"\0al\x1b[2Jice\0wr0ng-s3cret").decode()))
+print(s.docmd("AUTH PLAIN " + base64.b64encode(b"\0alice\0pw").decode()))
+s.sendmail("alice@example.test", ["friend@far.test"], "Subject: x\r\n\r\nthe-b0dy \x1b[2J\r\n")
+s.docmd("MAIL FROM:<\x1b[31m@example.test>"); s.quit()
+"#,
+        &[&weir.port("submission").to_string()],
+    );
+    wait_for("an attempt", || weir.queue().into_iter().find(|row| row.to_string().contains("refused")));
+    let log = weir.log();
+    let encoded = |text: &[u8]| {
+        python(
+            "import base64, sys; print(base64.b64encode(sys.argv[1].encode()).decode())",
+            &[std::str::from_utf8(text).expect("ASCII")],
+        )
+    };
+    for secret in
+        ["wr0ng-s3cret", "sm4rthost-s3cret", "the-b0dy", encoded(b"wr0ng-s3cret").trim_end().trim_end_matches('=')]
+    {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+    assert!(log.contains("authentication failed"), "{log}");
+    let steering = log.chars().find(|c| c.is_control() && *c != '\n');
+    assert_eq!(steering, None, "{log}");
+    let config = weir.ok(&["check"]);
+    assert!(!config.contains("sm4rthost-s3cret"), "{config}");
+}
+
+#[test]
+fn an_operator_acts_on_many_by_filter_and_a_stopped_spool_proves_itself() {
+    let mut weir = perimeter("smtp://127.0.0.1:1", "[deliver]\npaused = true\n");
+    python(
+        r#"
+import smtplib, sys
+s = smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30); s.ehlo("client.test")
+for n in range(30):
+    s.sendmail(["a@shop.test", "b@shop.test", ""][n % 3], ["u1@example.test", "u2@example.test"][: 1 + n % 2], "Subject: x\r\n\r\n")
+s.quit()
+"#,
+        &[&weir.port("mx").to_string()],
+    );
+    let count = |arguments: &[&str]| {
+        let text = weir.ok(arguments);
+        text.split_whitespace().next().and_then(|word| word.parse::<u32>().ok()).unwrap_or_else(|| panic!("{text}"))
+    };
+    let listed = |filter: &[&str]| {
+        let text = weir.ok(&[&["queue", "list", "--json"], filter].concat());
+        serde_json::from_str::<Vec<serde_json::Value>>(&text).unwrap_or_else(|e| panic!("{e}: {text}")).len()
+    };
+    assert_eq!((listed(&[]), listed(&["--sender", "@shop.test"]), listed(&["--sender", "A@shop.test"])), (30, 20, 10));
+    assert_eq!((listed(&["--recipient", "u2@example.test"]), listed(&["--sender", "<>"])), (15, 10));
+    let id = weir.queue()[0]["id"].as_str().expect("an id").to_owned();
+    let why = weir.ok(&["queue", "why", &id]);
+    assert!(why.contains("waits for smtp://127.0.0.1:1") && why.contains("paused"), "{why}");
+    let shown = weir.ok(&["queue", "show", &id]);
+    assert!(shown.contains("<u1@example.test> due") && shown.contains("<a@shop.test>"), "{shown}");
+    assert_eq!(count(&["queue", "hold", "--sender", "b@shop.test"]), 10);
+    assert_eq!(
+        weir.cli(&["queue", "hold", "--sender", "b@shop.test"]).status.code(),
+        Some(1),
+        "nothing is left to hold"
+    );
+    assert_eq!(listed(&["--state", "held"]), 10);
+    assert_eq!(count(&["queue", "drop", "--sender", "<>"]), 10);
+    assert_eq!(count(&["queue", "release", "--state", "held", "--sender", "b@shop.test"]), 10);
+    assert_eq!(weir.cli(&["queue", "why", "0000000000001"]).status.code(), Some(1));
+    assert_eq!(weir.cli(&["quarantine", "drop", "--all"]).status.code(), Some(1), "nothing is in quarantine");
+    let audit = weir.ok(&["audit"]);
+    assert!(
+        audit.contains("accepted 45 =") && audit.contains("dropped 15") && audit.contains("queue now 30"),
+        "{audit}"
+    );
+    weir.signal("TERM");
+    assert!(weir.wait_end());
+    let (proof, audit) = (weir.ok(&["queue", "verify"]), weir.ok(&["audit"]));
+    assert!(proof.starts_with("the stopped spool in ") && proof.ends_with("\nclean\n"), "{proof}");
+    assert!(audit.contains("queue now 30") && audit.ends_with("\nadds up\n"), "{audit}");
+    assert_eq!(weir.cli(&["queue", "list"]).status.code(), Some(75));
+}
+
+#[test]
+fn postmaster_is_read_without_a_mailbox_of_that_name() {
+    let weir = perimeter("store:", "");
+    weir.add_user("zoe");
+    let said = python(
+        r#"
+import smtplib, sys
+s = smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30); s.ehlo("client.test")
+for to in ["<Postmaster>", "<postmaster@mx.example.test>", "<POSTMASTER@example.test>"]:
+    s.docmd("MAIL FROM:<a@shop.test>"); print(s.docmd("RCPT TO:" + to)[0], to)
+    print(s.data("Subject: to " + to + "\r\n\r\nhello\r\n")[0])
+"#,
+        &[&weir.port("mx").to_string()],
+    );
+    assert!(said.lines().all(|line| line.starts_with("250")), "{said}");
+    let mail = pop3(weir.port("pop3"), "zoe", 3);
+    assert_eq!(mail.matches("Subject: to <").count(), 3, "{mail}");
 }

@@ -17,6 +17,7 @@ enum Held {
 }
 
 pub fn run(options: &Options) -> io::Result<serde_json::Value> {
+    weir::front::raise_descriptor_limit();
     let count: u32 = options.get("connections", "1000");
     let to = options.address("to");
     let tls = options.yes("tls", "no").then(|| client_config().unwrap());

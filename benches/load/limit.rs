@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +12,7 @@ use std::time::Instant;
 use mio::Waker;
 
 use crate::options::{Options, cpu_seconds};
+use crate::relay::{Committed, Relay};
 use crate::server::{Server, Take, WAKER};
 
 /// Length of the file.
@@ -22,6 +24,7 @@ const ALIGN: usize = 8;
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
+    messages: Vec<Range<usize>>,
     clients: Vec<usize>,
 }
 
@@ -60,6 +63,7 @@ enum Sync {
 
 struct Limit {
     sync: Sync,
+    relay: Option<Relay>,
     batch: Batch,
     deadline: Instant,
     messages: u64,
@@ -69,6 +73,8 @@ struct Limit {
 impl Take for Limit {
     fn take(&mut self, client: usize, content: &[u8]) -> bool {
         self.messages += 1;
+        let start = self.batch.bytes.len();
+        self.batch.messages.push(start..start + content.len());
         self.batch.bytes.extend_from_slice(content);
         self.batch.bytes.resize(self.batch.bytes.len().next_multiple_of(ALIGN), 0);
         self.batch.clients.push(client);
@@ -76,14 +82,13 @@ impl Take for Limit {
     }
 
     fn settle(&mut self) -> io::Result<Vec<usize>> {
-        let released = match &mut self.sync {
+        let finished = match &mut self.sync {
             Sync::Inline(disk) if !self.batch.clients.is_empty() => {
                 disk.commit(&self.batch)?;
                 self.syncs += 1;
-                self.batch.bytes.clear();
-                std::mem::take(&mut self.batch.clients)
+                Some(std::mem::take(&mut self.batch))
             }
-            Sync::Inline(_) => Vec::new(),
+            Sync::Inline(_) => None,
             Sync::Thread { send, done, under_way } => {
                 let finished = done.try_recv().ok();
                 *under_way &= finished.is_none();
@@ -92,10 +97,18 @@ impl Take for Limit {
                     self.syncs += 1;
                     *under_way = true;
                 }
-                finished.map(|batch| batch.clients).unwrap_or_default()
+                finished
             }
         };
-        Ok(released)
+        let Some(Batch { bytes, messages, clients }) = finished else { return Ok(Vec::new()) };
+        if let Some(relay) = &self.relay {
+            relay.pass(Committed { bytes, messages })?;
+        } else if self.batch.bytes.is_empty() {
+            // The memory is used again.
+            self.batch.bytes = bytes;
+            self.batch.bytes.clear();
+        }
+        Ok(clients)
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -128,7 +141,8 @@ pub fn run(options: &Options) -> io::Result<serde_json::Value> {
         _ => Sync::Inline(disk),
     };
     let deadline = Instant::now() + options.seconds("seconds", "15");
-    let mut limit = Limit { sync, batch: Batch::default(), deadline, messages: 0, syncs: 0 };
+    let relay = options.given("relay").then(|| Relay::start(options.address("relay"))).transpose()?;
+    let mut limit = Limit { sync, relay, batch: Batch::default(), deadline, messages: 0, syncs: 0 };
     server.serve(&mut limit)?;
     Ok(serde_json::json!({
         "messages": limit.messages,

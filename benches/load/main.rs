@@ -7,7 +7,8 @@
 //! - `sink --on ADDR`: takes mail and checks every checksum; ends after `--expect N` messages, `--idle 5` seconds without
 //!   one after the first, or `--seconds`.
 //! - `limit --on ADDR --file PATH`: the bare durable server to be measured against: writes the bytes into one
-//!   preallocated file and answers after one fdatasync for all who wait. `--sync inline|thread`, `--seconds 15`.
+//!   preallocated file and answers after one fdatasync for all who wait. `--sync inline|thread`, `--seconds 15`;
+//!   `--relay ADDR` passes the messages on.
 //! - `front --on ADDR`: Weir's front end alone, taking mail and throwing it away. `--reactors 1`, `--seconds 15`.
 //! - `idle --to ADDR --connections 1000 --seconds 10`: holds connections after EHLO; `--tls yes` after STARTTLS.
 //!
@@ -22,6 +23,7 @@ mod latency;
 mod limit;
 mod message;
 mod options;
+mod relay;
 mod server;
 mod sink;
 

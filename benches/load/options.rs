@@ -28,6 +28,10 @@ impl Options {
         text.parse().unwrap_or_else(|error| panic!("--{name} {text}: {error:?}"))
     }
 
+    pub fn given(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub fn yes(&self, name: &str, default: &str) -> bool {
         self.text(name, default) == "yes"
     }

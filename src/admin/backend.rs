@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::model::{
-    Acted, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, Selection, Sentence, Stats,
+    Acted, Audited, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, Selection, Sentence, Stats,
+    Verified,
 };
 
 /// Why the gateway said no.
@@ -33,6 +34,10 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn queue_why(&self, id: String) -> Answering<'_, Sentence>;
     /// Acts on messages. With `quarantine_only`, messages in other states are left alone.
     fn queue_act(&self, action: QueueAction, selection: Selection, quarantine_only: bool) -> Answering<'_, Acted>;
+    /// Compares memory with the journal.
+    fn queue_verify(&self) -> Answering<'_, Verified>;
+    /// The books from one time to another (seconds since 1970); all that they know, if not said.
+    fn audit(&self, from: Option<u64>, to: Option<u64>) -> Answering<'_, Audited>;
     /// Numbers for people; machines scrape /metrics.
     fn stats(&self) -> Answering<'_, Stats>;
     /// What the configuration in force means; no secrets.

@@ -142,7 +142,7 @@ pub struct RecipientEntry {
     pub address: String,
     /// Its destination.
     pub destination: String,
-    /// A state's word, or `delivered`, `bounced`, `expired`, `discarded`.
+    /// A state's word, or `done` for one that is delivered or returned; the log says which.
     pub state: String,
     /// Attempts so far.
     pub attempts: u32,
@@ -181,10 +181,73 @@ pub struct Sentence {
     pub text: String,
 }
 
+/// `GET /v1/queue/verify`: does the journal say what memory (or, of a stopped spool, the index) says?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// True if nothing is wrong.
+    pub clean: bool,
+    /// Records read and checked.
+    pub records: u64,
+    /// Messages in the queue, by the journal.
+    pub messages: u64,
+    /// Pieces of the journal that can't be read.
+    pub damage: Vec<Damaged>,
+    /// Messages that the two sides know differently.
+    pub differences: u64,
+    /// The first of these.
+    pub named: Vec<String>,
+    /// True if the books (see [`Audited`]) agree as well.
+    pub books_agree: bool,
+}
+
+/// A piece of the journal that can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// Its segment.
+    pub segment: u64,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// `GET /v1/audit`: the equation for the hours of a period, in recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// From the hour of this time.
+    pub from: u64,
+    /// To the end of the hour of this time.
+    pub to: u64,
+    /// In the queue when the period began.
+    pub opening: i64,
+    /// Taken from clients or made by Weir itself (bounces).
+    pub accepted: i64,
+    /// Given to a next hop or store.
+    pub delivered: i64,
+    /// Returned.
+    pub bounced: i64,
+    /// Too old.
+    pub expired: i64,
+    /// Thrown away by configuration.
+    pub discarded: i64,
+    /// Thrown away by an operator or the quarantine's age.
+    pub dropped: i64,
+    /// Lost to damage of the disk, or (negative) found again.
+    pub lost: i64,
+    /// In the queue when the period ended, by the books.
+    pub closing: i64,
+    /// In the queue now, counted one by one; quarantine too.
+    pub queued_now: i64,
+    /// Of these in quarantine.
+    pub quarantined_now: i64,
+    /// True if the books of all time agree with the queue as counted.
+    pub balanced: bool,
+}
+
 /// How many were acted upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acted {
-    /// Messages, or keys.
+    /// Items of the queue (a message at one destination is one), or keys.
     pub count: u64,
 }
 

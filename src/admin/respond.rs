@@ -102,6 +102,8 @@ async fn ask(api: &Api, route: Route, body: &[u8]) -> Result<Answer, Fault> {
             }
             ok(&gateway.queue_act(action, selection, quarantine_only).await?)
         }
+        Route::QueueVerify => ok(&gateway.queue_verify().await?),
+        Route::Audit(from, to) => ok(&gateway.audit(from, to).await?),
         Route::Stats => ok(&gateway.stats().await?),
         Route::Config => ok(&gateway.config_summary().await?),
         Route::RateList(key, most) => ok(&gateway.rate_list(key, most).await?),

@@ -24,6 +24,10 @@ pub enum Route {
     QueueWhy(String),
     /// `POST /v1/queue/ACTION`, `POST /v1/quarantine/ACTION` (then only what is in quarantine)
     QueueAct(QueueAction, bool),
+    /// `GET /v1/queue/verify`
+    QueueVerify,
+    /// `GET /v1/audit`, with `from` and `to` in seconds since 1970
+    Audit(Option<u64>, Option<u64>),
     /// `GET /v1/stats`
     Stats,
     /// `GET /v1/config`
@@ -84,8 +88,22 @@ fn get(segments: &[&str], query: &str) -> Result<Option<Route>, NoRoute> {
         }
         // The words of actions are no ids: they have fewer characters.
         ["v1", "queue", word] if action_of(word).is_some() => return Ok(None),
+        ["v1", "queue", "verify"] => Route::QueueVerify,
         ["v1", "queue", id] => Route::QueueShow((*id).to_owned()),
         ["v1", "queue", id, "why"] => Route::QueueWhy((*id).to_owned()),
+        ["v1", "audit"] => {
+            let (mut from, mut to) = (None, None);
+            read_query(query, |name, value| {
+                let end = match name {
+                    "from" => &mut from,
+                    "to" => &mut to,
+                    _ => return false,
+                };
+                *end = value.parse().ok();
+                end.is_some()
+            })?;
+            Route::Audit(from, to)
+        }
         ["v1", "stats"] => Route::Stats,
         ["v1", "config"] => Route::Config,
         ["v1", "rates"] => {
@@ -177,6 +195,8 @@ mod tests {
             panic!()
         };
         assert_eq!((filter.sender.as_deref(), filter.older_secs), (Some("@example.org"), Some(60)));
+        assert_eq!(route(false, "/v1/audit", "from=5"), Ok(Route::Audit(Some(5), None)));
+        assert_eq!(route(false, "/v1/queue/verify", ""), Ok(Route::QueueVerify));
         for query in ["sendr=x", "state=lost", "limit=all", "older_secs=1h", "sender=%zz"] {
             assert!(matches!(route(false, "/v1/queue", query), Err(NoRoute::Bad(_))), "{query}");
         }

@@ -17,6 +17,8 @@ use super::{ConfigFile, Exit};
 use crate::admin::model::Refusal;
 use crate::admin::token;
 use crate::base::secret::Secret;
+use crate::config::Config;
+use crate::flow::run_file::RunFile;
 
 /// A list of a hundred thousand entries fits.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -36,15 +38,25 @@ impl Api {
     /// The exit code, once the reason is on standard error.
     pub fn find(config: &ConfigFile) -> Result<Self, Exit> {
         let config = config.load_or_complain()?;
-        let Some(address) = config.admin.address else {
-            eprintln!("error: the configuration has no [admin] address, so a running Weir can't be asked");
-            return Err(Exit::No);
-        };
-        let token = token::load(&config).map_err(|error| {
+        Api::of(&config).map_err(|(exit, why)| {
+            eprintln!("error: {why}");
+            exit
+        })
+    }
+
+    /// The API of the Weir that runs with this configuration; nothing if none answers there.
+    pub fn running(config: &Config) -> Option<Self> {
+        let api = Api::of(config).ok()?;
+        std::net::TcpStream::connect_timeout(&api.address, CONNECT_TIMEOUT).is_ok().then_some(api)
+    }
+
+    fn of(config: &Config) -> Result<Self, (Exit, String)> {
+        let address = address_of(config)?;
+        let token = token::load(config).map_err(|error| {
             let path = token::path_of(&config.data_dir);
-            eprintln!("error: no token for the API from {}: {error}", path.display());
             // No file yet means no Weir yet; it is made at the first start.
-            if error.kind() == std::io::ErrorKind::NotFound { Exit::Temporary } else { Exit::No }
+            let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::Temporary } else { Exit::No };
+            (exit, format!("no token for the API from {}: {error}", path.display()))
         })?;
         Ok(Api { address: reachable(address), token })
     }
@@ -107,6 +119,22 @@ impl Api {
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         Ok((status, body.map_err(|error| text(&error))?.to_bytes()))
+    }
+}
+
+/// Where the API is; a port that the system chose stands in the run file.
+fn address_of(config: &Config) -> Result<SocketAddr, (Exit, String)> {
+    match config.admin.address {
+        Some(address) if address.port() != 0 => Ok(address),
+        Some(_) => RunFile::look_up(&config.data_dir, "admin").ok_or_else(|| {
+            (
+                Exit::Temporary,
+                format!("no Weir runs on {}: it would say its port in run.json", config.data_dir.display()),
+            )
+        }),
+        None => {
+            Err((Exit::No, "the configuration has no [admin] address, so a running Weir can't be asked".to_owned()))
+        }
     }
 }
 

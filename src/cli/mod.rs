@@ -5,12 +5,13 @@
 
 mod api;
 mod check;
+pub mod demo;
 mod dkim;
 mod dns;
-pub mod demo;
 mod eval;
 mod learn;
 mod mail_files;
+mod proof;
 mod quarantine;
 mod queue;
 mod rate;
@@ -54,6 +55,10 @@ struct Weir {
 enum Command {
     /// Run the gateway.
     Serve(serve::Args),
+    /// Show the whole way of mail on sample messages, in a gateway that needs no configuration.
+    Demo(demo::Args),
+    /// Prove that every recipient ever accepted is accounted for.
+    Audit(proof::Args),
     /// Check the configuration and show what it means.
     Check(check::Args),
     /// Look at the queue of a running Weir, and act on it.
@@ -64,6 +69,12 @@ enum Command {
     Rate(rate::Args),
     /// Make a running Weir read its configuration again.
     Reload(reload::Args),
+    /// Check who sent a message: SPF, DKIM, DMARC, ARC, and what becomes of it.
+    Verify(verify::Args),
+    /// Make keys that sign mail.
+    Dkim(dkim::Args),
+    /// Look at what DNS says of a domain, and what it should say.
+    Dns(dns::Args),
     /// Add, change, remove and list the users of the embedded store.
     User(user::Args),
     /// Judge a labelled stream of messages and measure the classifier.
@@ -74,12 +85,6 @@ enum Command {
     Rules(rules::Args),
     /// Judge messages and show every reason.
     Scan(scan::Args),
-    /// Check who sent a message: SPF, DKIM, DMARC, ARC, and what becomes of it.
-    Verify(verify::Args),
-    /// Make keys that sign mail.
-    Dkim(dkim::Args),
-    /// Look at what DNS says of a domain, and what it should say.
-    Dns(dns::Args),
 }
 
 /// Which configuration a subcommand works with.
@@ -133,19 +138,21 @@ pub fn main() -> ExitCode {
     let weir = Weir::parse();
     let exit = match weir.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Audit(args) => proof::audit(&args),
         Command::Check(args) => check::run(&args),
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
         Command::Reload(args) => reload::run(&args),
+        Command::Verify(args) => verify::run(args),
+        Command::Dkim(args) => dkim::run(args),
+        Command::Dns(args) => dns::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Learn(args) => learn::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Scan(args) => scan::run(&args),
         Command::User(args) => user::run(args),
-        Command::Verify(args) => verify::run(args),
-        Command::Dkim(args) => dkim::run(args),
-        Command::Dns(args) => dns::run(args),
     };
     ExitCode::from(exit as u8)
 }

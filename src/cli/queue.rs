@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::api::Api;
 use super::table::{age, plain, print, print_json, say, until};
-use super::{ConfigFile, Exit};
+use super::{ConfigFile, Exit, proof};
 use crate::admin::model::{Acted, Filter, QueueAction, QueueDetail, QueueEntry, Selection, Sentence, State};
 use crate::admin::query::encode;
 use crate::config::units::{duration, show_size};
@@ -36,6 +36,12 @@ enum What {
     Release(ActArgs),
     /// Throw messages away, without a bounce.
     Drop(ActArgs),
+    /// Prove that the journal and what Weir knows of the queue agree; works on a stopped Weir too.
+    Verify {
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Which messages.
@@ -44,7 +50,7 @@ pub(super) struct FilterArgs {
     /// Only with this destination (a domain, or a next hop's URL).
     #[arg(long, value_name = "NAME")]
     destination: Option<String>,
-    /// Only from this address, or @domain; <> for bounces.
+    /// Only from this address, @domain or login; <> for bounces.
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
     /// Only to this address, or @domain.
@@ -129,6 +135,9 @@ pub(super) struct ActArgs {
 
 /// Asks, prints.
 pub fn run(args: Args) -> Exit {
+    if let What::Verify { json } = args.what {
+        return proof::verify(&args.config, json);
+    }
     let done = Api::find(&args.config).and_then(|api| match args.what {
         What::List(list_args) => list(&api, "/v1/queue", &list_args),
         What::Show(one) => show(&api, &one),
@@ -137,6 +146,7 @@ pub fn run(args: Args) -> Exit {
         What::Hold(act_args) => act(&api, "/v1/queue", QueueAction::Hold, act_args),
         What::Release(act_args) => act(&api, "/v1/queue", QueueAction::Release, act_args),
         What::Drop(act_args) => act(&api, "/v1/queue", QueueAction::Drop, act_args),
+        What::Verify { .. } => unreachable!("answered above"),
     });
     done.map_or_else(|exit| exit, |()| Exit::Done)
 }
@@ -190,10 +200,10 @@ pub(super) fn show(api: &Api, args: &OneArgs) -> Result<(), Exit> {
     for recipient in &detail.recipients {
         let next = recipient.next_attempt.map(|next| format!(", next attempt {}", until(next))).unwrap_or_default();
         let attempts = recipient.attempts;
-        let line = format!(
-            "<{}> {} at {}, attempts {attempts}{next}",
-            recipient.address, recipient.state, recipient.destination
-        );
+        let line = match recipient.destination.as_str() {
+            "" => format!("<{}> {}", recipient.address, recipient.state),
+            at => format!("<{}> {} at {at}, attempts {attempts}{next}", recipient.address, recipient.state),
+        };
         say(&format!("{:<10}{}", "to", plain(&line)));
         if !recipient.last_reply.is_empty() {
             say(&format!("{:<10}  {}", "", plain(&recipient.last_reply)));
@@ -229,7 +239,7 @@ pub(super) fn act(api: &Api, path: &str, action: QueueAction, args: ActArgs) -> 
     if args.json {
         print_json(&acted);
     } else {
-        say(&format!("{} {}", acted.count, if acted.count == 1 { "message" } else { "messages" }));
+        say(&format!("{} {}", acted.count, if acted.count == 1 { "item" } else { "items" }));
     }
     if acted.count == 0 { Err(Exit::No) } else { Ok(()) }
 }

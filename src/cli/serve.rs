@@ -60,7 +60,7 @@ async fn serve(gateway: &Gateway, notifier: &Notifier) -> std::io::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(gateway, notifier),
-            () = watchdog(notifier) => notifier.watchdog(),
+            () = watchdog(notifier) => ping(gateway, notifier),
         }
     }
     tokio::spawn(end_at_once(terminate));
@@ -73,6 +73,15 @@ fn reload(gateway: &Gateway, notifier: &Notifier) {
         tracing::error!(%problems, "the configuration is bad; the old one stays in force");
     }
     notifier.ready();
+}
+
+/// Without a ping systemd starts the process anew, which is what a lost reactor needs.
+fn ping(gateway: &Gateway, notifier: &Notifier) {
+    if gateway.is_whole() {
+        notifier.watchdog();
+    } else {
+        tracing::error!("a reactor has ended; waiting for the watchdog");
+    }
 }
 
 async fn watchdog(notifier: &Notifier) {

@@ -108,6 +108,7 @@ fn verify(mut section: Section<'_>, hostname: &str) -> Verify {
         authserv_id: section.parsed("authserv_id", host_name).unwrap_or_else(|| hostname.to_owned()),
         trusted_sealers: section.list("trusted_sealers", host_name).unwrap_or_default(),
         trusted_forwarders: section.list("trusted_forwarders", units::network).unwrap_or_default(),
+        trusted_hops: section.list("trusted_hops", units::network).unwrap_or_default(),
         allowed_domains: section.list("allowed_domains", host_name).unwrap_or_default(),
         seal_as: section.parsed("seal_as", host_name),
     };
@@ -257,8 +258,8 @@ fn retry(mut section: Section<'_>) -> Retry {
         first: section.duration("first", 5 * MINUTE, SECOND..=DAY),
         factor: section.float("factor", 2.0, 1.0..=10.0),
         max: section.duration("max", 4 * HOUR, SECOND..=7 * DAY),
-        expire: section.duration("expire", 5 * DAY, MINUTE..=YEAR),
-        expire_null_sender: section.duration("expire_null_sender", DAY, MINUTE..=YEAR),
+        expire: section.duration("expire", 5 * DAY, SECOND..=YEAR),
+        expire_null_sender: section.duration("expire_null_sender", DAY, SECOND..=YEAR),
         delay_notice: section.duration("delay_notice", 4 * HOUR, Duration::ZERO..=YEAR),
     };
     if retry.first > retry.max {

@@ -15,6 +15,7 @@ mod problem;
 mod routing;
 mod section;
 pub mod settings;
+mod summary;
 pub mod units;
 
 pub use problem::{Problem, Problems, Spot};

@@ -77,6 +77,8 @@ pub struct Verify {
     pub trusted_sealers: Vec<String>,
     /// Forwarders: nothing that comes from them is refused for DMARC or SPF.
     pub trusted_forwarders: Vec<IpNet>,
+    /// Our own gateways: behind them the client is read from their `Received` fields.
+    pub trusted_hops: Vec<IpNet>,
     /// Author domains whose policy is not enforced.
     pub allowed_domains: Vec<String>,
     /// Domain whose `[[dkim]]` key seals the ARC chain of mail that we forward; nothing: no sealing.

@@ -25,8 +25,7 @@ impl Held {
         Held { lease: Some(lease), queue: Some(queue) }
     }
 
-    /// A lease of no queue, for tests of what is pure.
-    #[cfg(test)]
+    /// A lease of no queue, for a client that sends one message of its own.
     pub fn loose(lease: Lease) -> Self {
         Held { lease: Some(lease), queue: None }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
+use super::attachment;
 use super::budget::LimitRow;
 use super::classifier::file::{self, ModelError};
 use super::classifier::{Classifier, Learned, Opinion, features};
@@ -95,6 +96,7 @@ impl Engine {
         let mut budget = std::mem::take(&mut view.budget);
         let hits = policy.rules.run(&view, facts, &mut budget);
         let mut symbols = facts.symbols.clone();
+        symbols.extend(attachment::inspect(&view, &mut budget));
         symbols.extend(classifier_symbol(&opinion));
         symbols.extend(hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)));
         symbols.extend(budget.exceeded().map(limit_symbol));

@@ -3,10 +3,12 @@
 //! [`Engine::judge`] is the one entry: content and facts in, a [`Verdict`] out. Behind it a message is read once
 //! ([`message`]), within a [`budget`], and then seen by each judge; every one returns [`verdict::Symbol`]s, and nothing else decides.
 
+pub mod attachment;
 pub mod budget;
 pub mod classifier;
 pub mod engine;
 pub mod message;
+pub mod meters;
 pub mod rules;
 pub mod verdict;
 

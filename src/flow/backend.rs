@@ -1,11 +1,16 @@
-//! The gateway as the admin API sees it. I/O: through the stages.
+//! The gateway as the admin API sees it. I/O: through the stages; what blocks leaves the runtime's own threads.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::backend::{AdminBackend, AdminFault, Answering};
 use crate::admin::model::{
-    Acted, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, Selection, Sentence, Stats,
+    Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, Selection,
+    Sentence, Stats, Verified,
 };
+use crate::policy::rates::Usage;
+use crate::spool::queue::ItemState;
+use crate::spool::{Audit, Report};
 
 use super::gateway::Shared;
 
@@ -19,45 +24,168 @@ impl Backend {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Backend { shared }
     }
+
+    /// Runs `work` where it may block.
+    fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, AdminFault> + Send + 'static,
+    ) -> Answering<'_, T> {
+        let shared = self.shared.clone();
+        let task = tokio::task::spawn_blocking(move || work(&shared));
+        Box::pin(async move {
+            task.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a question of the admin API failed");
+                Err(AdminFault::Unavailable("the question could not be answered; the log says why".to_owned()))
+            })
+        })
+    }
 }
 
 impl AdminBackend for Backend {
     fn not_ready(&self) -> Option<String> {
-        None
+        self.shared.not_ready()
     }
-    fn queue_list(&self, _filter: Filter, _most: usize) -> Answering<'_, Vec<QueueEntry>> {
-        Box::pin(async { Ok(Vec::new()) })
+
+    fn queue_list(&self, filter: Filter, most: usize) -> Answering<'_, Vec<QueueEntry>> {
+        self.blocking(move |shared| shared.queue_list(&filter, most))
     }
+
     fn queue_show(&self, id: String) -> Answering<'_, QueueDetail> {
-        Box::pin(async { Err(AdminFault::NotFound(id)) })
+        self.blocking(move |shared| shared.queue_show(&id))
     }
+
     fn queue_why(&self, id: String) -> Answering<'_, Sentence> {
-        Box::pin(async { Err(AdminFault::NotFound(id)) })
+        self.blocking(move |shared| shared.queue_why(&id).map(|text| Sentence { text }))
     }
-    fn queue_act(&self, _: QueueAction, _: Selection, _: bool) -> Answering<'_, Acted> {
-        Box::pin(async { Ok(Acted { count: 0 }) })
+
+    fn queue_act(&self, action: QueueAction, selection: Selection, quarantine_only: bool) -> Answering<'_, Acted> {
+        self.blocking(move |shared| shared.queue_act(action, &selection, quarantine_only).map(|count| Acted { count }))
     }
+
+    fn queue_verify(&self) -> Answering<'_, Verified> {
+        self.blocking(|shared| match shared.spool.verify() {
+            Ok(report) => Ok(verified(report)),
+            Err(error) => Err(AdminFault::Unavailable(format!("the journal can't be read: {error}"))),
+        })
+    }
+
+    fn audit(&self, from: Option<u64>, to: Option<u64>) -> Answering<'_, Audited> {
+        self.blocking(move |shared| {
+            let (from, to) = period(from, to, SystemTime::now());
+            Ok(audited(from, to, shared.spool.audit(from, to)))
+        })
+    }
+
     fn stats(&self) -> Answering<'_, Stats> {
-        Box::pin(async { Ok(Stats::new()) })
+        self.blocking(|shared| Ok(stats(shared)))
     }
+
     fn config_summary(&self) -> Answering<'_, Sentence> {
-        Box::pin(async { Ok(Sentence { text: String::new() }) })
+        let text = self.shared.house.snapshot.load().config.summary();
+        Box::pin(async { Ok(Sentence { text }) })
     }
-    fn rate_list(&self, _: Option<String>, _: usize) -> Answering<'_, Vec<RateEntry>> {
-        Box::pin(async { Ok(Vec::new()) })
+
+    fn rate_list(&self, key: Option<String>, most: usize) -> Answering<'_, Vec<RateEntry>> {
+        self.blocking(move |shared| {
+            let used = shared.house.rates.load().list(key.as_deref(), most, SystemTime::now());
+            Ok(used.into_iter().map(rate_entry).collect())
+        })
     }
-    fn rate_reset(&self, _: String) -> Answering<'_, Acted> {
-        Box::pin(async { Ok(Acted { count: 0 }) })
+
+    fn rate_reset(&self, key: String) -> Answering<'_, Acted> {
+        self.blocking(move |shared| {
+            let count = shared.house.rates.load().reset(&key);
+            tracing::info!(key = %key, count, "an operator reset rates");
+            Ok(Acted { count: count as u64 })
+        })
     }
+
     fn reload(&self) -> Answering<'_, Reloaded> {
-        Box::pin(async {
-            Ok(match self.shared.reload() {
+        self.blocking(|shared| {
+            Ok(match shared.reload() {
                 Ok(text) => Reloaded { ok: true, text },
                 Err(text) => Reloaded { ok: false, text },
             })
         })
     }
-    fn pause_delivery(&self, _: bool) -> Answering<'_, Sentence> {
-        Box::pin(async { Ok(Sentence { text: String::new() }) })
+
+    fn pause_delivery(&self, paused: bool) -> Answering<'_, Sentence> {
+        let delivery = &self.shared.delivery;
+        if paused {
+            delivery.pause()
+        } else {
+            delivery.resume()
+        }
+        tracing::info!(paused, "an operator paused or resumed delivery");
+        let text = if paused { "delivery is paused; mail is accepted and kept" } else { "delivery goes on" };
+        Box::pin(async move { Ok(Sentence { text: text.to_owned() }) })
     }
+}
+
+/// The period that `from` and `to` mean (seconds since 1970): all that the books know, unless they say less.
+pub fn period(from: Option<u64>, to: Option<u64>, now: SystemTime) -> (SystemTime, SystemTime) {
+    let at = |secs: u64| UNIX_EPOCH.checked_add(Duration::from_secs(secs)).unwrap_or(now);
+    (from.map_or(UNIX_EPOCH, at), to.map_or(now, at).min(now))
+}
+
+/// The report of `queue verify` as the API says it.
+pub fn verified(report: Report) -> Verified {
+    let clean = report.is_clean();
+    let damaged = |damage: &crate::spool::Damage| Damaged {
+        segment: damage.segment.into(),
+        offset: damage.offset,
+        bytes: damage.bytes,
+    };
+    Verified {
+        clean,
+        records: report.records,
+        messages: report.messages,
+        damage: report.damage.iter().map(damaged).collect(),
+        differences: report.differences,
+        named: report.named.iter().map(ToString::to_string).collect(),
+        books_agree: report.books_agree,
+    }
+}
+
+/// The equation of a period as the API says it.
+pub fn audited(from: SystemTime, to: SystemTime, audit: Audit) -> Audited {
+    let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Audited {
+        from: unix(from),
+        to: unix(to),
+        opening: audit.opening,
+        accepted: audit.accepted,
+        delivered: audit.delivered,
+        bounced: audit.bounced,
+        expired: audit.expired,
+        discarded: audit.discarded,
+        dropped: audit.dropped,
+        lost: audit.lost,
+        closing: audit.closing,
+        queued_now: audit.queued_now,
+        quarantined_now: audit.quarantined_now,
+        balanced: audit.balanced,
+    }
+}
+
+fn rate_entry(usage: Usage) -> RateEntry {
+    let windows = usage.windows.iter().map(|(used, window)| RateUse {
+        used: *used,
+        limit: window.limit,
+        period_secs: window.period.as_secs(),
+    });
+    RateEntry { rate: usage.rate, key: usage.key, windows: windows.collect() }
+}
+
+fn stats(shared: &Shared) -> Stats {
+    let counts = shared.spool.counts();
+    let mut stats: Stats = ItemState::ALL
+        .iter()
+        .map(|state| (format!("items_{}", state.name()), counts[*state as usize] as f64))
+        .collect();
+    let uptime = shared.started.elapsed().unwrap_or_default();
+    stats.insert("uptime_seconds".to_owned(), uptime.as_secs() as f64);
+    stats.insert("rate_keys".to_owned(), shared.house.rates.load().len() as f64);
+    stats.insert("delivery_paused".to_owned(), f64::from(shared.delivery.is_paused()));
+    stats
 }

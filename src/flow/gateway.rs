@@ -8,6 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -18,13 +19,15 @@ use tokio::sync::watch;
 use crate::admin;
 use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::harden;
+use crate::base::id::QueueId;
 use crate::config::Config;
-use crate::config::settings::Listener;
+use crate::config::settings::{Listener, Mode};
 use crate::deliver::call_ahead::CallAhead;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
 use crate::deliver::{self, Delivery};
 use crate::dns::{self, Resolver};
+use crate::filter::{self, Engine};
 use crate::front::systemd::activated_sockets;
 use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front, ListenerSetup};
@@ -36,10 +39,13 @@ use crate::store::mailbox::Mailboxes;
 use crate::store::server::{Pop3Listeners, Pop3Server};
 use crate::store::users::{self, Users};
 use crate::store::{self};
+use crate::verify::decide::Overrides;
+use crate::verify::{self, Signer, Verifier};
 
 use super::backend::Backend;
+use super::checks::Checks;
 use super::clock::DateClock;
-use super::house::House;
+use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
@@ -49,6 +55,8 @@ use super::snapshot::Snapshot;
 
 /// How long conversations and deliveries may take to end when the gateway stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// Messages that are checked at once; each is held by a connection that waits.
+const CHECKS_MAX: usize = 1024;
 /// Where the counts of `[[rate]]` are kept between runs, in `data_dir`.
 const RATES_FILE: &str = "rates";
 
@@ -86,11 +94,51 @@ pub(super) struct Shared {
     pub house: Arc<House>,
     pub spool: Arc<Spool>,
     pub delivery: Delivery,
+    pub workshop: Workshop,
     pub tls: Arc<TlsStore>,
     pub front: Mutex<Option<front::Reloader>>,
     pub config_file: Option<PathBuf>,
     pub log: Option<LogHandle>,
     pub started: SystemTime,
+    /// Set when the gateway begins to stop.
+    pub stopping: AtomicBool,
+}
+
+/// Makes the checks of a configuration.
+pub(super) struct Workshop {
+    resolver: Arc<Resolver>,
+    meters: verify::meters::Meters,
+}
+
+impl Workshop {
+    /// The checks of `config`. Rules and model are read once and taken over by a reload, which reads the rules again.
+    fn checks(&self, config: &Config, old: Option<&Checks>) -> Result<Arc<Checks>, String> {
+        let wanted = config.listeners.iter().any(|listener| listener.filter != Mode::Off);
+        let engine = match old.and_then(|old| old.engine.clone()).filter(|_| wanted) {
+            Some(engine) => {
+                engine.reload(&config.filter);
+                Some(engine)
+            }
+            None if wanted => {
+                let model = config.data_dir.join(filter::classifier::file::DEFAULT_NAME);
+                Some(Arc::new(Engine::open(&config.filter, Some(&model)).map_err(|error| error.to_string())?))
+            }
+            None => None,
+        };
+        if let Some(engine) = &engine {
+            let problems = engine.problems();
+            tracing::info!(rules = engine.rules_loaded(), problems = problems.len(), "filter rules loaded");
+        }
+        Ok(Arc::new(Checks {
+            verifier: Verifier::new(self.resolver.clone(), &config.hostname, self.meters.clone()),
+            engine,
+            signer: Signer::load(&config.dkim)?,
+            overrides: Overrides::from_settings(&config.verify),
+            trusted_hops: config.verify.trusted_hops.clone(),
+            seal_as: config.verify.seal_as.clone(),
+            authserv_id: config.verify.authserv_id.clone(),
+        }))
+    }
 }
 
 /// Everything that was bound before privileges went.
@@ -124,6 +172,9 @@ impl Gateway {
         front::raise_descriptor_limit();
         let make = |path: &Path| std::fs::create_dir_all(path);
         make(&config.data_dir).map_err(at("data_dir can't be made"))?;
+        // Landlock can only open what is there already.
+        make(&config.spool.directory).map_err(at("[spool] directory"))?;
+        make(&config.store.directory).map_err(at("[store] directory"))?;
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
         harden_process(&config, config_file.as_deref())?;
@@ -152,6 +203,16 @@ impl Gateway {
         &self.shared.spool
     }
 
+    /// Why a message is where it is, in a sentence; nothing if it is not in the queue.
+    pub fn why(&self, id: QueueId) -> Option<String> {
+        self.shared.why(id)
+    }
+
+    /// True while every part runs; false is a defect, and the process should be started anew.
+    pub fn is_whole(&self) -> bool {
+        self.front.is_whole()
+    }
+
     /// Waits for `task` on the gateway's runtime.
     pub fn block_on<F: Future>(&self, task: F) -> F::Output {
         self.runtime.block_on(task)
@@ -167,6 +228,7 @@ impl Gateway {
     /// Stops: no new connections, conversations and deliveries end within half a minute, leases go back, everything is synced.
     pub fn stop(self) {
         tracing::info!("stopping");
+        self.shared.stopping.store(true, Ordering::Relaxed);
         let stopped = self.front.stop(STOP_PATIENCE);
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
@@ -237,14 +299,17 @@ struct Built {
 impl Parts<'_> {
     fn build(&self, config_file: Option<PathBuf>, log: Option<LogHandle>) -> Result<Built, StartError> {
         let (config, registry) = (&self.config, self.metrics.registry());
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(config.clone())));
+        let resolver = Resolver::new(&config.dns).map_err(at("[dns]"))?;
+        let resolver = Arc::new(resolver.with_meters(dns::meters::Meters::register(registry).map_err(at("metrics"))?));
+        let verify_meters = verify::meters::Meters::register(registry).map_err(at("metrics"))?;
+        let workshop = Workshop { resolver: resolver.clone(), meters: verify_meters };
+        let checks = workshop.checks(config, None).map_err(at("checks"))?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(config.clone(), checks)));
         let spool = Arc::new(self.open_spool()?);
         let users = Arc::new(Users::open(&config.auth.users_file).map_err(at("[auth] users"))?);
         let store_meters = Arc::new(store::meters::Meters::register(registry).map_err(at("metrics"))?);
         let mailboxes = Mailboxes::open(&config.store.directory, &config.hostname, store_meters.clone());
         let mailboxes = Arc::new(mailboxes.map_err(at("[store] directory"))?);
-        let resolver = Resolver::new(&config.dns).map_err(at("[dns]"))?;
-        let resolver = Arc::new(resolver.with_meters(dns::meters::Meters::register(registry).map_err(at("metrics"))?));
         let deliver_meters = deliver::meters::Meters::register(registry).map_err(at("metrics"))?;
         let opener = || Opener::new(resolver.clone(), ClientTls::new(), deliver_meters.clone());
         let delivery = Delivery::start(
@@ -271,6 +336,7 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(self.load_rates()),
             call_ahead: CallAhead::new(opener()),
+            checks_under_way: Places::new(CHECKS_MAX),
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
             clock: DateClock::default(),
@@ -279,11 +345,13 @@ impl Parts<'_> {
             house,
             spool,
             delivery,
+            workshop,
             tls: self.tls.clone(),
             front: Mutex::default(),
             config_file,
             log,
             started: SystemTime::now(),
+            stopping: AtomicBool::new(false),
         };
         Ok(Built { shared: Arc::new(shared), mailboxes, store_meters })
     }
@@ -401,10 +469,12 @@ impl Shared {
         if let Some(front) = self.front.lock().as_ref() {
             front.reload(setups(&config));
         }
+        let old = self.house.snapshot.load().checks.clone();
+        let checks = self.workshop.checks(&config, Some(&old))?;
         let config = Arc::new(config);
         let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
         self.house.rates.store(Arc::new(rates));
-        self.house.snapshot.store(Arc::new(Snapshot::new(config.clone())));
+        self.house.snapshot.store(Arc::new(Snapshot::new(config.clone(), checks)));
         self.delivery.configure(config.clone());
         if let Some(log) = &self.log {
             log.set_level(&config.log.level);
@@ -414,6 +484,14 @@ impl Shared {
         }
         tracing::info!(file = %file.display(), "configuration in force");
         Ok(if moved.is_empty() { String::new() } else { format!("listeners need a restart: {}", moved.join(", ")) })
+    }
+
+    /// Why no mail would be accepted now; nothing if it would.
+    pub fn not_ready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Some("the gateway is stopping".to_owned());
+        }
+        self.spool.trouble().map(|fault| fault.to_string())
     }
 
     /// Keeps the counts of `[[rate]]` for the next start.

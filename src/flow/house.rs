@@ -1,6 +1,7 @@
 //! What every conversation shares: the stages, as handles. I/O: none of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -36,12 +37,43 @@ pub struct House {
     pub rates: ArcSwap<Rates>,
     /// Asks next hops whether a recipient exists.
     pub call_ahead: CallAhead,
+    /// Messages whose checks are under way.
+    pub checks_under_way: Places,
     /// What is counted.
     pub meters: Meters,
     /// For what waits.
     pub runtime: Handle,
     /// For `Received`.
     pub clock: DateClock,
+}
+
+/// A bounded number of places for work that left the reactors.
+#[derive(Clone)]
+pub struct Places {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// One of them; given back when dropped.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Places {
+    /// `most` places.
+    pub fn new(most: usize) -> Self {
+        Places { taken: Arc::default(), most }
+    }
+
+    /// A place, or nothing if all are taken.
+    pub fn enter(&self) -> Option<Place> {
+        let place = Place(self.taken.clone());
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl House {

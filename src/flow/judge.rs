@@ -2,6 +2,8 @@
 //!
 //! The checks that need no waiting stand here; what `verify` and `filter` found comes in as facts of the same kind.
 
+use std::borrow::Cow;
+
 use crate::config::limits::Limits;
 use crate::config::settings::Role;
 use crate::spool::queue::Disposition;
@@ -42,8 +44,8 @@ pub enum Ruling {
     Keep {
         /// Deliver, hold, quarantine, discard.
         disposition: Disposition,
-        /// Why.
-        reason: &'static str,
+        /// Why, in a word or a line.
+        reason: Cow<'static, str>,
     },
     /// Say no.
     Refuse {
@@ -59,10 +61,11 @@ impl Ruling {
         Ruling::Refuse { reply: Reply::fixed(code, enhanced, text), reason }
     }
 
-    /// The word for metrics and logs.
-    pub fn reason(&self) -> &'static str {
+    /// Why.
+    pub fn reason(&self) -> &str {
         match self {
-            Ruling::Keep { reason, .. } | Ruling::Refuse { reason, .. } => reason,
+            Ruling::Keep { reason, .. } => reason,
+            Ruling::Refuse { reason, .. } => reason,
         }
     }
 }
@@ -78,7 +81,7 @@ pub fn at_content(facts: &ContentFacts, limits: &Limits) -> Ruling {
     if facts.header.bytes > limits.header_bytes as usize {
         return Ruling::refuse(552, Enhanced(5, 3, 4), "The header section is too large", "header_bytes");
     }
-    Ruling::Keep { disposition: Disposition::Deliver, reason: "ordinary" }
+    Ruling::Keep { disposition: Disposition::Deliver, reason: "ordinary".into() }
 }
 
 /// True for mail that begins its way here, which is completed where it lacks fields (RFC 6409 §8): another host's mail is
@@ -95,9 +98,9 @@ mod tests {
         ContentFacts::of(HeaderFacts::of(content), content, hostname)
     }
 
-    fn reason(content: &str) -> &'static str {
+    fn reason(content: &str) -> String {
         let limits = Limits { hops: 3, header_bytes: 2000, ..Limits::default() };
-        at_content(&facts_of(content.as_bytes(), "mx.test"), &limits).reason()
+        at_content(&facts_of(content.as_bytes(), "mx.test"), &limits).reason().to_owned()
     }
 
     #[test]

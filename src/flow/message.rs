@@ -3,6 +3,7 @@
 //! Nothing here waits on the reactor's thread. The reply is given by whoever learns the message's fate: at once for a
 //! refusal, by the committer once the message is on disk.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -19,6 +20,7 @@ use crate::wire::envelope::Envelope;
 use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
 
+use super::checks::{self, Question};
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
 use super::service::facts_of;
@@ -33,6 +35,7 @@ struct Passage {
     facts: ContentFacts,
     listener: usize,
     lmtp: bool,
+    is_submission: bool,
     began: Instant,
 }
 
@@ -46,25 +49,89 @@ impl House {
         later: &mut dyn Later<Answer>,
     ) -> Answered<Answer> {
         let view = &snapshot.listeners[listener];
-        let passage = Passage {
-            id: self.spool.next_id(),
-            facts: ContentFacts::of(received.header, &received.content, &snapshot.config.hostname),
-            content: received.content,
-            listener,
-            lmtp: view.listener.role == Role::Lmtp,
-            envelope: Arc::new(received.envelope),
-            began: Instant::now(),
-        };
+        let passage = self.passage(snapshot, listener, *received);
         match self.ruling(&passage, &view.listener.limits) {
-            Ruling::Refuse { reply, reason } => {
-                self.meters.flow.replied(reply.code, reason);
-                let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
-                self.log_outcome(&passage, fate, reason);
-                Answered::Now(Answer::Message(passage.replies(&reply)))
-            }
+            Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
-                self.keep(snapshot, passage, Vec::new(), disposition, reason, later.ticket());
+                if view.waits_for_checks() || passage.is_submission && !snapshot.config.dkim.is_empty() {
+                    let Some(place) = self.checks_under_way.enter() else {
+                        return Answered::Now(self.refused(&passage, Reply::BUSY, "busy"));
+                    };
+                    let (snapshot, ticket) = (snapshot.clone(), later.ticket());
+                    let runtime = self.runtime.clone();
+                    runtime.spawn(async move {
+                        self.checked(&snapshot, passage, disposition, ticket).await;
+                        drop(place);
+                    });
+                } else {
+                    self.keep(snapshot, passage, Vec::new(), disposition, reason, later.ticket());
+                }
                 Answered::Later
+            }
+        }
+    }
+
+    fn passage(&self, snapshot: &Snapshot, listener: usize, received: Received) -> Passage {
+        let id = self.spool.next_id();
+        let config = &snapshot.config;
+        let role = snapshot.listeners[listener].listener.role;
+        let is_submission = judge::is_submission(role, received.envelope.origin.login.is_some());
+        let mut envelope = received.envelope;
+        for recipient in &mut envelope.recipients {
+            if let Some(settled) = snapshot.domains.settled(&recipient.mailbox) {
+                recipient.mailbox = settled;
+            }
+        }
+        let mut content = received.content;
+        if is_submission && (received.header.date == 0 || received.header.message_id == 0) {
+            let message_id = format!("{id}@{}", config.hostname);
+            let missing = missing_on_submission(&received.header, &message_id, SystemTime::now());
+            content = Content::from_bytes([missing.as_bytes(), &content].concat());
+        }
+        Passage {
+            id,
+            facts: ContentFacts::of(received.header, &content, &config.hostname),
+            content,
+            listener,
+            lmtp: role == Role::Lmtp,
+            is_submission,
+            envelope: Arc::new(envelope),
+            began: Instant::now(),
+        }
+    }
+
+    fn refused(&self, passage: &Passage, reply: Reply, reason: &'static str) -> Answer {
+        self.meters.flow.replied(reply.code, reason);
+        let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
+        self.log_outcome(passage, fate, reason);
+        Answer::Message(passage.replies(&reply))
+    }
+
+    /// Checks the message, then keeps or refuses it. A hold that was ruled before stands, unless the message is refused.
+    async fn checked(
+        self: Arc<Self>,
+        snapshot: &Snapshot,
+        passage: Passage,
+        before: Disposition,
+        ticket: Box<dyn Ticket<Answer>>,
+    ) {
+        let listener = &snapshot.listeners[passage.listener].listener;
+        let reference = passage.id.to_string();
+        let question = Question {
+            listener,
+            envelope: &passage.envelope,
+            content: &passage.content,
+            reference: &reference,
+            is_submission: passage.is_submission,
+            forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
+        };
+        let found = snapshot.checks.gather(&question, &self.meters.flow).await;
+        match checks::rule(listener, &found, &reference) {
+            Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
+            Ruling::Keep { disposition, reason } => {
+                let disposition = if before == Disposition::Deliver { disposition } else { before };
+                let fields = snapshot.checks.fields(&question, &found);
+                self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }
     }
@@ -80,9 +147,10 @@ impl House {
             return Ruling::Refuse { reply, reason: "rate" };
         }
         match hits.iter().find(|hit| hit.action == RateAction::Hold) {
-            Some(hit) => {
-                Ruling::Keep { disposition: Disposition::Hold(format!("{} {}", hit.rate, hit.key)), reason: "rate" }
-            }
+            Some(hit) => Ruling::Keep {
+                disposition: Disposition::Hold(format!("{} {}", hit.rate, hit.key)),
+                reason: "rate".into(),
+            },
             None => ruling,
         }
     }
@@ -94,7 +162,7 @@ impl House {
         passage: Passage,
         fields: Vec<u8>,
         disposition: Disposition,
-        reason: &'static str,
+        reason: Cow<'static, str>,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
         let prefix = self.prefix(snapshot, &passage, fields);
@@ -111,7 +179,7 @@ impl House {
             prefix: prefix.into(),
             content: self.cleaned(snapshot, &passage),
             disposition,
-            verdict: reason.into(),
+            verdict: (&*reason).into(),
         };
         let fate = fate_of(&message.disposition);
         let house = self.clone();
@@ -120,7 +188,7 @@ impl House {
             Box::new(move |result| {
                 let reply = match result {
                     Ok(()) => {
-                        house.log_outcome(&passage, fate, reason);
+                        house.log_outcome(&passage, fate, &reason);
                         Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
                     }
                     Err(fault) => {
@@ -136,15 +204,10 @@ impl House {
 
     /// The fields that go before the content.
     fn prefix(&self, snapshot: &Snapshot, passage: &Passage, more: Vec<u8>) -> Vec<u8> {
-        let now = SystemTime::now();
         let (config, envelope) = (&snapshot.config, &passage.envelope);
+        let date = self.clock.date(SystemTime::now());
         let mut out = more;
-        Stamp { hostname: &config.hostname, id: passage.id, envelope, date: &self.clock.date(now) }.received(&mut out);
-        let role = snapshot.listeners[passage.listener].listener.role;
-        if judge::is_submission(role, envelope.origin.login.is_some()) {
-            let message_id = format!("{}@{}", passage.id, config.hostname);
-            out.extend_from_slice(missing_on_submission(&passage.facts.header, &message_id, now).as_bytes());
-        }
+        Stamp { hostname: &config.hostname, id: passage.id, envelope, date: &date }.received(&mut out);
         out
     }
 

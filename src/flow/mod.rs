@@ -3,6 +3,7 @@
 //! The only room that names them all. What waits gathers facts; what decides ([`judge`], [`stamp`], `policy`) is pure.
 
 pub mod backend;
+pub mod checks;
 pub mod clock;
 pub mod gateway;
 pub mod house;
@@ -10,8 +11,11 @@ pub mod judge;
 pub mod local;
 pub mod message;
 pub mod meters;
+mod operate;
 pub mod passwords;
 pub mod run_file;
 pub mod service;
 pub mod snapshot;
 pub mod stamp;
+mod view;
+pub mod why;

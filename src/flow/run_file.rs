@@ -19,6 +19,13 @@ impl RunFile {
         RunFile { path: data_dir.join("run.json"), addresses: BTreeMap::new() }
     }
 
+    /// The address of that name as a running gateway wrote it into `data_dir`.
+    pub fn look_up(data_dir: &Path, name: &str) -> Option<SocketAddr> {
+        let text = std::fs::read_to_string(RunFile::new(data_dir).path).ok()?;
+        let run: serde_json::Value = serde_json::from_str(&text).ok()?;
+        run["addresses"][name].as_str()?.parse().ok()
+    }
+
     /// A listener is at `address`. A second one of the same name gets a number.
     pub fn add(&mut self, name: &str, address: SocketAddr) {
         let free = |name: &String| !self.addresses.contains_key(name);

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::base::machine::TlsFacts;
 use crate::base::secret::Secret;
-use crate::config::settings::RateCount;
+use crate::config::settings::{Mode, RateCount};
 use crate::deliver::call_ahead::Existence;
 use crate::front::service::{Admission, Answered, Later, Peer, Refusal, Service};
 use crate::policy::rates::{Hit, RateFacts};
@@ -16,6 +16,7 @@ use crate::policy::relay::{Known, Lookup, at_rcpt, lookup_for};
 use crate::policy::{Decision, Reason, access};
 use crate::smtp::server::ask::{Answer, Ask};
 use crate::smtp::server::session::Session;
+use crate::verify;
 use crate::wire::address::Mailbox;
 use crate::wire::envelope::{Origin, Recipient};
 use crate::wire::reply::{Enhanced, Reply};
@@ -91,6 +92,15 @@ impl SmtpService {
             if let Some(refusal) = self.refused_by_rate(RateCount::Messages, &facts, 1) {
                 decision = refusal;
             }
+        }
+        if decision.is_allowed() && listener.verify != Mode::Off {
+            let facts = verify::Facts {
+                ip: origin.ip,
+                helo: origin.helo.clone(),
+                reverse_path: reverse_path.map(|path| path.as_str().to_owned()),
+            };
+            let _entered = self.house.runtime.enter();
+            snapshot.checks.begin(listener, &facts);
         }
         self.house.meters.policy.decided("mail", &decision);
         answer_of(decision, |reply| reply)

@@ -8,6 +8,8 @@ use crate::deliver::route::Routes;
 use crate::policy::Domains;
 use crate::smtp::server::settings::SessionSettings;
 
+use super::checks::Checks;
+
 /// What a listener's conversations need.
 pub struct ListenerView {
     /// As configured.
@@ -31,18 +33,20 @@ pub struct Snapshot {
     pub domains: Domains,
     /// Where recipients' mail goes.
     pub routes: Routes,
+    /// What judges messages.
+    pub checks: Arc<Checks>,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerView>,
 }
 
 impl Snapshot {
     /// Derives everything from `config`.
-    pub fn new(config: Arc<Config>) -> Self {
+    pub fn new(config: Arc<Config>, checks: Arc<Checks>) -> Self {
         let view = |listener: &Listener| ListenerView {
             session: Arc::new(SessionSettings::from_listener(&config, listener)),
             listener: listener.clone(),
         };
         let listeners = config.listeners.iter().map(view).collect();
-        Snapshot { domains: Domains::new(config.clone()), routes: Routes::new(&config), listeners, config }
+        Snapshot { domains: Domains::new(config.clone()), routes: Routes::new(&config), checks, listeners, config }
     }
 }

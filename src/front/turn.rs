@@ -228,6 +228,23 @@ impl<S: Service> Turn<'_, S> {
             return self.begin_tls(c);
         }
         self.open(c, None);
+        self.hear_early(c)
+    }
+
+    /// Shows the conversation, once and before it may say a word, what came before the banner: it is for it to judge
+    /// early talkers, which it cannot if the first read comes after the banner.
+    fn hear_early(&mut self, c: &mut Connection<S::Machine>) -> Result<(), End> {
+        if !matches!(c.talk, Talk::Open(_)) {
+            return Ok(());
+        }
+        c.flags.readable = true;
+        self.fill(c)?;
+        let input = &self.scratch.input[self.scratch.start..self.scratch.end];
+        if let Talk::Open(machine) = &mut c.talk
+            && !input.is_empty()
+        {
+            self.scratch.start += machine.handle_input(self.now, input);
+        }
         Ok(())
     }
 

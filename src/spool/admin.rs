@@ -36,8 +36,8 @@ pub struct Filter {
     pub recipient_domain: Option<String>,
     /// Accepted before.
     pub accepted_before: Option<SystemTime>,
-    /// In this state.
-    pub state: Option<ItemState>,
+    /// In one of these states; none: in any.
+    pub states: Vec<ItemState>,
     /// One of these messages.
     pub ids: Option<Vec<QueueId>>,
 }
@@ -116,6 +116,16 @@ pub struct Shown {
     pub content: Content,
     /// What was said of it when it was accepted.
     pub verdict: String,
+}
+
+/// What stands on a message's envelope, read without its content.
+pub struct Enveloped {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// What was said of the message when it was accepted.
+    pub verdict: String,
+    /// Bytes of the content.
+    pub content_bytes: u64,
 }
 
 /// Items by state, in the order of [`ItemState::ALL`].
@@ -218,6 +228,25 @@ impl Spool {
         Ok(Some(Shown { facts, envelope, prefix, content, verdict }))
     }
 
+    /// A message's envelope; nothing if it is not in the queue.
+    /// # Errors
+    /// When it can't be read or is damaged.
+    pub fn envelope(&self, id: QueueId) -> io::Result<Option<Enveloped>> {
+        let (file, seal, place) = {
+            let state = self.shared.state.lock();
+            let Some(message) = state.table.find(id.0) else { return Ok(None) };
+            let Some(segment) = state.segments.get(message.body_segment) else { return Ok(None) };
+            (segment.file.clone(), segment.seal, message.place())
+        };
+        let (stored, content_bytes) = hot::read_stored(&file, seal, place, id.0)?;
+        Ok(Some(Enveloped { envelope: stored.envelope, verdict: stored.verdict, content_bytes }))
+    }
+
+    /// Why nothing would be accepted now; nothing if it would.
+    pub fn trouble(&self) -> Option<SpoolFault> {
+        self.shared.trouble()
+    }
+
     /// Items by state.
     pub fn counts(&self) -> StateCounts {
         self.shared.state.lock().table.counts.items
@@ -279,7 +308,7 @@ fn matches(state: &State, filter: &Filter, message: &Message, item: &Item) -> bo
     let table = &state.table;
     let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
     let to_domain = |wanted: &String| item.recipients().iter().any(|r| table.domains.text(r.domain) == wanted);
-    filter.state.is_none_or(|wanted| wanted == item.state)
+    (filter.states.is_empty() || filter.states.contains(&item.state))
         && filter.accepted_before.is_none_or(|before| message.id < millis(before) << 20)
         && is(&filter.destination, table.schedule.name_of(item.destination))
         && is(&filter.sender, table.senders.text(message.sender))

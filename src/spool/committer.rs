@@ -174,7 +174,7 @@ impl Submissions {
         !(pending.is_empty() && waiting.closing)
     }
 
-    fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         self.waiting.lock().closing
     }
 }
@@ -311,6 +311,7 @@ impl Committer {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SpoolFault::Full,
             _ => SpoolFault::Failed(error.to_string().into()),
         };
+        self.shared.set_failing(Some(fault.clone()));
         for mut job in jobs.into_iter().rev() {
             job.answer(Err(fault.clone()));
             if job.is_owed() {
@@ -326,6 +327,7 @@ impl Committer {
 
     /// The batch is durable: memory follows, then all hear of it.
     fn succeed(&mut self) {
+        self.shared.set_failing(None);
         let listener = self.shared.listener.lock().clone();
         let mut jobs = std::mem::take(&mut self.jobs);
         let mut fresh = Vec::new();

@@ -128,6 +128,23 @@ pub(super) fn read_message(
     }
 }
 
+/// All of a message but its content, and how many bytes that has; the content is neither read nor checked.
+/// # Errors
+/// `InvalidData` if it is damaged.
+pub(super) fn read_stored(file: &Arc<dyn StoredFile>, seal: u64, place: Place, id: u64) -> io::Result<(Stored, u64)> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    fill(file, place.offset.into(), &mut bytes)?;
+    let header =
+        Header::read(&bytes, seal).filter(|header| header.record_bytes() == place.bytes).ok_or_else(damaged)?;
+    let mut meta = vec![0; header.meta_bytes as usize];
+    fill(file, u64::from(place.offset) + HEADER_BYTES as u64, &mut meta)?;
+    let stored = message::read_accepted(&meta).filter(|stored| stored.id == id);
+    match (crc32c::crc32c(&meta) == header.meta_crc, stored) {
+        (true, Some(stored)) => Ok((stored, header.content_bytes)),
+        _ => Err(damaged()),
+    }
+}
+
 fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the record is damaged")
 }

@@ -94,7 +94,7 @@ impl Keeper {
         if shared.state.lock().table.counts.items[ItemState::Quarantined as usize] == 0 {
             return;
         }
-        let filter = Filter { state: Some(ItemState::Quarantined), accepted_before: cutoff, ..Filter::default() };
+        let filter = Filter { states: vec![ItemState::Quarantined], accepted_before: cutoff, ..Filter::default() };
         match cutoff.map(|_| shared.act(&filter, &Action::Drop)) {
             Some(Ok(dropped)) if dropped > 0 => tracing::info!(dropped, "quarantined mail was too old"),
             Some(Err(error)) => tracing::warn!(%error, "quarantined mail that is too old can't be dropped now"),

@@ -78,10 +78,10 @@ pub mod storage;
 mod table;
 mod verify;
 
-pub use admin::{Action, Filter, ItemView, RecipientView, Shown, StateCounts, WhyFacts};
+pub use admin::{Action, Enveloped, Filter, ItemView, RecipientView, Shown, StateCounts, WhyFacts};
 pub use handle::{Opening, Spool};
 pub use ledger::{Account, Audit};
 pub use recover::Damage;
 pub use shared::Options;
 pub use spill::SpillDirectory;
-pub use verify::{Report, verify_stopped};
+pub use verify::{Report, audit_stopped, verify_stopped};

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::committer::Submissions;
 use super::journal::FreeFiles;
 use super::meters::Meters;
-use super::queue::FreshListener;
+use super::queue::{FreshListener, SpoolFault};
 use super::state::State;
 use super::storage::Storage;
 use crate::base::id::IdSource;
@@ -70,6 +70,8 @@ pub(super) struct Shared {
     /// Messages in the queue, as of the last commit.
     queued: AtomicU64,
     disk_full: AtomicBool,
+    /// What the last write came to, if it failed.
+    failing: Mutex<Option<SpoolFault>>,
 }
 
 impl Shared {
@@ -89,6 +91,7 @@ impl Shared {
             cleaning: Mutex::new(()),
             queued,
             disk_full: AtomicBool::new(false),
+            failing: Mutex::default(),
         }
     }
 
@@ -99,6 +102,18 @@ impl Shared {
     /// True if nothing more may be accepted.
     pub(super) fn is_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed) || self.queued.load(Ordering::Relaxed) >= self.options.messages_max
+    }
+
+    /// Why nothing would be accepted now. A failed write counts until the next one succeeds.
+    pub(super) fn trouble(&self) -> Option<SpoolFault> {
+        if self.submissions.is_closing() {
+            return Some(SpoolFault::Stopping);
+        }
+        if self.is_full() { Some(SpoolFault::Full) } else { self.failing.lock().clone() }
+    }
+
+    pub(super) fn set_failing(&self, fault: Option<SpoolFault>) {
+        *self.failing.lock() = fault;
     }
 
     pub(super) fn set_disk_full(&self, full: bool) {

@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
+use std::time::SystemTime;
 
 use super::handle::Spool;
+use super::hot::millis;
+use super::ledger::Audit;
 use super::recover::{Damage, Limits, Recovered, recover};
 use super::state::State;
 use super::storage::Storage;
@@ -66,6 +69,17 @@ pub fn verify_stopped(directory: &std::path::Path) -> io::Result<Report> {
     let index = directory.join("index");
     let by_index = super::index::recover_with(&storage, Some(&index), false)?.0;
     verify_against(&storage, &by_index.state)
+}
+
+/// The equation of a stopped spool, from its journal alone.
+/// # Errors
+/// If another process has the spool, or it can't be read.
+pub fn audit_stopped(directory: &std::path::Path, from: SystemTime, to: SystemTime) -> io::Result<Audit> {
+    let storage = super::storage::Directory::open(directory)?;
+    let read = recover(&storage, &mut |_| None, None, true)?;
+    let counts = read.state.table.counts;
+    let (queued, quarantined) = (counts.recipients as i64, counts.quarantined_recipients as i64);
+    Ok(read.state.ledger.audit(millis(from), millis(to), queued, quarantined))
 }
 
 fn verify_against(storage: &dyn Storage, other: &State) -> io::Result<Report> {

@@ -7,18 +7,22 @@
 pub mod arc;
 pub mod author;
 pub mod authres;
+pub mod dane;
 pub mod decide;
 pub mod dkim;
 pub mod dmarc;
+pub mod hops;
 pub mod lookup;
 pub mod message;
 pub mod meters;
 pub mod mta_sts;
 pub mod offload;
 pub mod outcome;
+pub mod reports;
 pub mod resolver;
 pub mod signer;
 pub mod spf;
+pub mod srs;
 pub mod tags;
 pub mod verifier;
 

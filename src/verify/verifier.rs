@@ -44,7 +44,34 @@ pub struct Verifier<L> {
 #[derive(Debug)]
 pub struct Begun<L> {
     dns: Arc<Bounded<L>>,
+    queries: Arc<Queries>,
     spf: JoinHandle<(SpfResult, Option<SpfResult>)>,
+}
+
+impl<L> Begun<L> {
+    /// Waits for the look-ups, whose answers are in the resolver's cache then, and for nothing else.
+    pub async fn warm(mut self) {
+        // A panic is SPF's own and is seen again where the result is needed.
+        let _ = (&mut self.spf).await;
+    }
+}
+
+#[derive(Debug)]
+struct Queries {
+    helo: spf::Query,
+    mail_from: Option<spf::Query>,
+}
+
+impl Queries {
+    async fn check<L: Lookup>(&self, dns: &Bounded<L>, now: u64) -> (SpfResult, Option<SpfResult>) {
+        let mail_from = async {
+            match &self.mail_from {
+                Some(query) => Some(spf::check(dns, query, now).await),
+                None => None,
+            }
+        };
+        tokio::join!(spf::check(dns, &self.helo, now), mail_from)
+    }
 }
 
 impl<L> Drop for Begun<L> {
@@ -65,17 +92,10 @@ impl<L: Lookup> Verifier<L> {
         let helo = spf::Query::helo(facts.ip, &facts.helo, &self.receiver);
         let path = facts.reverse_path.as_deref().filter(|path| !path.is_empty());
         let mail_from = path.map(|path| spf::Query::mail_from(facts.ip, &facts.helo, Some(path), &self.receiver));
-        let (budget, now) = (dns.clone(), now_secs());
-        let spf = tokio::spawn(async move {
-            let mail_from = async {
-                match &mail_from {
-                    Some(query) => Some(spf::check(&*budget, query, now).await),
-                    None => None,
-                }
-            };
-            tokio::join!(spf::check(&*budget, &helo, now), mail_from)
-        });
-        Begun { dns, spf }
+        let queries = Arc::new(Queries { helo, mail_from });
+        let (budget, asked, now) = (dns.clone(), queries.clone(), now_secs());
+        let spf = tokio::spawn(async move { asked.check(&budget, now).await });
+        Begun { dns, queries, spf }
     }
 
     /// Ends with the content.
@@ -86,7 +106,11 @@ impl<L: Lookup> Verifier<L> {
         let dns = Bounded::new(self.dns.clone(), begun.dns.left(), started + LOOKUP_TIME_MAX);
         let now = now_secs();
         let (dkim, arc, spf) = tokio::join!(dkim::check(&dns, message, now), arc::check(&dns, message), &mut begun.spf);
-        let (helo, mail_from) = spf.expect("SPF neither panics nor is aborted while it is awaited");
+        let (helo, mail_from) = match spf {
+            Ok(found) => found,
+            // Only a runtime that is shutting down takes the task away; what was not asked is asked again.
+            Err(_) => begun.queries.check(&dns, now).await,
+        };
         let author = author::author(message);
         let found = author.as_ref().map_err(|error| *error);
         let decides = mail_from.as_ref().unwrap_or(&helo);

@@ -33,6 +33,8 @@ pub struct Page {
     pub links: Vec<Link>,
     /// Tags opened.
     pub tags: u32,
+    /// Bytes of visible text.
+    pub text_bytes: usize,
     /// `img` elements.
     pub images: u32,
     /// `form` elements.
@@ -47,10 +49,22 @@ pub struct Page {
     pub refreshes: u32,
     /// Bytes in comments.
     pub comment_bytes: u32,
+    /// Tags by the hash of their name ([`tag_hash`]): opened less closed.
+    pub balance: Vec<(u32, i32)>,
+    /// Pixels of images that name their size.
+    pub image_area: u64,
     /// Tag names in order of opening, at most [`SHAPE_TAGS_MAX`], hashed.
     pub shape: Vec<u32>,
 }
 
+/// Names a tag in [`Page::balance`] and [`Page::shape`].
+pub fn tag_hash(name: &[u8]) -> u32 {
+    // FNV-1a, 32 bits.
+    name.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Distinct tags that are counted; HTML has 140.
+const TAGS_MAX: usize = 256;
 /// Tags that a page's shape remembers: the head of a page tells its template.
 const SHAPE_TAGS_MAX: usize = 64;
 /// Elements within a hiding element that are followed before the rest counts as hidden.
@@ -68,6 +82,8 @@ struct Reader {
     hidden_depth: u32,
     silent: Option<&'static [u8]>,
     kind: Vec<u8>,
+    width: u64,
+    height: u64,
 }
 
 /// Reads one page.
@@ -83,6 +99,7 @@ pub fn read(html: &str) -> Page {
     if let Some(link) = reader.link.take() {
         reader.keep(link);
     }
+    reader.page.text_bytes = reader.page.text.len();
     reader.page
 }
 
@@ -106,11 +123,12 @@ impl Reader {
         self.hides = false;
         self.kind.clear();
         self.page.tags += 1;
+        let hash = tag_hash(name);
         if self.page.shape.len() < SHAPE_TAGS_MAX {
-            let hash =
-                name.iter().fold(0x811c_9dc5u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
             self.page.shape.push(hash);
         }
+        self.count_tag(hash, 1);
+        (self.width, self.height) = (0, 0);
         match name {
             b"img" => self.page.images += 1,
             b"form" => self.page.forms += 1,
@@ -134,6 +152,8 @@ impl Reader {
         match self.attribute.as_slice() {
             b"style" => self.hides |= hides(value),
             b"href" | b"src" | b"action" | b"background" | b"data" => self.target(value),
+            b"width" => self.width = leading_number(value),
+            b"height" => self.height = leading_number(value),
             b"type" | b"http-equiv" => {
                 self.kind = value.to_ascii_lowercase();
                 match self.kind.as_slice() {
@@ -173,7 +193,19 @@ impl Reader {
         }
     }
 
+    fn count_tag(&mut self, hash: u32, by: i32) {
+        let tags = &mut self.page.balance;
+        match tags.iter().position(|(known, _)| *known == hash) {
+            Some(place) => tags[place].1 += by,
+            None if by > 0 && tags.len() < TAGS_MAX => tags.push((hash, by)),
+            None => {}
+        }
+    }
+
     fn opened(&mut self, self_closing: bool) {
+        if self.tag == b"img" {
+            self.page.image_area += self.width * self.height;
+        }
         if is_block(&self.tag) {
             self.line_end(is_paragraph(&self.tag));
         }
@@ -193,6 +225,7 @@ impl Reader {
     }
 
     fn close(&mut self, name: &[u8]) {
+        self.count_tag(tag_hash(name), -1);
         if self.silent.is_some_and(|silent| silent == name) {
             self.silent = None;
         }
@@ -237,6 +270,16 @@ impl Reader {
             }
         }
     }
+}
+
+/// Pixels of an attribute; nonsense is none, and no screen has more than 10,000.
+fn leading_number(value: &[u8]) -> u64 {
+    value
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .take(5)
+        .fold(0, |n, byte| n * 10 + u64::from(byte - b'0'))
+        .min(10_000)
 }
 
 /// Appends with runs of blanks made one, as a browser shows it.

@@ -5,8 +5,8 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// Literals of a rule; more would be words of a list, and their automaton grows with them.
-const LITERALS_MAX: usize = 64;
+/// Literals of a rule; lists of words in the rules of others have up to 400.
+const LITERALS_MAX: usize = 512;
 /// Bytes of a literal that are used: longer ones are not rarer.
 const LITERAL_BYTES_MAX: usize = 16;
 /// Shorter ones stand in nearly every message.

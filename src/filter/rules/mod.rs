@@ -84,11 +84,14 @@ pub struct Rules {
     raw: Group,
     full: Group,
     uri: Group,
-    headers: Vec<(FieldSpec, Group, Vec<(u32, Vec<u8>)>)>,
+    headers: Vec<(FieldSpec, Group, StandIns)>,
     mime: Vec<(FieldSpec, Group)>,
     functions: Vec<u32>,
     metas: Vec<u32>,
 }
+
+/// What rules see in place of a field that is missing.
+type StandIns = Vec<(u32, Vec<u8>)>;
 
 /// Hits of one rule without `tflags multiple`, and the bound of those with it.
 const HITS_MAX: u16 = 1_000;

@@ -1,6 +1,6 @@
 //! A weaker pattern for the linear engine: everything that the stronger one matches, it matches. Pure.
 //!
-//! Only its literals are used: patterns with look-around would otherwise run on every text.
+//! Its literals and its own run decide whether the stronger one runs at all: backtracking is slow even where it finds nothing.
 
 /// `text` without look-around, possessive and atomic marks; nothing if it holds more than that.
 pub fn relax(text: &str) -> Option<String> {
@@ -22,11 +22,15 @@ pub fn relax(text: &str) -> Option<String> {
             return None;
         } else if let Some(escaped) = rest.strip_prefix('\\') {
             let c = escaped.chars().next()?;
-            if matches!(c, '1'..='9' | 'k' | 'g') {
-                return None;
+            match c {
+                // What was captured may be anything.
+                '1'..='9' => out.push_str("(?s:.*)"),
+                'k' | 'g' => return None,
+                _ => {
+                    out.push('\\');
+                    out.push(c);
+                }
             }
-            out.push('\\');
-            out.push(c);
             at += 1 + c.len_utf8();
         } else if rest.starts_with('[') {
             let end = class_end(rest)?;
@@ -91,7 +95,7 @@ mod tests {
     fn what_is_left_is_weaker() {
         assert_eq!(relax(r"(?<!x)viagra(?=[)]|\))y").as_deref(), Some("viagray"));
         assert_eq!(relax("a++(?>bc)*+d").as_deref(), Some("a+(?:bc)*d"));
-        assert_eq!(relax(r"(a)\1"), None);
+        assert_eq!(relax(r"(a)\1b").as_deref(), Some("(a)(?s:.*)b"));
         assert_eq!(relax("(?=a"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Gathers what the DMARC decision needs. I/O: DNS. RFC 9989 §4.10 (tree walk).
 
-use super::super::author::{Author, AuthorError};
+use super::super::author::{Author, AuthorError, normal_domain};
 use super::super::dkim::{self, DkimResult};
 use super::super::lookup::{Answer, Lookup};
 use super::super::outcome::Outcome;
@@ -43,7 +43,8 @@ pub async fn check<L: Lookup>(
     }
     let spf_identifier = match spf.filter(|result| result.outcome == Outcome::Pass) {
         Some(result) => {
-            Some(identifier(dns, &author_walk, &result.domain.to_ascii_lowercase(), record.strict_spf).await)
+            let domain = normal_domain(&result.domain).unwrap_or_default();
+            Some(identifier(dns, &author_walk, &domain, record.strict_spf).await)
         }
         None => None,
     };

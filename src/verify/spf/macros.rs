@@ -1,7 +1,7 @@
 //! SPF macro strings. Pure. RFC 7208 §7.
 //!
-//! Parsed once into pieces, so that syntax errors show before any look-up; expansion is bounded by
-//! [`EXPANSION_BYTES_MAX`]. `%{p}` needs DNS: the caller finds the validated name first and passes it in.
+//! Parsed once into pieces, so that syntax errors show before any look-up; an expansion is cut at 4096 bytes.
+//! `%{p}` needs DNS: the caller finds the validated name first and passes it in.
 
 use std::net::IpAddr;
 

@@ -1,0 +1,208 @@
+//! What is measured: the limit, Weir, Postfix, Exim, each started anew in a folder of its own. I/O: processes.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::children::Part;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const EXIM: &str = "/usr/sbin/exim4";
+/// Time for a server to make what it makes ahead; Weir fills segments.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+/// A server that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    LimitInline,
+    LimitThread,
+    /// Log level `warn`.
+    Weir,
+    /// Log level as it is by default, into a file.
+    WeirLogging,
+    Postfix,
+    Exim,
+}
+
+impl Subject {
+    pub const ALL: [Subject; 6] = [
+        Subject::LimitInline,
+        Subject::LimitThread,
+        Subject::Weir,
+        Subject::WeirLogging,
+        Subject::Postfix,
+        Subject::Exim,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Subject::LimitInline => "limit, sync inline",
+            Subject::LimitThread => "limit, sync thread",
+            Subject::Weir => "Weir",
+            Subject::WeirLogging => "Weir, log level info",
+            Subject::Postfix => "Postfix",
+            Subject::Exim => "Exim",
+        }
+    }
+
+    /// Why it can't be measured here.
+    pub fn missing(self) -> Option<&'static str> {
+        match self {
+            Subject::Postfix if !Path::new("/usr/lib/postfix/sbin/master").exists() => Some("Postfix is not installed"),
+            Subject::Exim if !Path::new(EXIM).exists() => {
+                Some("Exim is not installed (Debian has it in place of Postfix only)")
+            }
+            _ => None,
+        }
+    }
+
+    /// Servers of thousands a second need more messages for the same time than those of hundreds.
+    pub fn is_fast(self) -> bool {
+        !matches!(self, Subject::Postfix | Subject::Exim)
+    }
+
+    /// Starts it in a folder below `place`. Without `to` it keeps the mail; with it, it relays there.
+    pub fn start(self, place: &str, to: Option<SocketAddr>) -> Running {
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(place).unwrap();
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        match self {
+            Subject::LimitInline => limit(folder, "inline", to),
+            Subject::LimitThread => limit(folder, "thread", to),
+            Subject::Weir => weir(folder, "warn", to, ""),
+            Subject::WeirLogging => weir(folder, "info", to, ""),
+            Subject::Postfix => postfix(folder, to),
+            Subject::Exim => exim(folder, to),
+        }
+    }
+}
+
+enum Handle {
+    Part { _part: Part },
+    Child(Child),
+    Postfix,
+}
+
+/// A server that runs; ended when dropped.
+pub struct Running {
+    pub address: SocketAddr,
+    pub pid: u32,
+    handle: Handle,
+    folder: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        match &mut self.handle {
+            Handle::Part { .. } => {}
+            Handle::Child(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Handle::Postfix => {
+                let _ = postfix_script().arg("stop").arg(self.folder.path()).output();
+            }
+        }
+    }
+}
+
+fn limit(folder: TempDir, sync: &str, to: Option<SocketAddr>) -> Running {
+    let file = folder.path().join("limit.bin").display().to_string();
+    let mut options = vec![("file", file), ("sync", sync.to_owned()), ("seconds", "3600".to_owned())];
+    options.extend(to.map(|to| ("relay", to.to_string())));
+    let mut part = Part::start("limit", &options);
+    let (address, pid) = (part.address(), part.pid());
+    Running { address, pid, handle: Handle::Part { _part: part }, folder }
+}
+
+/// Weir with one listener for all that comes from here, no checks, and bounds that the load does not reach.
+pub fn weir(folder: TempDir, level: &str, to: Option<SocketAddr>, more: &str) -> Running {
+    let way = match to {
+        Some(to) => format!("[relay]\nsmarthost = \"smtp://{to}?tls=none\"\n[deliver]\nallow_local = true\n"),
+        None => "[deliver]\npaused = true\n".to_owned(),
+    };
+    let config = format!(
+        "hostname = \"weir.bench\"\ndata_dir = \"data\"\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\nname = \"in\"\n\
+         [limits]\nmessages_per_connection = 10000000\nconnections = 100000\nconnections_per_ip = 100000\n\
+         connections_per_net = 100000\n[store]\npop3 = \"off\"\npop3s = \"off\"\n[admin]\naddress = \"off\"\n\
+         [log]\nlevel = \"{level}\"\n{way}{more}"
+    );
+    let file = folder.path().join("weir.toml");
+    fs::write(&file, config).unwrap();
+    let log = File::create(folder.path().join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null());
+    let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let run = folder.path().join("data/run.json");
+    let address = wait("Weir", || {
+        let run: serde_json::Value = serde_json::from_str(&fs::read_to_string(&run).ok()?).ok()?;
+        run["addresses"]["in"].as_str()?.parse().ok()
+    });
+    std::thread::sleep(SETTLE);
+    Running { address, pid: child.id(), handle: Handle::Child(child), folder }
+}
+
+/// Waits until `look` finds something.
+pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn postfix_script() -> Command {
+    let mut command = Command::new("bash");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/postfix.sh")).stdin(Stdio::null());
+    command
+}
+
+fn postfix(folder: TempDir, to: Option<SocketAddr>) -> Running {
+    let mut command = postfix_script();
+    let mut extra = "relay_domains=example.net;default_process_limit=200".to_owned();
+    match to {
+        Some(to) => drop(command.env("RELAY", to.to_string())),
+        None => extra.push_str(";defer_transports=discard"),
+    }
+    let output = command.arg("start").arg(folder.path()).env("EXTRA", extra).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let address = text.lines().find_map(|line| line.strip_prefix("SMTP=")).expect("postfix.sh says where");
+    let pid = fs::read_to_string(folder.path().join("queue/pid/master.pid")).unwrap().trim().parse().unwrap();
+    Running { address: address.parse().unwrap(), pid, handle: Handle::Postfix, folder }
+}
+
+fn exim(folder: TempDir, to: Option<SocketAddr>) -> Running {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let path = folder.path().display();
+    let (hold, route) = match to {
+        Some(to) => ("", format!("* {} byname", to.ip())),
+        None => ("queue_only = true\n", "* 127.0.0.1".to_owned()),
+    };
+    let next = to.map_or(25, |to| to.port());
+    let config = format!(
+        "spool_directory = {path}/spool\nlog_file_path = {path}/log-%slog\nprimary_hostname = exim.bench\n\
+         exim_user = mail\nexim_group = mail\ntls_advertise_hosts =\nsmtp_accept_max = 200\nsmtp_accept_queue_per_connection = 0\n\
+         smtp_accept_max_per_connection = 0\nhost_lookup =\n{hold}acl_smtp_rcpt = accept\nbegin acl\naccept:\n accept\n\
+         begin routers\nall:\n driver = manualroute\n transport = out\n route_list = {route}\n self = send\n\
+         begin transports\nout:\n driver = smtp\n port = {next}\n hosts_try_fastopen =\n"
+    );
+    fs::write(folder.path().join("exim.conf"), config).unwrap();
+    let _ = Command::new("chown").arg("-R").arg("mail:mail").arg(folder.path()).status();
+    let child = Command::new(EXIM)
+        .arg("-C")
+        .arg(folder.path().join("exim.conf"))
+        .args(["-bdf", "-q1m", "-oX", &format!("127.0.0.1:{port}")])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    wait("Exim", || TcpStream::connect(address).ok());
+    Running { address, pid: child.id(), handle: Handle::Child(child), folder }
+}

@@ -1,0 +1,77 @@
+//! What a configuration means, for people; no secrets. Pure.
+
+use std::fmt::Write;
+
+use super::Config;
+use super::settings::{Listener, ListenerTls, NextHop, Recipients};
+use super::units::{show_duration, show_size};
+
+impl Config {
+    /// What a configuration means, for people; no secrets.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        let mut line = |key: &str, value: String| writeln!(text, "{key:<12}{value}").expect("a String takes any write");
+        line("hostname", self.hostname.clone());
+        line("data_dir", self.data_dir.display().to_string());
+        let certificate = self.tls.certificate.as_ref();
+        line(
+            "certificate",
+            certificate.map_or("self-signed, made in data_dir".to_owned(), |path| path.display().to_string()),
+        );
+        self.listeners.iter().for_each(|listener| line("listener", listener_line(listener)));
+        for domain in &self.domains {
+            let below = if domain.subdomains { " and below" } else { "" };
+            let recipients = recipients_text(&domain.recipients);
+            line("domain", format!("{}{below} -> {} (recipients: {recipients})", domain.name, domain.deliver_to));
+        }
+        let route = self.relay.smarthost.as_ref().unwrap_or(&NextHop::Mx);
+        line("relay", format!("other domains -> {route}; without AUTH from {}", list(&self.relay.networks)));
+        for rate in &self.rates {
+            let keys: Vec<&str> = rate.key.iter().map(|key| key.as_str()).collect();
+            let windows: Vec<String> = rate
+                .windows
+                .iter()
+                .map(|window| format!("{}/{}", window.limit, show_duration(window.period)))
+                .collect();
+            let (count, action) = (rate.count.as_str(), rate.action.as_str());
+            line("rate", format!("{count} by {}: {}, then {action}", keys.join("+"), windows.join(", ")));
+        }
+        let filter = &self.filter;
+        line("filter", format!("tag {}, quarantine {}, reject {}", filter.tag, filter.quarantine, filter.reject));
+        let retry = &self.retry;
+        let (first, max, expire) = (show_duration(retry.first), show_duration(retry.max), show_duration(retry.expire));
+        line("retry", format!("{first} x{} up to {max}, bounced after {expire}", retry.factor));
+        let address =
+            |address: Option<std::net::SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+        line("pop3", format!("{}, with TLS {}", address(self.store.pop3), address(self.store.pop3s)));
+        line("admin", address(self.admin.address));
+        text
+    }
+}
+
+fn listener_line(listener: &Listener) -> String {
+    let tls = match listener.tls {
+        ListenerTls::Implicit => "TLS",
+        ListenerTls::None => "no TLS",
+        ListenerTls::StartTls => "STARTTLS",
+    };
+    let auth = if listener.auth { ", AUTH" } else { "" };
+    let name =
+        if &*listener.name == listener.role.as_str() { String::new() } else { format!(" \"{}\"", listener.name) };
+    let size = show_size(listener.limits.size);
+    format!("{} {}{name}, {tls}{auth}, messages up to {size}", listener.address, listener.role.as_str())
+}
+
+fn recipients_text(recipients: &Recipients) -> String {
+    match recipients {
+        Recipients::Any => "any".to_owned(),
+        Recipients::List(names) => format!("{} listed", names.len()),
+        Recipients::Store => "users of the store".to_owned(),
+        Recipients::Verify => "asked of the next hop".to_owned(),
+    }
+}
+
+fn list(networks: &[ipnet::IpNet]) -> String {
+    let names: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "nowhere".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,50 @@
+//! What the filter counts. Pure.
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
+
+use super::verdict::Verdict;
+
+/// Metrics of this room.
+pub struct Meters {
+    /// Messages judged, by action.
+    pub judged: IntCounterVec,
+    /// Limits that a message was over, by symbol.
+    pub over_limit: IntCounterVec,
+    /// Time of one judgement.
+    pub seconds: Histogram,
+}
+
+/// Bounds of the histogram in seconds: from a note to the longest that the budget allows.
+const SECONDS_BUCKETS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.02, 0.1, 0.5, 2.0];
+
+impl Meters {
+    /// Makes and registers them.
+    /// # Errors
+    /// If a name is taken.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let judged = Opts::new("weir_filter_judged_total", "Messages judged, by action");
+        let over_limit =
+            Opts::new("weir_filter_over_limit_total", "Messages over a limit of the filter, by its symbol");
+        let seconds =
+            HistogramOpts::new("weir_filter_judge_seconds", "Time of one judgement").buckets(SECONDS_BUCKETS.to_vec());
+        let meters = Meters {
+            judged: IntCounterVec::new(judged, &["action"])?,
+            over_limit: IntCounterVec::new(over_limit, &["limit"])?,
+            seconds: Histogram::with_opts(seconds)?,
+        };
+        registry.register(Box::new(meters.judged.clone()))?;
+        registry.register(Box::new(meters.over_limit.clone()))?;
+        registry.register(Box::new(meters.seconds.clone()))?;
+        Ok(meters)
+    }
+
+    /// Counts one verdict that took `seconds`.
+    pub fn count(&self, verdict: &Verdict, seconds: f64) {
+        self.judged.with_label_values(&[verdict.action.as_str()]).inc();
+        // Labels are bounded by the table of limits.
+        for row in super::budget::LIMITS.iter().filter(|row| verdict.has(row.symbol)) {
+            self.over_limit.with_label_values(&[row.symbol]).inc();
+        }
+        self.seconds.observe(seconds);
+    }
+}

@@ -1,0 +1,235 @@
+//! The checks of a message that leave the reactor's thread: who sent it, what it is, and our signature. I/O: DNS; rayon.
+//!
+//! Facts are gathered here ([`Checks::gather`]); [`rule`], a pure function, turns them into what becomes of the message.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use ipnet::IpNet;
+use tokio::sync::oneshot;
+
+use crate::base::content::Content;
+use crate::config::settings::{Listener, Mode};
+use crate::dns::Resolver;
+use crate::filter::{self, Engine, Verdict};
+use crate::observe::meters::{self, Stage};
+use crate::spool::queue::Disposition;
+use crate::verify::decide::{self, Decision, Overrides};
+use crate::verify::{self, Message, Results, Signer, Verifier, arc, authres};
+use crate::wire::envelope::Envelope;
+use crate::wire::reply::{Enhanced, Reply};
+
+use super::judge::Ruling;
+
+/// The stages that judge messages.
+pub struct Checks {
+    /// SPF, DKIM, DMARC, ARC.
+    pub verifier: Verifier<Resolver>,
+    /// Rules and classifier; none while no listener filters.
+    pub engine: Option<Arc<Engine>>,
+    /// Our keys.
+    pub signer: Signer,
+    /// The operator's exceptions.
+    pub overrides: Overrides,
+    /// `[verify] trusted_hops`.
+    pub trusted_hops: Vec<IpNet>,
+    /// `[verify] seal_as`.
+    pub seal_as: Option<String>,
+    /// `[verify] authserv_id`.
+    pub authserv_id: String,
+}
+
+/// What a message is checked with.
+pub struct Question<'a> {
+    /// The listener that took it.
+    pub listener: &'a Listener,
+    /// Its envelope.
+    pub envelope: &'a Envelope,
+    /// Its content.
+    pub content: &'a Content,
+    /// Its id, the reference of refusals.
+    pub reference: &'a str,
+    /// True if it begins its way here, so that it is ours to sign.
+    pub is_submission: bool,
+    /// True if a recipient's mail goes on to a host that is not of one of our domains.
+    pub forwards: bool,
+}
+
+/// What was found.
+#[derive(Default)]
+pub struct Found {
+    identity: Option<(Results, Decision)>,
+    verdict: Option<Verdict>,
+    seal: String,
+    signatures: String,
+}
+
+impl Checks {
+    /// Begins the look-ups that MAIL makes possible, so that their answers are in the cache when the content is there.
+    pub fn begin(&self, listener: &Listener, facts: &verify::Facts) {
+        if listener.verify != Mode::Off {
+            let begun = self.verifier.begin(facts);
+            tokio::spawn(begun.warm());
+        }
+    }
+
+    /// Runs what the listener asks for.
+    pub async fn gather(self: &Arc<Self>, question: &Question<'_>, meters: &meters::Meters) -> Found {
+        let mut found = Found::default();
+        let message = Message::parse(question.content.clone());
+        if question.listener.verify != Mode::Off {
+            let began = Instant::now();
+            let origin = &question.envelope.origin;
+            // Behind another gateway of the operator's the client is the one that gateway saw.
+            let hop = verify::hops::client(&message, origin.ip, &self.trusted_hops);
+            let facts = verify::Facts {
+                ip: hop.as_ref().map_or(origin.ip, |hop| hop.ip),
+                helo: hop.map_or_else(|| origin.helo.clone(), |hop| hop.helo),
+                reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
+            };
+            let results = self.verifier.check(&facts, &message).await;
+            let (mode, ip) = (question.listener.verify, facts.ip);
+            let decision = decide::decide(&results, mode, &self.overrides, ip, question.reference);
+            found.identity = Some((results, decision));
+            meters.stage(Stage::Verify, began.elapsed());
+        }
+        if question.listener.filter != Mode::Off && self.engine.is_some() {
+            let began = Instant::now();
+            found.verdict = self.judge(question, &found).await;
+            meters.stage(Stage::Filter, began.elapsed());
+        }
+        if question.forwards {
+            found.seal = self.seal(&message, &found).await;
+        }
+        if question.is_submission {
+            let checks = self.clone();
+            found.signatures = on_rayon(move || checks.signer.sign(&message, now_secs())).await.unwrap_or_default();
+        }
+        found
+    }
+
+    /// Our link of the ARC chain (RFC 8617 §5.1), for mail that goes on to another domain's host.
+    async fn seal(self: &Arc<Self>, message: &Message, found: &Found) -> String {
+        let (Some(domain), Some((results, _))) = (self.seal_as.clone(), &found.identity) else { return String::new() };
+        let (checks, message, results) = (self.clone(), message.clone(), results.clone());
+        let seal = on_rayon(move || {
+            let findings = authres::write_value(&checks.authserv_id, &results);
+            let key = checks.signer.sealing_key(&domain)?;
+            arc::seal::seal(&message, &results.arc, &findings, key, now_secs())
+        });
+        seal.await.flatten().unwrap_or_default()
+    }
+
+    async fn judge(&self, question: &Question<'_>, found: &Found) -> Option<Verdict> {
+        let engine = self.engine.clone()?;
+        let origin = &question.envelope.origin;
+        let facts = filter::Facts {
+            ip: Some(origin.ip),
+            helo: origin.helo.clone(),
+            host: origin.host.clone(),
+            reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
+            recipients: question.envelope.recipients.iter().map(|r| r.mailbox.as_str().to_owned()).collect(),
+            trusted: origin.login.is_some(),
+            symbols: found.identity.as_ref().map_or_else(Vec::new, |(results, _)| symbols(results)),
+        };
+        let content = question.content.clone();
+        on_rayon(move || engine.judge(&content, &facts)).await
+    }
+
+    /// The fields that tell what was found, for the top of the message.
+    pub fn fields(&self, question: &Question<'_>, found: &Found) -> Vec<u8> {
+        let mut fields = String::new();
+        fields.push_str(&found.seal);
+        fields.push_str(&found.signatures);
+        if let Some((results, _)) = &found.identity {
+            let origin = &question.envelope.origin;
+            fields.push_str(&authres::write(&self.authserv_id, results));
+            fields.push_str(&authres::write_received_spf(&self.authserv_id, origin.ip, &origin.helo, results.spf()));
+        }
+        if let Some(verdict) = &found.verdict {
+            fields.push_str(&verdict.header_fields());
+        }
+        fields.into_bytes()
+    }
+}
+
+/// Symbols of the identity's results, as SpamAssassin's users know them. They carry no points: rules give them theirs.
+fn symbols(results: &Results) -> Vec<filter::Symbol> {
+    let symbol = |name: String, description: String| filter::Symbol {
+        name,
+        points: Default::default(),
+        description,
+        evidence: None,
+        shadow: false,
+    };
+    let spf = results.spf().outcome;
+    let mut found = vec![
+        symbol(format!("SPF_{}", spf.as_str().to_uppercase()), format!("SPF of the sender: {spf}")),
+        symbol(
+            format!("DMARC_{}", results.dmarc.outcome.as_str().to_uppercase()),
+            format!("DMARC of the author's domain: {}", results.dmarc.outcome),
+        ),
+    ];
+    if results.dkim.iter().any(|result| result.outcome == verify::Outcome::Pass) {
+        found.push(symbol("DKIM_VALID".into(), "A DKIM signature holds".into()));
+    }
+    found
+}
+
+/// Runs `work` on the rayon pool; nothing if it panicked.
+async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    rayon::spawn(move || {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // The receiver is gone when the gateway stops; then nobody waits for the result.
+        let _ = sender.send(done.ok());
+    });
+    receiver.await.ok().flatten()
+}
+
+fn now_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What becomes of a message: identity first, since it names the sender's own wish; then what it is.
+pub fn rule(listener: &Listener, found: &Found, reference: &str) -> Ruling {
+    if let Some((_, decision)) = &found.identity
+        && let Some(ruling) = by_identity(decision)
+    {
+        return ruling;
+    }
+    match &found.verdict {
+        Some(verdict) if listener.filter == Mode::Enforce => by_verdict(verdict, reference),
+        _ => Ruling::Keep { disposition: Disposition::Deliver, reason: "ordinary".into() },
+    }
+}
+
+fn by_identity(decision: &Decision) -> Option<Ruling> {
+    match decision.action {
+        decide::Action::Accept => None,
+        decide::Action::Quarantine => Some(Ruling::Keep {
+            disposition: Disposition::Quarantine(decision.reason.clone()),
+            reason: "identity".into(),
+        }),
+        decide::Action::Defer | decide::Action::Reject => {
+            let reply = decision.reply.clone().unwrap_or(Reply::LOCAL_TROUBLE);
+            Some(Ruling::Refuse { reply, reason: "identity" })
+        }
+    }
+}
+
+fn by_verdict(verdict: &Verdict, reference: &str) -> Ruling {
+    let summary = verdict.summary();
+    match verdict.action {
+        filter::Action::Accept | filter::Action::Tag => {
+            Ruling::Keep { disposition: Disposition::Deliver, reason: summary.into() }
+        }
+        filter::Action::Quarantine => {
+            Ruling::Keep { disposition: Disposition::Quarantine(summary.clone()), reason: summary.into() }
+        }
+        filter::Action::Reject => Ruling::Refuse {
+            reply: Reply::new(550, Enhanced(5, 7, 1), format!("Refused as spam: {summary}; ref {reference}")),
+            reason: "spam",
+        },
+    }
+}

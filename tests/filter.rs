@@ -1,0 +1,160 @@
+//! The filter from outside: hostile messages are judged in bounded time, rules load, and what must be caught is caught.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use proptest::prelude::*;
+use weir::config::Config;
+use weir::filter::rules::{Rules, Severity, Source};
+use weir::filter::{Action, Engine, Facts};
+
+/// Longest that one message may take, here in a debug build on a shared machine.
+const JUDGE_TIME_MAX: Duration = Duration::from_secs(10);
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn engine() -> Engine {
+    let mut filter = Config::default_for(Path::new("/nonexistent")).filter;
+    filter.rules = vec![root().join("rules")];
+    Engine::open(&filter, None).expect("no model is read")
+}
+
+/// All messages of the vectors; those ending in `.b64` are wrapped so that scanners leave the tree alone.
+fn vectors() -> Vec<(PathBuf, Vec<u8>)> {
+    let mut folders = vec![root().join("tests/vectors/mime")];
+    let mut messages = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("vectors are there").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = fs::read(&path).expect("a vector can be read");
+                let bytes =
+                    if path.extension().is_some_and(|extension| extension == "b64") { unwrap(&bytes) } else { bytes };
+                messages.push((path, bytes));
+            }
+        }
+    }
+    messages
+}
+
+fn unwrap(bytes: &[u8]) -> Vec<u8> {
+    let text: String = String::from_utf8_lossy(bytes).lines().filter(|line| !line.starts_with('#')).collect();
+    base64::engine::general_purpose::STANDARD.decode(text).expect("the vector is base64")
+}
+
+#[test]
+fn hostile_messages_are_judged_in_bounded_time() {
+    let engine = engine();
+    let vectors = vectors();
+    assert!(vectors.len() > 40, "the vectors are there");
+    for (path, bytes) in vectors {
+        let start = Instant::now();
+        let verdict = engine.judge(&bytes, &Facts::default());
+        let took = start.elapsed();
+        assert!(took < JUDGE_TIME_MAX, "{} took {took:?}", path.display());
+        let sum: f64 = verdict.symbols.iter().filter(|symbol| !symbol.shadow).map(|symbol| symbol.points.value()).sum();
+        assert!((sum - verdict.score.value()).abs() < 0.0005, "{}: the score is the sum", path.display());
+    }
+}
+
+#[test]
+fn the_test_messages_of_the_trade_are_refused() {
+    let engine = engine();
+    let mut seen = 0;
+    for (path, bytes) in vectors() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if name.contains("gtube") || name.contains("eicar") {
+            let verdict = engine.judge(&bytes, &Facts::default());
+            assert_eq!(verdict.action, Action::Reject, "{name}: {}", verdict.summary());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "both are among the vectors");
+}
+
+#[test]
+fn our_rules_load_and_their_examples_hold() {
+    let rules = Rules::load(Source::read(&[root().join("rules")]));
+    let problems: Vec<String> =
+        rules.problems.iter().chain(&rules.failing_examples()).map(ToString::to_string).collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(rules.example_count() > 50);
+}
+
+/// Debian's package is the proof that rules of others load; without it there is nothing to prove.
+#[test]
+fn rules_of_spamassassin_load() {
+    let folder = Path::new("/usr/share/spamassassin");
+    if !folder.is_dir() {
+        eprintln!("skipped: the package spamassassin is not installed");
+        return;
+    }
+    let rules = Rules::load(Source::read(&[folder.to_owned()]));
+    let errors: Vec<_> = rules.problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+    let patterns = errors.iter().filter(|problem| !problem.text.contains("the function")).count();
+    assert_eq!(patterns, 0, "every pattern compiles: {errors:?}");
+    assert!(rules.loaded() > 2_300, "{} of {} loaded", rules.loaded(), rules.rules.len());
+    assert!(errors.len() <= 20, "{errors:?}");
+}
+
+#[test]
+fn a_rule_gives_reason_and_place() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    fs::write(
+        folder.path().join("a.cf"),
+        "body A /needle\\d+/\nscore A 7\ndescribe A A needle\nbody S /hay/\ntflags S shadow\nscore S 50\nmeta M A && !S\n",
+    )
+    .expect("the rules are written");
+    let mut filter = Config::default_for(Path::new("/nonexistent")).filter;
+    filter.rules = vec![folder.path().to_owned()];
+    let engine = Engine::open(&filter, None).expect("no model is read");
+    let verdict = engine.judge(b"Subject: x\n\na needle42 in the hay\n", &Facts::default());
+    assert_eq!(verdict.score.value(), 7.0);
+    let hit = verdict.symbols.iter().find(|symbol| symbol.name == "A").expect("it hit");
+    let evidence = hit.evidence.as_deref().unwrap_or_default();
+    assert!(evidence.contains("`needle42`") && evidence.contains("a.cf:1"), "{evidence}");
+    assert!(verdict.symbols.iter().any(|symbol| symbol.name == "S" && symbol.shadow));
+    fs::write(folder.path().join("a.cf"), "body B /hay/\nscore B 1\n").expect("the rules are written");
+    engine.reload(&filter);
+    let verdict = engine.judge(b"Subject: x\n\na needle42 in the hay\n", &Facts::default());
+    assert!(verdict.has("B") && !verdict.has("A"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_rule_file_loads_without_panic(
+        lines in prop::collection::vec(
+            ("(body|header|meta|uri|rawbody|score|tflags|if|else|endif|replace_tag|uri_detail|mimeheader)", "[A-C_]{1,3}", "[ -~]{0,40}"),
+            0..12,
+        ),
+    ) {
+        let text: String = lines.iter().map(|(word, name, rest)| format!("{word} {name} {rest}\n")).collect();
+        let rules = Rules::load(Source::from_text("random.cf", text.as_bytes()));
+        rules.failing_examples();
+    }
+
+    #[test]
+    fn any_pattern_compiles_or_is_refused(pattern in "[a-c\\[\\](){}?*+|\\\\^$.<>=!#,0-9-]{0,24}") {
+        let text = format!("body A /{pattern}/\nbody B /(?=x){pattern}/i\n");
+        Rules::load(Source::from_text("random.cf", text.as_bytes()));
+    }
+
+    #[test]
+    fn any_page_is_read(html in "(<[a-z]{1,8}( style=\"[a-z:;0 ]{0,20}\")?>|</[a-z]{1,8}>|[ -~]{0,10}|<!--|-->|&[a-z#0-9]{0,6};){0,40}") {
+        let page = weir::filter::message::html::read(&html);
+        prop_assert!(page.text.len() + page.hidden.len() <= 8 * html.len() + 64);
+    }
+
+    #[test]
+    fn any_bytes_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        weir::filter::message::View::read(&bytes);
+    }
+}
