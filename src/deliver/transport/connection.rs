@@ -1,6 +1,8 @@
 //! One connection to a next hop: bytes in and out under deadlines, around the sans-IO machines. I/O: TCP, unix sockets.
 //!
-//! Small pieces are gathered into one write with the commands around them; large ones go to the socket from where they lie.
+//! Small pieces are gathered into one write with the commands around them; large ones go to the socket from where they lie, which
+//! for old mail is the mapped segment. sendfile is not used: over loopback it saved 0.1 ms of CPU per MiB (0.1 to 0.2 against 0.2 to 0.3)
+//! and no wall time, only for BDAT in the clear, and every content would have to carry its file.
 
 use std::fmt;
 use std::io::{self, IoSlice};
