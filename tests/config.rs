@@ -1,5 +1,7 @@
 //! The configuration from outside: what loads, what it means, and what each wrong file is told.
 
+#![allow(clippy::unwrap_used)] // helpers of tests may fail a test
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -8,7 +8,11 @@ use support::{Peer, Weir, python, run, wait_for};
 
 /// A perimeter gateway whose domain example.test is delivered to `deliver_to`.
 fn perimeter(deliver_to: &str, more: &str) -> Weir {
-    Weir::start(&format!(
+    Weir::start(&perimeter_config(deliver_to, more))
+}
+
+fn perimeter_config(deliver_to: &str, more: &str) -> String {
+    format!(
         r#"
 hostname = "mx.example.test"
 data_dir = "DIR/data"
@@ -43,7 +47,7 @@ pop3s = "127.0.0.1:0"
 
 {more}
 "#
-    ))
+    )
 }
 
 /// Messages in a maildrop by POP3: prints each message's Subject, or the body of the message with a given subject.
@@ -352,12 +356,13 @@ s.sendall(b"the end\r\n.\r\n"); print(line(f).strip())
 
 #[test]
 fn metrics_are_served_without_a_token_and_actions_are_not() {
-    let weir = perimeter("discard:", "");
+    let no_dns = "[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n";
+    let weir = Weir::start(&perimeter_config("discard:", no_dns).replacen("verify = \"off\"", "verify = \"tag\"", 1));
     let (ok, _) = run("swaks", &["--server", &weir.address("mx"), "--from", "a@shop.test", "--to", "u1@example.test"]);
     assert!(ok);
     let admin = weir.address("admin");
     let (_, text) = run("curl", &["-sS", &format!("http://{admin}/metrics")]);
-    let rooms = ["dns", "deliver", "flow", "front", "policy", "smtp", "spool", "store"];
+    let rooms = ["dns", "deliver", "flow", "front", "policy", "smtp", "spool", "store", "verify"];
     for room in rooms {
         assert!(text.contains(&format!("\nweir_{room}_")), "no metric of {room} in {text}");
     }

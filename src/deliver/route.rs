@@ -22,6 +22,7 @@ struct Ours {
 pub struct Routes {
     domains: HashMap<String, Ours>,
     others: NextHop,
+    hostname: String,
 }
 
 impl Routes {
@@ -29,7 +30,11 @@ impl Routes {
     pub fn new(config: &Config) -> Self {
         let ours = |domain: &Domain| Ours { hop: domain.deliver_to.clone(), subdomains: domain.subdomains };
         let domains = config.domains.iter().map(|domain| (domain.name.clone(), ours(domain))).collect();
-        Routes { domains, others: config.relay.smarthost.clone().unwrap_or(NextHop::Mx) }
+        Routes {
+            domains,
+            others: config.relay.smarthost.clone().unwrap_or(NextHop::Mx),
+            hostname: config.hostname.clone(),
+        }
     }
 
     /// Where mail for `recipient` goes.
@@ -40,7 +45,11 @@ impl Routes {
         }
         let parents = domain.match_indices('.').map(|(dot, _)| &domain[dot + 1..]);
         let mut above = parents.filter_map(|parent| self.domains.get(parent));
-        above.find(|ours| ours.subdomains).map_or(&self.others, |ours| &ours.hop)
+        // A host without domains has a postmaster too (RFC 5321 §4.5.1), and by MX or smarthost his mail would come back here.
+        let own_postmaster =
+            *domain == self.hostname && recipient.local_part_unquoted().eq_ignore_ascii_case("postmaster");
+        let others = if own_postmaster { &NextHop::Store } else { &self.others };
+        above.find(|ours| ours.subdomains).map_or(others, |ours| &ours.hop)
     }
 
     /// The queue in which mail for `recipient` waits.
@@ -106,7 +115,7 @@ mod tests {
         };
         let ours =
             |(name, hop): (&str, NextHop)| (name.to_owned(), Ours { hop, subdomains: name == "relayed.example" });
-        Routes { domains: domains.map(ours).into(), others: smarthost }
+        Routes { domains: domains.map(ours).into(), others: smarthost, hostname: "mx.test".into() }
     }
 
     #[test]
@@ -117,6 +126,8 @@ mod tests {
             ("a@relayed.example", "relayed.example"),
             ("a@host.relayed.example", "host.relayed.example"),
             ("a@sub.example.org", "smtp://me@out.example.net:587?tls=required"),
+            ("Postmaster@mx.test", "store:"),
+            ("a@mx.test", "smtp://me@out.example.net:587?tls=required"),
             ("a@[192.0.2.1]", "smtp://me@out.example.net:587?tls=required"),
         ];
         for (recipient, destination) in table {

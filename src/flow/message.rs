@@ -76,6 +76,12 @@ impl House {
         let config = &snapshot.config;
         let role = snapshot.listeners[listener].listener.role;
         let is_submission = judge::is_submission(role, received.envelope.origin.login.is_some());
+        let mut envelope = received.envelope;
+        for recipient in &mut envelope.recipients {
+            if let Some(settled) = snapshot.domains.settled(&recipient.mailbox) {
+                recipient.mailbox = settled;
+            }
+        }
         let mut content = received.content;
         if is_submission && (received.header.date == 0 || received.header.message_id == 0) {
             let message_id = format!("{id}@{}", config.hostname);
@@ -89,7 +95,7 @@ impl House {
             listener,
             lmtp: role == Role::Lmtp,
             is_submission,
-            envelope: Arc::new(received.envelope),
+            envelope: Arc::new(envelope),
             began: Instant::now(),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::backend::AdminFault;
 use crate::admin::model::{Filter, QueueAction, QueueDetail, QueueEntry, Selection, State};
@@ -21,6 +21,11 @@ use super::why;
 const PIECE_MESSAGES: usize = 1_000;
 /// Envelopes read for one filter; about a second from a warm disk.
 const ENVELOPES_MAX: usize = 100_000;
+
+/// How long `drop` waits for deliveries that are under way: most attempts end sooner, and a stuck one must not hang the operator.
+const DROP_PATIENCE: Duration = Duration::from_secs(3);
+/// How often it looks.
+const DROP_PAUSE: Duration = Duration::from_millis(20);
 
 /// A filter, as the table and the envelopes answer it.
 struct Meant {
@@ -131,6 +136,7 @@ impl Shared {
 
     pub(super) fn queue_show(&self, id: &str) -> Result<QueueDetail, AdminFault> {
         let id = id_of(id)?;
+        self.let_time_pass();
         let facts = self.spool.why(id).ok_or_else(|| gone(id))?;
         match self.spool.envelope(id) {
             Ok(Some(found)) => Ok(view::detail(&facts, &found)),
@@ -142,6 +148,7 @@ impl Shared {
     /// Messages that `filter` means, oldest first, at most `most`.
     pub(super) fn queue_list(&self, filter: &Filter, most: usize) -> Result<Vec<QueueEntry>, AdminFault> {
         let meant = Meant::new(filter, SystemTime::now())?;
+        self.let_time_pass();
         let mut entries = Vec::new();
         let mut from = QueueId(0);
         let mut read = 0;
@@ -188,10 +195,37 @@ impl Shared {
         let hurry = matches!(action, QueueAction::Release | QueueAction::Retry);
         // Asked before the act, which may end what is looked for.
         let destinations = if hurry { self.destinations_of(&meant) } else { BTreeSet::new() };
-        let acted = self.act(&meant, &spool_action(action))?;
+        self.let_time_pass();
+        let acted = match action {
+            QueueAction::Drop => self.drop_all(meant)?,
+            _ => self.act(&meant, &spool_action(action))?,
+        };
         tracing::info!(?action, ?selection, items = acted, "an operator acted on the queue");
         self.hurry(&destinations);
         Ok(acted)
+    }
+
+    /// What is due counts as due although nobody asks for it, as while delivery is paused.
+    fn let_time_pass(&self) {
+        self.spool.due(SystemTime::now(), 0);
+    }
+
+    /// Drops what is there now. What is being delivered can't be taken away; it is dropped if the attempt ends without success.
+    fn drop_all(&self, mut meant: Meant) -> Result<u64, AdminFault> {
+        let began = Instant::now();
+        let next_millisecond = SystemTime::now() + Duration::from_millis(1);
+        let before = meant.table.accepted_before.get_or_insert(next_millisecond);
+        *before = (*before).min(next_millisecond);
+        let mut dropped = self.act(&meant, &Action::Drop)?;
+        let leased = spool::Filter { states: vec![ItemState::Leased], ..meant.table.clone() };
+        while meant.table.states.contains(&ItemState::Leased)
+            && !self.spool.list(&leased, QueueId(0), 1).is_empty()
+            && began.elapsed() < DROP_PATIENCE
+        {
+            std::thread::sleep(DROP_PAUSE);
+            dropped += self.act(&meant, &Action::Drop)?;
+        }
+        Ok(dropped)
     }
 
     fn act(&self, meant: &Meant, action: &Action) -> Result<u64, AdminFault> {
@@ -268,7 +302,7 @@ mod tests {
     fn meant(sender: Option<&str>, recipient: Option<&str>) -> Meant {
         let filter =
             Filter { sender: sender.map(Into::into), recipient: recipient.map(Into::into), ..Filter::default() };
-        Meant::new(&filter, SystemTime::now()).ok().expect("a good filter")
+        Meant::new(&filter, SystemTime::now()).unwrap_or_else(|_| panic!("a good filter"))
     }
 
     #[test]

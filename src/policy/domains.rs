@@ -41,6 +41,13 @@ impl Domains {
         self.find(mailbox.domain()).or_else(|| own_postmaster().and(self.config.domains.first()))
     }
 
+    /// Where mail for the host's own postmaster is read, if the host's name is no domain of ours: the first domain's
+    /// postmaster. A next hop would not know the address that the client used.
+    pub fn settled(&self, mailbox: &Mailbox) -> Option<Mailbox> {
+        let foreign = is_postmaster(mailbox) && self.find(mailbox.domain()).is_none();
+        foreign.then(|| self.of(mailbox).map(|domain| Mailbox::postmaster(&domain.name)))?
+    }
+
     fn exact(&self, name: &str) -> Option<&Domain> {
         self.by_name.get(name).map(|at| &self.config.domains[*at])
     }
