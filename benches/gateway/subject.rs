@@ -127,7 +127,7 @@ pub fn weir(folder: TempDir, level: &str, to: Option<SocketAddr>, more: &str) ->
     let config = format!(
         "hostname = \"weir.bench\"\ndata_dir = \"data\"\n\
          [[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\nname = \"in\"\n\
-         [limits]\nmessages_per_connection = 1000000000\nconnections = 100000\nconnections_per_ip = 100000\n\
+         [limits]\nmessages_per_connection = 10000000\nconnections = 100000\nconnections_per_ip = 100000\n\
          connections_per_net = 100000\n[store]\npop3 = \"off\"\npop3s = \"off\"\n[admin]\naddress = \"off\"\n\
          [log]\nlevel = \"{level}\"\n{way}{more}"
     );

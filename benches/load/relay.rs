@@ -43,7 +43,8 @@ impl Relay {
         let waker = Waker::new(poll.registry(), WAKER)?;
         let (send, committed) = channel();
         let hops = (0..CONNECTIONS).map(|number| Hop::connect(to, number, &poll)).collect::<io::Result<Vec<_>>>()?;
-        std::thread::spawn(move || run(poll, hops, &committed).unwrap());
+        // It ends with the next hop.
+        std::thread::spawn(move || run(poll, hops, &committed));
         Ok(Relay { send, waker })
     }
 

@@ -1,7 +1,6 @@
 //! The API of a running Weir, as subcommands call it. I/O: HTTP over loopback.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};

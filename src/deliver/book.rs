@@ -15,7 +15,9 @@ use crate::spool::queue::Lease;
 const FRESH_MAX: usize = 256;
 /// Messages that a worker sends before it makes room for a destination that waits for one.
 const QUANTUM: usize = 64;
-/// Destinations remembered; beyond it those without workers and troubles are forgotten.
+/// Leases from memory after which older mail in the queue gets its turn, so that a flood does not starve it.
+const FRESH_RUN: usize = 64;
+/// Destinations remembered; to remember another, those at rest are forgotten, dead ones last.
 const DESTINATIONS_MAX: usize = 100_000;
 
 #[derive(Default)]
@@ -23,8 +25,16 @@ struct Destination {
     shape: Shape,
     fresh: VecDeque<Lease>,
     workers: usize,
+    /// Fresh leases given since the queue was asked last.
+    fresh_run: usize,
     /// The queue has, or may have, more that is due.
     backlog: bool,
+}
+
+impl Destination {
+    fn at_rest(&self) -> bool {
+        self.workers == 0 && self.fresh.is_empty()
+    }
 }
 
 /// What a worker does next.
@@ -59,11 +69,10 @@ pub enum Want {
 }
 
 /// The book.
-#[derive(Default)]
 pub struct Book {
     destinations: HashMap<Arc<str>, Destination, foldhash::fast::RandomState>,
     workers: usize,
-    /// A destination waits for a seat.
+    /// A destination waits for a seat: those that have one get no second.
     starving: bool,
     /// Workers in total.
     pub workers_max: usize,
@@ -71,9 +80,29 @@ pub struct Book {
     pub window_max: usize,
     /// Nothing new is begun.
     pub halted: bool,
+    destinations_max: usize,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Book {
+            destinations: HashMap::default(),
+            workers: 0,
+            starving: false,
+            workers_max: 1,
+            window_max: 1,
+            halted: false,
+            destinations_max: DESTINATIONS_MAX,
+        }
+    }
 }
 
 impl Book {
+    /// Destinations remembered.
+    pub fn known(&self) -> usize {
+        self.destinations.len()
+    }
+
     /// Workers now.
     pub fn workers(&self) -> usize {
         self.workers
@@ -89,9 +118,9 @@ impl Book {
         if self.halted {
             return Offer::Back(lease);
         }
-        let seat_free = self.workers < self.workers_max;
-        let destination = self.destinations.entry(lease.destination.clone()).or_default();
-        let window = destination.shape.window(now).min(self.window_max);
+        let (seat_free, window_max) = (self.workers < self.workers_max && !self.starving, self.window_max);
+        let destination = self.remember(&lease.destination, now);
+        let window = destination.shape.window(now).min(window_max);
         let wants_worker = destination.workers == 0 || !destination.fresh.is_empty();
         let begin = wants_worker && seat_free && destination.workers < window;
         if destination.fresh.len() >= FRESH_MAX || window == 0 || (destination.workers == 0 && !begin) {
@@ -109,14 +138,18 @@ impl Book {
         if self.halted {
             return Want::Workers(0);
         }
-        let seats = self.workers_max.saturating_sub(self.workers);
-        let destination = self.destinations.entry(name.clone()).or_default();
+        let (seats, window_max, starving) =
+            (self.workers_max.saturating_sub(self.workers), self.window_max, self.starving);
+        let destination = self.remember(name, now);
         if let Some(dead) = destination.shape.dead(now) {
             return Want::Postpone(dead.until, dead.why.clone());
         }
         destination.backlog = true;
-        let window = destination.shape.window(now).min(self.window_max);
+        let window = destination.shape.window(now).min(window_max);
         let wanted = window.saturating_sub(destination.workers).min(due);
+        if starving && destination.workers > 0 {
+            return Want::Workers(0);
+        }
         // One seat each while seats are short; the window fills in later rounds.
         let given = if wanted > seats { seats.min(1) } else { wanted };
         if given == 0 && destination.workers == 0 {
@@ -142,9 +175,12 @@ impl Book {
         let window = destination.shape.window(now).min(window_max);
         let leave = halted || destination.workers > window || (starving && served >= QUANTUM);
         if !leave {
-            if let Some(lease) = destination.fresh.pop_front() {
+            let rest = destination.backlog && destination.fresh_run >= FRESH_RUN;
+            if let Some(lease) = destination.fresh.pop_front_if(|_| !rest) {
+                destination.fresh_run += 1;
                 return Turn::Lease(lease);
             }
+            destination.fresh_run = 0;
             if std::mem::take(&mut destination.backlog) {
                 return Turn::AskQueue;
             }
@@ -152,10 +188,7 @@ impl Book {
         if !may_retire {
             return Turn::Nothing;
         }
-        let is_last = destination.workers == 1;
-        let left = if is_last { destination.fresh.drain(..).collect() } else { Vec::new() };
-        self.leave(name, now);
-        Turn::Retire(left)
+        Turn::Retire(self.leave(name))
     }
 
     /// Leases that a worker got from the queue beyond its first; `more`: there may be still more. Gives how many workers to begin.
@@ -166,7 +199,7 @@ impl Book {
         more: bool,
         now: SystemTime,
     ) -> usize {
-        let seats = self.workers_max.saturating_sub(self.workers);
+        let seats = if self.starving { 0 } else { self.workers_max.saturating_sub(self.workers) };
         let Some(destination) = self.destinations.get_mut(name) else {
             return 0;
         };
@@ -179,19 +212,39 @@ impl Book {
         more_workers
     }
 
-    /// A worker is gone.
-    pub fn leave(&mut self, name: &Arc<str>, now: SystemTime) {
+    /// A worker is gone. If it was the last one there, the leases that it leaves behind go back to the queue.
+    pub fn leave(&mut self, name: &Arc<str>) -> Vec<Lease> {
         self.workers -= 1;
-        let crowded = self.destinations.len() > DESTINATIONS_MAX;
         let Some(destination) = self.destinations.get_mut(name) else {
-            return;
+            return Vec::new();
         };
         destination.workers -= 1;
-        let idle = destination.workers == 0 && destination.fresh.is_empty();
-        // The window of a destination in use is worth remembering; of a hundred thousand, it is not.
-        if idle && crowded && destination.shape.is_forgettable(now) {
-            self.destinations.remove(name);
+        if destination.workers > 0 {
+            return Vec::new();
         }
+        let left: Vec<Lease> = destination.fresh.drain(..).collect();
+        destination.backlog |= !left.is_empty();
+        left
+    }
+
+    fn remember(&mut self, name: &Arc<str>, now: SystemTime) -> &mut Destination {
+        if self.destinations.len() >= self.destinations_max && !self.destinations.contains_key(name) {
+            self.make_room(now);
+        }
+        self.destinations.entry(name.clone()).or_default()
+    }
+
+    /// Forgets a quarter at least, so that it is rarely done. Of a dead destination only the knowledge is lost, not the mail, which has
+    /// been postponed: it costs two connections to learn again.
+    fn make_room(&mut self, now: SystemTime) {
+        let most = self.destinations_max - self.destinations_max / 4;
+        self.destinations.retain(|_, destination| !destination.at_rest() || destination.shape.dead(now).is_some());
+        let mut surplus = self.destinations.len().saturating_sub(most);
+        self.destinations.retain(|_, destination| {
+            let forget = surplus > 0 && destination.at_rest();
+            surplus -= usize::from(forget);
+            !forget
+        });
     }
 
     /// A message went through.
@@ -245,3 +298,7 @@ impl Book {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "book_model.rs"]
+mod model;

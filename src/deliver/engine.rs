@@ -3,6 +3,7 @@
 //! The queue's committer hands fresh leases straight to workers; one dispatcher task finds what is due, moves mail of dead
 //! destinations out of the way, ends what has waited too long, and closes idle sessions. Never calls the queue with the book locked.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,9 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::book::{Book, Offer, Want};
+use super::held::Held;
 use super::meters::Meters;
 use super::pool::Pool;
 use super::route::Routes;
@@ -32,6 +34,8 @@ const ROUND_MAX: Duration = Duration::from_secs(1);
 const ROUND_MIN: Duration = Duration::from_millis(50);
 /// How often mail that has waited too long is looked for.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+/// A cut task ends as soon as it is polled.
+const CUT_PATIENCE: Duration = Duration::from_secs(2);
 /// Leases ended in one go, and goes of one sweep.
 const SWEEP_LEASES: usize = 100;
 const SWEEP_GOES_MAX: usize = 100;
@@ -69,6 +73,8 @@ pub(super) struct Shared {
     pub wake: Notify,
     /// A worker has gone.
     pub gone: Notify,
+    /// True once workers are to drop what they do.
+    pub cut: watch::Sender<bool>,
     pub handle: Handle,
     paused: AtomicBool,
     stopping: AtomicBool,
@@ -84,7 +90,7 @@ impl Delivery {
     /// Begins to deliver on `handle`'s runtime, unless `[deliver] paused`.
     pub fn start(parts: Parts, handle: Handle) -> Self {
         let paused = parts.config.deliver.paused;
-        let opener = Opener { resolver: parts.resolver, tls: parts.tls, meters: parts.meters.clone() };
+        let opener = Opener::new(parts.resolver, parts.tls, parts.meters.clone());
         let shared = Arc::new(Shared {
             queue: parts.queue,
             store: parts.store,
@@ -98,6 +104,7 @@ impl Delivery {
             pool: Pool::default(),
             wake: Notify::new(),
             gone: Notify::new(),
+            cut: watch::Sender::new(false),
             handle: handle.clone(),
             paused: AtomicBool::new(paused),
             stopping: AtomicBool::new(false),
@@ -152,12 +159,24 @@ impl Delivery {
         self.shared.book.lock().why(destination, SystemTime::now())
     }
 
-    /// Begins nothing new and waits up to `deadline` for what is under way. True if all of it ended.
+    /// Looks for due mail at once: the queue has become due by other means than time (an operator's release or retry).
+    /// For mail to a destination that may be dead, see [`Delivery::retry_now`].
+    pub fn wake(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    /// Begins nothing new and waits up to `deadline` for what is under way; what lasts longer is cut, its leases go back. True if
+    /// nothing had to be cut.
     pub async fn stop(&self, deadline: Duration) -> bool {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.halt();
         self.shared.wake.notify_one();
         let ended = tokio::time::timeout(deadline, self.shared.all_gone()).await.is_ok();
+        if !ended {
+            self.shared.cut.send_replace(true);
+            // Only a store that hangs on a thread of its own outlasts this; its lease then ends with the process.
+            let _ = tokio::time::timeout(CUT_PATIENCE, self.shared.all_gone()).await;
+        }
         for connection in self.shared.pool.reap(true) {
             connection.quit().await;
         }
@@ -204,6 +223,11 @@ impl Shared {
         }
     }
 
+    /// Takes charge of a lease of our queue.
+    pub fn hold(&self, lease: Lease) -> Held {
+        Held::new(lease, self.queue.clone())
+    }
+
     pub fn release(&self, leases: Vec<Lease>) {
         for lease in leases {
             self.queue.release(lease);
@@ -246,28 +270,45 @@ impl Shared {
                 tracing::error!(%id, %fault, "the outcome of a delivery is not kept; it may be delivered again");
             }
         };
-        self.queue.finish(job.lease, settled.outcomes, settled.report.into_iter().collect(), Box::new(done));
+        self.queue.finish(
+            job.lease.into_lease(),
+            settled.outcomes,
+            settled.report.into_iter().collect(),
+            Box::new(done),
+        );
     }
 }
 
 async fn dispatch(shared: Arc<Shared>) {
     let mut swept: Option<Instant> = None;
     while !shared.stopping.load(Ordering::Relaxed) {
-        let now = SystemTime::now();
-        if !shared.paused.load(Ordering::Relaxed) {
-            place_due(&shared, now);
-        }
-        if swept.is_none_or(|at| at.elapsed() >= SWEEP_PERIOD) {
+        let sweep_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_PERIOD);
+        if sweep_due {
             swept = Some(Instant::now());
-            sweep(&shared, now);
         }
-        shared.close(false);
-        shared.meters.dead.set(shared.book.lock().dead(now) as i64);
+        // Without this task no deferred mail would ever move again: a fault of one round must not end it.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| round(&shared, sweep_due))).is_err() {
+            tracing::error!("a round of the dispatcher failed inside");
+        }
         let until_due = shared.queue.next_due().and_then(|due| due.duration_since(SystemTime::now()).ok());
         let pause = until_due.unwrap_or(ROUND_MIN).clamp(ROUND_MIN, ROUND_MAX);
         let pause = if shared.queue.next_due().is_none() { ROUND_MAX } else { pause };
         let _ = tokio::time::timeout(pause, shared.wake.notified()).await;
     }
+}
+
+fn round(shared: &Arc<Shared>, sweep_due: bool) {
+    let now = SystemTime::now();
+    if !shared.paused.load(Ordering::Relaxed) {
+        place_due(shared, now);
+    }
+    if sweep_due {
+        sweep(shared, now);
+    }
+    shared.close(false);
+    let book = shared.book.lock();
+    shared.meters.dead.set(book.dead(now) as i64);
+    shared.meters.known.set(book.known() as i64);
 }
 
 /// Begins workers for what is due.
@@ -298,7 +339,7 @@ fn sweep(shared: &Arc<Shared>, now: SystemTime) {
             let is_last = leases.len() < SWEEP_LEASES;
             for lease in leases {
                 let why = shared.book.lock().why(&lease.destination, now);
-                let mut job = Job::new(lease);
+                let mut job = Job::new(shared.hold(lease));
                 job.answer_rest(&settle::expired_answer(&why));
                 shared.conclude(&snapshot, job, "none");
             }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::settle::Settled;
 use super::transport::Job;
@@ -13,18 +13,22 @@ use crate::spool::queue::Outcome;
 pub struct Meters {
     /// Recipients by transport (`smtp`, `lmtp`, `maildir`, `store`, `discard`) and outcome (`delivered`, `deferred`, `bounced`, `expired`).
     pub deliveries: IntCounterVec,
-    /// From acceptance to delivery.
-    pub latency: Histogram,
-    /// Connections by outcome: `opened`, `reused`, `failed`.
+    /// From acceptance to delivery, in seconds, by transport.
+    pub latency: HistogramVec,
+    /// Addresses tried and sessions used, by outcome: `opened`, `reused`, `failed`.
     pub connections: IntCounterVec,
     /// Connections that are open.
     pub open: IntGauge,
-    /// TLS by outcome: `verified`, `unverified`, `plain`, `failed`.
+    /// Outgoing TLS sessions by protocol version and cipher suite, as negotiated; both lists are those of rustls.
+    pub tls_sessions: IntCounterVec,
+    /// Connections by what became of TLS: `verified`, `unverified`, `plain`, `failed`.
     pub tls: IntCounterVec,
     /// Reports made, by kind: `delayed`, `failed`, `relayed`, `success`.
     pub reports: IntCounterVec,
-    /// Destinations that are left alone as dead.
+    /// Destinations that are left alone as dead; their mail waits without being tried one by one.
     pub dead: IntGauge,
+    /// Destinations whose window and troubles are remembered; bounded.
+    pub known: IntGauge,
 }
 
 /// A message that is relayed while hot takes about a millisecond; one that waits takes up to five days.
@@ -46,16 +50,22 @@ impl Meters {
             Ok(gauge)
         };
         let opts = HistogramOpts::new("weir_deliver_latency_seconds", "From acceptance to delivery");
-        let latency = Histogram::with_opts(opts.buckets(LATENCY_BUCKETS.to_vec()))?;
+        let latency = HistogramVec::new(opts.buckets(LATENCY_BUCKETS.to_vec()), &["transport"])?;
         registry.register(Box::new(latency.clone()))?;
         Ok(Meters {
             deliveries: counters("weir_deliver_recipients_total", "Recipients by outcome", &["transport", "outcome"])?,
             latency,
             connections: counters("weir_deliver_connections_total", "Connections by outcome", &["outcome"])?,
             open: gauge("weir_deliver_connections_open", "Open connections to next hops")?,
+            tls_sessions: counters(
+                "weir_deliver_tls_sessions_total",
+                "Outgoing TLS sessions by version and cipher suite",
+                &["version", "cipher"],
+            )?,
             tls: counters("weir_deliver_tls_total", "Outgoing connections by TLS", &["outcome"])?,
             reports: counters("weir_deliver_reports_total", "Delivery status reports made", &["kind"])?,
             dead: gauge("weir_deliver_destinations_dead", "Destinations left alone as unreachable")?,
+            known: gauge("weir_deliver_destinations_known", "Destinations whose state is remembered")?,
         })
     }
 
@@ -76,7 +86,7 @@ impl Meters {
             let (id, destination) = (job.lease.id, &job.lease.destination);
             tracing::info!(%id, %recipient, %destination, transport, outcome = word, remote, seconds, "delivery");
             if word == "delivered" {
-                self.latency.observe(seconds);
+                self.latency.with_label_values(&[transport]).observe(seconds);
             }
         }
         for action in &settled.reported {

@@ -7,6 +7,7 @@ pub mod book;
 pub mod bounce;
 pub mod call_ahead;
 pub mod engine;
+pub mod held;
 pub mod meters;
 pub mod pool;
 pub mod route;

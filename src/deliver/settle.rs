@@ -175,6 +175,7 @@ pub fn expired_answer(why: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deliver::held::Held;
     use crate::smtp::client::reply::RemoteReply;
     use crate::spool::queue::{Lease, LeasedRecipient};
     use crate::wire::address::Mailbox;
@@ -215,7 +216,7 @@ mod tests {
             envid: Some("QQ314159".into()),
         };
         let leased = |index| LeasedRecipient { index, attempts: 0, delay_notified: false };
-        let mut job = Job::new(Lease {
+        let mut job = Job::new(Held::loose(Lease {
             id: QueueId(1 << 40),
             envelope: Arc::new(envelope),
             destination: "example.org".into(),
@@ -223,7 +224,7 @@ mod tests {
             accepted: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
             prefix: Arc::from(&b"X: y\r\n"[..]),
             content: Content::from_bytes(b"Subject: hello\r\nFrom: a@sender.example\r\n\r\nbody\r\n".to_vec()),
-        });
+        }));
         job.answer_rest(answer);
         job
     }

@@ -101,11 +101,6 @@ impl Shape {
         self.failures = 0;
     }
 
-    /// True if nothing is remembered that a new state would not say too.
-    pub fn is_forgettable(&self, now: SystemTime) -> bool {
-        self.failures == 0 && self.dead(now).is_none()
-    }
-
     /// A sentence for `queue why`.
     pub fn sentence(&self, destination: &str, now: SystemTime, connections: usize) -> String {
         if let Some(dead) = self.dead(now) {
@@ -169,6 +164,6 @@ mod tests {
         }
         assert!(shape.sentence("x", now - Duration::from_secs(5), 0).contains("is tried again in 5 s; last: refused"));
         shape.succeeded(10);
-        assert_eq!((shape.window(now), shape.is_forgettable(now)), (2, true));
+        assert_eq!((shape.window(now), shape.dead(now)), (2, None));
     }
 }

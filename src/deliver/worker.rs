@@ -1,11 +1,15 @@
 //! One worker: takes leases of its destination and delivers them until none is left. I/O: tokio, through the transports.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use prometheus::IntGauge;
+
 use super::book::Turn;
 use super::engine::{Shared, Snapshot};
+use super::held::Held;
 use super::pool::Line;
 use super::route::destination_of;
 use super::transport::open::tls_of;
@@ -19,10 +23,15 @@ use crate::wire::reply::Enhanced;
 const LEASES: usize = 16;
 
 /// Works on `destination` until there is nothing to do; the book has counted it already.
-pub(super) async fn work(shared: Arc<Shared>, destination: Arc<str>) {
+pub(super) fn work(shared: Arc<Shared>, destination: Arc<str>) -> impl Future<Output = ()> + Send {
+    let mut cut = shared.cut.subscribe();
+    // Made before the task runs for the first time, so that its seat is given up even if it never does.
     let mut worker = Worker { shared, destination, served: 0, carried: VecDeque::new(), seated: true };
-    while let Some(job) = worker.next_job() {
-        worker.handle(job).await;
+    async move {
+        tokio::select! {
+            () = worker.run() => {}
+            _ = cut.wait_for(|cut| *cut) => {}
+        }
     }
 }
 
@@ -38,12 +47,12 @@ struct Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Only a panic or the runtime's end comes here seated.
+        // Only a panic or the end of a stop's patience comes here seated.
         if self.seated {
-            self.shared.book.lock().leave(&self.destination, SystemTime::now());
+            let left = self.shared.book.lock().leave(&self.destination);
+            self.shared.release(left);
         }
-        let left = self.carried.drain(..).map(|job| job.lease).collect();
-        self.shared.release(left);
+        self.carried.clear();
         self.shared.gone.notify_waiters();
         self.shared.wake.notify_one();
     }
@@ -56,16 +65,38 @@ struct Way {
     line: Line,
 }
 
+/// Counts an open connection for as long as it lives, however its conversation ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Counted(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Worker {
+    async fn run(&mut self) {
+        while let Some(job) = self.next_job() {
+            self.handle(job).await;
+        }
+    }
+
     fn next_job(&mut self) -> Option<Job> {
         self.carried.pop_front().or_else(|| self.next_lease(true).map(Job::new))
     }
 
-    fn next_lease(&mut self, may_retire: bool) -> Option<Lease> {
+    fn next_lease(&mut self, may_retire: bool) -> Option<Held> {
         loop {
             let turn = self.shared.book.lock().turn(&self.destination, self.served, may_retire, SystemTime::now());
             match turn {
-                Turn::Lease(lease) => return Some(lease),
+                Turn::Lease(lease) => return Some(self.shared.hold(lease)),
                 Turn::Nothing => return None,
                 Turn::Retire(left) => {
                     self.seated = false;
@@ -74,7 +105,7 @@ impl Worker {
                 }
                 Turn::AskQueue => {
                     if let Some(lease) = self.ask_queue() {
-                        return Some(lease);
+                        return Some(self.shared.hold(lease));
                     }
                 }
             }
@@ -109,8 +140,13 @@ impl Worker {
         self.served += 1;
         let kept = tokio::task::spawn_blocking(move || {
             let mut job = job;
-            local::deliver(&mut job, &hop, &snapshot.config.hostname, &*shared.store);
-            shared.book.lock().succeeded(&destination);
+            let delivered = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                local::deliver(&mut job, &hop, &snapshot.config.hostname, &*shared.store);
+            }));
+            match delivered {
+                Ok(()) => shared.book.lock().succeeded(&destination),
+                Err(_) => job.answer_rest(&broken_store()),
+            }
             shared.conclude(&snapshot, job, transport);
         });
         if let Err(error) = kept.await {
@@ -139,11 +175,11 @@ impl Worker {
                 }
             }
         };
-        meters.open.inc();
+        let counted = Counted::new(&meters.open);
         let line = way.line;
         let mut feed = LineFeed { worker: self, snapshot, line: &line, transport };
         let end = Run::new(&mut connection, &snapshot.config.deliver, &mut feed, job).to_end().await;
-        meters.open.dec();
+        drop(counted);
         match end {
             End::Dry => {
                 if let Some(surplus) = self.shared.pool.put(line, connection) {
@@ -216,6 +252,10 @@ impl Feed for LineFeed<'_> {
         drop(book);
         self.worker.shared.conclude(self.snapshot, job, self.transport);
     }
+}
+
+fn broken_store() -> Answer {
+    Answer::local(Fate::Deferred, Enhanced(4, 3, 0), "a fault inside the store; see this server's log")
 }
 
 fn way_of(snapshot: &Snapshot, job: &Job) -> Way {

@@ -1,12 +1,13 @@
 //! The one resolver of the house: MX, addresses, PTR, TXT, with a bounded cache. I/O: DNS over UDP and TCP.
 //!
 //! RFC 1035, RFC 2308 (negative answers), RFC 7505 (null MX). If `[dns] servers` is set, nothing else is asked: no hosts file, no
-//! search list, no public resolver. [`DnsFault::NotFound`] is what a zone says and may bounce mail;
+//! search list, no public resolver. The same question asked by many at once goes out once. [`DnsFault::NotFound`] is what a zone says and may bounce mail;
 //! [`DnsFault::Temporary`] is trouble and may only defer it.
 
 pub mod cache;
 pub mod meters;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 use crate::config::settings::Dns;
 use cache::{Cache, Cached};
@@ -112,6 +114,7 @@ impl Kind {
 pub struct Resolver {
     inner: TokioResolver,
     cache: Mutex<Cache>,
+    flights: Flights,
     meters: Option<Meters>,
     timeout: Duration,
 }
@@ -141,7 +144,7 @@ impl Resolver {
         options.try_tcp_on_error = true;
         let inner = builder.build().map_err(|error| format!("the resolver: {error}"))?;
         let cache = Mutex::new(Cache::new(settings.cache_entries));
-        Ok(Resolver { inner, cache, meters: None, timeout: settings.timeout })
+        Ok(Resolver { inner, cache, flights: Flights::default(), meters: None, timeout: settings.timeout })
     }
 
     /// The same resolver, counting.
@@ -217,6 +220,12 @@ impl Resolver {
             self.count("cached");
             return known;
         }
+        let flight = Flight::join(&self.flights, (kind, name.clone()));
+        flight.answer.get_or_init(|| self.look_up(kind, name)).await.clone()
+    }
+
+    /// Asks the servers and keeps the answer.
+    async fn look_up(&self, kind: Kind, name: String) -> Result<Records, DnsFault> {
         // Raw labels, for a name that SPF macros made may hold any byte; complete, so that no search list is tried.
         let labels = name.split('.').map(str::as_bytes);
         let mut asked = Name::from_labels(labels).map_err(|_| DnsFault::NotFound { name_exists: false })?;
@@ -243,6 +252,34 @@ impl Resolver {
     fn count(&self, outcome: &str) {
         if let Some(meters) = &self.meters {
             meters.queries.with_label_values(&[outcome]).inc();
+        }
+    }
+}
+
+/// Questions that are being asked.
+type Flights = Mutex<HashMap<(Kind, String), Arc<OnceCell<Result<Records, DnsFault>>>, foldhash::fast::RandomState>>;
+
+/// One's place among those who wait for the same answer. If the one who asks goes away, another of them asks.
+struct Flight<'a> {
+    all: &'a Flights,
+    question: (Kind, String),
+    answer: Arc<OnceCell<Result<Records, DnsFault>>>,
+}
+
+impl<'a> Flight<'a> {
+    fn join(all: &'a Flights, question: (Kind, String)) -> Self {
+        let answer = all.lock().entry(question.clone()).or_default().clone();
+        Flight { all, question, answer }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        // Answered: whoever asks from now on looks into the cache. Two owners: the map and ourselves, the last who waited.
+        let over = self.answer.initialized() || Arc::strong_count(&self.answer) == 2;
+        if over && all.get(&self.question).is_some_and(|answer| Arc::ptr_eq(answer, &self.answer)) {
+            all.remove(&self.question);
         }
     }
 }

@@ -310,7 +310,7 @@ impl Parts<'_> {
         let mailboxes = Mailboxes::open(&config.store.directory, &config.hostname, store_meters.clone());
         let mailboxes = Arc::new(mailboxes.map_err(at("[store] directory"))?);
         let deliver_meters = deliver::meters::Meters::register(registry).map_err(at("metrics"))?;
-        let opener = || Opener { resolver: resolver.clone(), tls: ClientTls::new(), meters: deliver_meters.clone() };
+        let opener = || Opener::new(resolver.clone(), ClientTls::new(), deliver_meters.clone());
         let delivery = Delivery::start(
             deliver::Parts {
                 queue: spool.clone(),

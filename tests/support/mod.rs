@@ -41,10 +41,15 @@ pub struct Weir {
 impl Weir {
     /// Starts one with this configuration; `DIR` in it is replaced by the gateway's folder.
     pub fn start(config: &str) -> Self {
+        Self::start_under("", config)
+    }
+
+    /// The same, from a shell that did `first` (`ulimit -n 128`).
+    pub fn start_under(first: &str, config: &str) -> Self {
         let folder = folder();
         let config = config.replace("DIR", &folder.path().display().to_string());
         fs::write(folder.path().join("weir.toml"), config).expect("the folder is writable");
-        let child = spawn(folder.path());
+        let child = spawn(first, folder.path());
         let mut weir = Weir { child, folder };
         weir.wait_ready();
         weir
@@ -132,7 +137,7 @@ impl Weir {
     /// Starts it again on the same folder.
     pub fn restart(&mut self) {
         let _ = fs::remove_file(self.run_file());
-        self.child = spawn(self.folder.path());
+        self.child = spawn("", self.folder.path());
         self.wait_ready();
     }
 
@@ -162,11 +167,10 @@ fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_weir"))
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(first: &str, folder: &Path) -> Child {
     let log = fs::File::options().create(true).append(true).open(folder.join("log")).expect("own folder");
-    command()
-        .arg("serve")
-        .arg("--config")
+    Command::new("bash")
+        .args(["-c", &format!("{first}\nexec \"$0\" serve --config \"$1\""), env!("CARGO_BIN_EXE_weir")])
         .arg(folder.join("weir.toml"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be cloned"))

@@ -15,6 +15,7 @@ use crate::base::id::QueueId;
 use crate::base::secret::Secret;
 use crate::config::Config;
 use crate::config::settings::{DeliverTls, Login, NextHop};
+use crate::deliver::held::Held;
 use crate::deliver::meters::Meters;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::smtp::{End, Feed, Run};
@@ -70,7 +71,7 @@ impl Client {
         config.deliver.port = world.address("mx").port();
         let meters = Meters::register(&prometheus::Registry::new()).map_err(|error| error.to_string())?;
         let resolver = Arc::new(Resolver::new(&config.dns)?);
-        let opener = Opener { resolver, tls: ClientTls::with_roots(Ok(world.roots.clone())), meters };
+        let opener = Opener::new(resolver, ClientTls::with_roots(Ok(world.roots.clone())), meters);
         Ok(Client { config, opener, submission_port: world.address("submission").port() })
     }
 
@@ -88,7 +89,7 @@ impl Client {
     }
 
     async fn converse(&self, sample: &Sample, may_chunk: bool, sent: &mut Sent) -> Result<Vec<Answer>, String> {
-        let job = Job::new(lease(sample)?);
+        let job = Job::new(Held::loose(lease(sample)?));
         let opened = self.opener.open(&self.config, &self.hop(sample.way), DOMAIN, DeliverTls::Required).await;
         let mut connection = opened.map_err(|answer| answer.line())?;
         connection.offers.chunking &= may_chunk;

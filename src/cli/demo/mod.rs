@@ -45,23 +45,30 @@ pub fn run(args: &Args) -> Exit {
 fn started(args: &Args) -> Result<Exit, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let world = runtime.block_on(World::start())?;
-    let exit = runtime.block_on(async {
+    let (world, exit) = runtime.block_on(async {
+        // Listened for from the beginning, so that the folder goes whenever it ends.
         let stopped = stop_asked().map_err(|error| error.to_string())?;
-        tokio::pin!(stopped);
-        let faults = tokio::select! {
-            faults = run::run(&world) => faults?,
-            () = &mut stopped => return Err("interrupted".to_owned()),
-        };
-        let exit = verdict(&faults);
-        if args.stay {
-            say(&stay::text(&place(&world)));
-            stopped.await;
-        }
-        Ok(exit)
-    });
+        let world = World::start().await?;
+        let exit = watch(&world, args.stay, stopped).await;
+        Ok::<_, String>((world, exit))
+    })?;
     world.stop();
     exit
+}
+
+/// From the first message to the wish to stop.
+async fn watch(world: &World, stay: bool, stopped: impl Future<Output = ()>) -> Result<Exit, String> {
+    tokio::pin!(stopped);
+    let faults = tokio::select! {
+        faults = run::run(world) => faults?,
+        () = &mut stopped => return Err("interrupted".to_owned()),
+    };
+    let exit = verdict(&faults);
+    if stay {
+        say(&format!("\n{}", stay::text(&place(world))));
+        stopped.await;
+    }
+    Ok(exit)
 }
 
 /// Done when SIGINT or SIGTERM comes.

@@ -20,7 +20,16 @@ use crate::wire::header::{fields, forged_fields, kept_parts};
 /// Reading one maildrop on loopback takes less than a second.
 const MAILDROP_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Fields that may stand in front of every message.
-const ADDED: [&str; 4] = ["Return-Path", "Delivered-To", "Received", "Authentication-Results"];
+const ADDED: [&str; 8] = [
+    "Return-Path",
+    "Delivered-To",
+    "Received",
+    "Authentication-Results",
+    "Received-SPF",
+    "X-Spam-Flag",
+    "X-Spam-Level",
+    "X-Spam-Status",
+];
 /// Fields that a submitted message gets where it lacks them.
 const ADDED_ON_SUBMISSION: [&str; 2] = ["Date", "Message-ID"];
 
@@ -47,6 +56,8 @@ pub struct Findings {
     pub good: usize,
     /// Bytes of all messages read.
     pub bytes: usize,
+    /// What the gateway wrote about a sample's message.
+    pub reasons: BTreeMap<usize, String>,
     /// What is wrong, with the sample that it is about.
     pub faults: Vec<(usize, String)>,
     /// What is wrong and is no sample's.
@@ -99,7 +110,10 @@ impl Findings {
                 continue;
             };
             match wanted.check(mail) {
-                Ok(()) => self.good += 1,
+                Ok(reason) => {
+                    self.good += 1;
+                    self.reasons.insert(wanted.sample, reason);
+                }
                 Err(why) => self.faults.push((wanted.sample, format!("in {user}'s mailbox: {why}"))),
             }
         }
@@ -115,7 +129,8 @@ fn id_of(mail: &[u8]) -> Option<String> {
 }
 
 impl Expected<'_> {
-    fn check(&self, mail: &[u8]) -> Result<(), String> {
+    /// The gateway's findings, if the message is as it must be.
+    fn check(&self, mail: &[u8]) -> Result<String, String> {
         let content = kept_parts(self.content, &forged_fields(self.content, HOST)).concat();
         let added = mail.len().checked_sub(content.len());
         let added = added.ok_or_else(|| format!("{} bytes of {} came back", mail.len(), content.len()))?;
@@ -134,7 +149,9 @@ impl Expected<'_> {
         }
         let path = fields(prefix).find(|field| field.is("Return-Path"));
         match path {
-            Some(path) if path.value.trim_ascii() == format!("<{}>", self.from).as_bytes() => Ok(()),
+            Some(path) if path.value.trim_ascii() == format!("<{}>", self.from).as_bytes() => {
+                Ok(reason(prefix, self.submitted))
+            }
             _ => Err("Return-Path is not the sender".to_owned()),
         }
     }
@@ -142,6 +159,21 @@ impl Expected<'_> {
     fn may_be_added(&self, is: impl Fn(&str) -> bool) -> bool {
         ADDED.into_iter().any(&is) || self.submitted && ADDED_ON_SUBMISSION.into_iter().any(&is)
     }
+}
+
+/// What the added fields say of the message, in a few words.
+fn reason(prefix: &[u8], submitted: bool) -> String {
+    let text = |name: &str| {
+        let field = fields(prefix).find(|field| field.is(name))?;
+        Some(String::from_utf8_lossy(field.value).trim().to_owned())
+    };
+    let spf = text("Received-SPF").and_then(|value| Some(format!("SPF {}", value.split(' ').next()?)));
+    let score = text("X-Spam-Status").and_then(|value| {
+        let score = value.split(' ').find_map(|word| word.strip_prefix("score="))?.to_owned();
+        Some(format!("score {score}{}", if value.starts_with("Yes") { ": spam" } else { "" }))
+    });
+    let login = submitted.then(|| "by login".to_owned());
+    [login, spf, score].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -162,8 +194,8 @@ mod tests {
     #[test]
     fn only_fields_that_a_gateway_adds_may_stand_before_the_same_bytes() {
         let kept = "Subject: x\r\n\r\nbody\r\n";
-        assert_eq!(expected(false).check(&stored("", kept)), Ok(()));
-        assert_eq!(expected(true).check(&stored("Date: now\r\n", kept)), Ok(()));
+        assert_eq!(expected(false).check(&stored("", kept)), Ok(String::new()));
+        assert_eq!(expected(true).check(&stored("Date: now\r\n", kept)), Ok("by login".into()));
         assert!(expected(false).check(&stored("Date: now\r\n", kept)).unwrap_err().contains("Date"));
         assert!(
             expected(false).check(&stored("", "Subject: x\r\n\r\nbodY\r\n")).unwrap_err().contains("byte 17 of 20")
@@ -181,6 +213,14 @@ mod tests {
         let mut findings = Findings::default();
         findings.compare("bob", &[expected(false)], &[]);
         assert_eq!(findings.faults, [(3, "is not in bob's mailbox".to_owned())]);
+    }
+
+    #[test]
+    fn the_gateways_own_fields_give_the_reason() {
+        let prefix =
+            b"Received-SPF: pass (x) receiver=y\r\nX-Spam-Status: Yes, score=5.5 required=5\r\n\ttests=A=5.5\r\n";
+        assert_eq!(reason(prefix, false), "SPF pass, score 5.5: spam");
+        assert_eq!(reason(b"", true), "by login");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 
 use std::fmt::Write;
 
+use super::samples::DOMAIN;
+use super::world::HOST;
+use crate::cli::table::plain;
 use crate::config::units::show_duration;
 use crate::spool::Audit;
 
@@ -75,16 +78,28 @@ pub struct Totals {
     pub seconds: f64,
 }
 
-const WIDTHS: [usize; 7] = [2, 19, 27, 8, 34, 16, 4];
+/// What fits a terminal of today.
+const COLUMNS: usize = 120;
+/// Of the table; with the gaps they make less than [`COLUMNS`].
+const WIDTHS: [usize; 7] = [2, 19, 27, 8, 35, 16, 4];
 
-/// The line above the table.
-pub fn heading() -> String {
-    row(["#", "from", "to", "size", "decision, reason", "where it is now", "ms"].map(str::to_owned))
+/// What is about to happen.
+pub fn opening(messages: usize) -> String {
+    format!(
+        "A gateway runs on loopback as {HOST}, with mailboxes for {DOMAIN} and a DNS of its own.\n\
+         {messages} messages go in by SMTP, one after the other; what is delivered comes back by POP3 and is compared.\n"
+    )
+}
+
+/// The table: a line a message, below a heading.
+pub fn table(lines: &[Line]) -> String {
+    let heading = row(["#", "from", "to", "size", "decision, reason", "where it is now", "ms"].map(str::to_owned));
+    let rows = lines.iter().enumerate().map(|(place, line)| line.text(place + 1));
+    std::iter::once(heading).chain(rows).map(|line| line + "\n").collect()
 }
 
 impl Line {
-    /// The message's line in the table.
-    pub fn text(&self, number: usize) -> String {
+    fn text(&self, number: usize) -> String {
         let to = match self.to.as_slice() {
             [only] => only.clone(),
             [first, rest @ ..] => format!("{first} +{}", rest.len()),
@@ -126,7 +141,7 @@ const INFALLIBLE: &str = "a String takes any write";
 
 /// Cut to `width`, with a mark where something is missing; what strangers said can't steer the terminal.
 fn fit(text: &str, width: usize) -> String {
-    let text = super::super::table::plain(text);
+    let text = plain(text);
     if text.chars().count() <= width {
         return text;
     }
@@ -146,10 +161,30 @@ pub fn stories(lines: &[Line]) -> String {
     let mut out = String::from("Not in a mailbox:\n");
     for (place, line) in lines.iter().enumerate() {
         if let Some(story) = &line.story {
-            let story = super::super::table::plain(story);
-            writeln!(out, "{:>2} {}: {story}", place + 1, line.title).expect(INFALLIBLE);
+            let story = format!("{:>2} {}: {}", place + 1, line.title, plain(story));
+            out.push_str(&wrapped(&story));
         }
     }
+    out
+}
+
+/// Lines of at most [`COLUMNS`], broken between words, the second and further ones indented.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let width = word.chars().count() + 1;
+        if column + width > COLUMNS {
+            out.push_str("\n  ");
+            column = 2;
+        }
+        if column > 0 {
+            out.push(' ');
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out.push('\n');
     out
 }
 
@@ -199,7 +234,7 @@ impl Totals {
     }
 }
 
-/// What a message in the queue waits for.
+/// What a message in the queue waits for, in a sentence.
 pub fn why(destination: &str, last_reply: &str, next: std::time::Duration) -> String {
     let next = std::time::Duration::from_secs(next.as_secs());
     format!("waits for {destination}: {last_reply}; next attempt in {}", show_duration(next))
@@ -242,16 +277,23 @@ mod tests {
     #[test]
     fn a_line_is_aligned_and_fits_120_columns() {
         assert_eq!(
-            format!("{}\n{}", heading(), line().text(7)),
-            " # from                to                              size  decision, reason                   where it is now    ms\n \
-             7 paul@club.example   victim%elsewhere.example@w…  5.1 MiB  refused: 550 5.7.1 Relaying denie… with its sender    12"
+            table(&[line()]),
+            " # from                to                              size  decision, reason                    where it is now    ms\n \
+             1 paul@club.example   victim%elsewhere.example@w…  5.1 MiB  refused: 550 5.7.1 Relaying denied… with its sender    12\n"
         );
-        assert!(heading().chars().count() <= 120);
+        assert!(table(&[]).chars().count() <= COLUMNS);
     }
 
     #[test]
     fn what_strangers_said_cannot_steer_the_terminal() {
         assert_eq!(stories(&[line()]), "Not in a mailbox:\n 1 the percent hack: 550 5.7.1 Relaying denied\\u{1b}\n");
+    }
+
+    #[test]
+    fn a_long_story_is_broken_between_words() {
+        let text = wrapped(&"word ".repeat(30));
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.lines().nth(1).unwrap().starts_with("   word"), "{text}");
     }
 
     #[test]

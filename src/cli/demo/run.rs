@@ -42,15 +42,16 @@ pub async fn run(world: &World) -> Result<Vec<String>, String> {
     let began = (Instant::now(), SystemTime::now());
     let client = Client::new(world)?;
     let samples = samples::all();
-    say(&report::heading());
+    say(&report::opening(samples.len()));
     let mut passages = Vec::with_capacity(samples.len());
     for (index, sample) in samples.iter().enumerate() {
-        let passage = pass(world, &client, sample, index % 2 == 0).await;
-        say(&passage.line.text(index + 1));
-        passages.push(passage);
+        passages.push(pass(world, &client, sample, index % 2 == 0).await);
     }
     let expected = expected(&samples, &passages);
     let findings = readback::read_all(world, &expected).await;
+    for (index, reason) in &findings.reasons {
+        passages[*index].line.decision = format!("accepted: {reason}");
+    }
     let mut totals = totals(&samples, &passages);
     totals.good = findings.good;
     totals.bytes = findings.bytes;
@@ -61,7 +62,7 @@ pub async fn run(world: &World) -> Result<Vec<String>, String> {
     faults.extend(findings.strange);
     faults.extend(totals.faults());
     let lines: Vec<Line> = passages.into_iter().map(|passage| passage.line).collect();
-    say(&format!("\n{}\n{}", report::stories(&lines), totals.text()));
+    say(&format!("{}\n{}\n{}", report::table(&lines), report::stories(&lines), totals.text()));
     Ok(faults)
 }
 

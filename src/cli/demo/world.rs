@@ -25,19 +25,18 @@ use crate::store::users::password;
 /// The gateway's name.
 pub const HOST: &str = "mx.weir.example";
 
-/// What the demo's DNS says. Everybody is on loopback; nobody serves mail for `down.example`.
-const ZONES: [(&str, &str); 4] = [
-    ("weir.example.", "@ 300 IN SOA mx root 1 3600 600 86400 60\n@ 300 IN MX 10 mx\nmx 300 IN A 127.0.0.1\n"),
-    ("down.example.", "@ 300 IN SOA mx root 1 3600 600 86400 60\n@ 300 IN MX 10 mx\nmx 300 IN A 127.0.0.1\n"),
-    (
-        "shop.example.",
-        "@ 300 IN SOA mx root 1 3600 600 86400 60\n@ 300 IN MX 10 mx\nmx 300 IN A 127.0.0.1\n@ 300 IN TXT \"v=spf1 a:mx.shop.example -all\"\n",
-    ),
-    (
-        "club.example.",
-        "@ 300 IN SOA mx root 1 3600 600 86400 60\n@ 300 IN MX 10 mx\nmx 300 IN A 127.0.0.1\n@ 300 IN TXT \"v=spf1 a:mx.club.example -all\"\n",
-    ),
+/// What every zone says: mail goes to `mx`, which is this host and the only one that may send.
+const ZONE: &str = "@ 300 IN SOA mx root 1 3600 600 86400 60\n@ 300 IN MX 10 mx\nmx 300 IN A 127.0.0.1\n@ 300 IN TXT \"v=spf1 mx -all\"\n";
+/// The demo's domains, and the root, so that no other name exists.
+const ZONES: [(&str, &str); 5] = [
+    (".", "@ 300 IN SOA mx root 1 3600 600 86400 60\n"),
+    ("club.example.", ZONE),
+    ("down.example.", ZONE),
+    ("shop.example.", ZONE),
+    ("weir.example.", ZONE),
 ];
+/// Rules for the filter.
+const RULES: &str = include_str!("rules.cf");
 
 /// The running demo; [`World::stop`] ends it, and dropping it removes the folder.
 pub struct World {
@@ -63,6 +62,7 @@ impl World {
         let closed_port = closed_port().map_err(text)?;
         let closed = closed_port.local_addr().map_err(text)?.as_socket().expect("an IPv4 socket has such an address");
         let file = folder.0.join("weir.toml");
+        std::fs::write(folder.0.join("rules.cf"), RULES).map_err(text)?;
         std::fs::write(&file, settings(&folder.0, dns.address(), closed.port())).map_err(text)?;
         let config = Config::load(&file).map_err(|problems| problems.to_string())?;
         add_users(&config).map_err(text)?;
@@ -104,6 +104,9 @@ fn settings(folder: &Path, dns: SocketAddr, closed_port: u16) -> String {
         r#"hostname = "{HOST}"
 data_dir = {data}
 
+[filter]
+rules = ["rules.cf"]
+
 [dns]
 servers = ["{dns}"]
 
@@ -111,8 +114,8 @@ servers = ["{dns}"]
 role = "mx"
 address = "127.0.0.1:0"
 tls = "starttls"
-verify = "off"
-filter = "off"
+verify = "tag"
+filter = "tag"
 
 [[listener]]
 role = "submission"

@@ -4,6 +4,7 @@ pub mod connection;
 pub mod local;
 pub mod maildir;
 pub mod open;
+pub mod sick;
 pub mod smtp;
 pub mod target;
 pub mod tls;
@@ -11,8 +12,8 @@ pub mod tls;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::deliver::held::Held;
 use crate::smtp::client::reply::RemoteReply;
-use crate::spool::queue::Lease;
 use crate::wire::address::Mailbox;
 use crate::wire::envelope::Recipient;
 use crate::wire::reply::{Enhanced, Reply};
@@ -55,11 +56,9 @@ impl Answer {
     /// What a server replied about a recipient.
     pub fn from_reply(reply: &RemoteReply, remote: &Arc<str>, reports_success: bool) -> Self {
         let status = reply.status();
-        // Exchange Online's per-recipient hourly limits come as 5xx and end within the hour.
-        let hourly_limit = reply.enhanced.is_some_and(|e| e.1 == 2 && matches!(e.2, 121 | 122));
         let fate = match reply.code {
             200..300 => Fate::Delivered,
-            500.. if !hourly_limit => Fate::Failed,
+            500.. if !is_about_us(status) => Fate::Failed,
             _ => Fate::Deferred,
         };
         let slow_down = matches!(reply.code, 421 | 432) || (fate == Fate::Deferred && status.1 == 7);
@@ -86,6 +85,13 @@ impl Answer {
             None => self.text.clone(),
         }
     }
+}
+
+/// Exchange Online's 5xx that say nothing about the message or its recipient. They must not bounce a whole queue:
+/// hourly limits of a recipient (5.2.121, 5.2.122), and our own address or certificate not let in (5.7.64 without the
+/// right certificate; 5.7.508, 5.7.606 to 5.7.649 and 5.7.708 for a throttled or banned address), which an operator mends.
+fn is_about_us(status: Enhanced) -> bool {
+    matches!(status, Enhanced(5, 2, 121 | 122) | Enhanced(5, 7, 64 | 508 | 606..=649 | 708))
 }
 
 /// Why a store did not take a message.
@@ -134,7 +140,7 @@ pub trait LocalStore: Send + Sync {
 #[derive(Debug)]
 pub struct Job {
     /// The lease.
-    pub lease: Lease,
+    pub lease: Held,
     /// Positions in the lease's recipients that still have no answer.
     pub waiting: Vec<usize>,
     /// By position.
@@ -143,7 +149,7 @@ pub struct Job {
 
 impl Job {
     /// A job without answers.
-    pub fn new(lease: Lease) -> Self {
+    pub fn new(lease: Held) -> Self {
         let count = lease.recipients.len();
         Job { lease, waiting: (0..count).collect(), answers: vec![None; count] }
     }
@@ -163,6 +169,55 @@ impl Job {
     pub fn answer_rest(&mut self, answer: &Answer) {
         for position in std::mem::take(&mut self.waiting) {
             self.answers[position] = Some(answer.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::client::reply::ReplyReader;
+
+    #[test]
+    fn what_large_receivers_say_is_understood() {
+        use Fate::{Deferred, Delivered, Failed};
+        // reply -> fate, slow down
+        let table = [
+            ("250 2.6.0 <x> Queued mail for delivery", Delivered, false),
+            ("451 4.7.500 Server busy. Please try again later", Deferred, true),
+            ("451 4.7.651 The mail server has been temporarily rate limited", Deferred, true),
+            ("451 4.7.850 IP throttled", Deferred, true),
+            ("432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded", Deferred, true),
+            ("452 4.5.3 Too many recipients", Deferred, false),
+            ("452 4.2.2 Mailbox full", Deferred, false),
+            ("450 4.2.0 Greylisted", Deferred, false),
+            ("421 4.3.2 Service not active", Deferred, true),
+            ("421 4.7.28 rate of unsolicited mail", Deferred, true),
+            ("451 4.7.26 Unauthenticated mail over IPv6", Deferred, true),
+            ("550 5.2.121 Recipient's per hour message receive limit exceeded", Deferred, false),
+            ("550 5.2.122 Recipient's per hour limit from this sender exceeded", Deferred, false),
+            ("550 5.7.64 TenantAttribution; Relay Access Denied", Deferred, true),
+            ("550 5.7.508 Access denied, sending IP exceeded permitted limits", Deferred, true),
+            ("550 5.7.606 Access denied, banned sending IP", Deferred, true),
+            ("550 5.7.649 Access denied, banned sending IP", Deferred, true),
+            ("550 5.7.708 Access denied, traffic not accepted from this IP", Deferred, true),
+            ("550 5.7.705 Access denied, tenant has exceeded threshold", Failed, false),
+            ("550 5.7.750 Service unavailable. Client blocked", Failed, false),
+            ("550 5.7.25 PTR required", Failed, false),
+            ("550 5.4.1 Recipient address rejected: Access denied", Failed, false),
+            ("550 5.1.10 RESOLVER.ADR.RecipientNotFound", Failed, false),
+            ("550 5.6.11 SMTPSEND.BareLinefeedsAreIllegal", Failed, false),
+            ("554 5.4.14 Hop count exceeded", Failed, false),
+            ("552 5.3.4 Message too big", Failed, false),
+            ("553 no enhanced code", Failed, false),
+            ("454 TLS not available", Deferred, false),
+        ];
+        for (line, fate, slow_down) in table {
+            let mut reader = ReplyReader::default();
+            reader.feed(format!("{line}\r\n").as_bytes());
+            let reply = reader.next_reply().expect("a reply").expect("a whole one");
+            let answer = Answer::from_reply(&reply, &"x".into(), false);
+            assert_eq!((answer.fate, answer.slow_down), (fate, slow_down), "{line}");
         }
     }
 }

@@ -3,9 +3,10 @@
 //! Opportunistic TLS that fails is tried again in the clear on a new connection to the same address; required
 //! TLS never is. A greeting of 5xx means the next address, then a deferral: it says nothing about any recipient.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::connection::{Connection, Wire};
+use super::sick::Sick;
 use super::target::{self, Target};
 use super::tls::ClientTls;
 use super::{Answer, Fate};
@@ -32,6 +34,8 @@ pub struct Opener {
     pub tls: ClientTls,
     /// Counters.
     pub meters: Meters,
+    /// Addresses that gave no session lately.
+    sick: Sick,
 }
 
 /// How one address is to be spoken to.
@@ -65,6 +69,11 @@ pub fn tls_of(config: &Config, hop: &NextHop, require_tls: bool) -> DeliverTls {
 }
 
 impl Opener {
+    /// Opens by these.
+    pub fn new(resolver: Arc<Resolver>, tls: ClientTls, meters: Meters) -> Self {
+        Opener { resolver, tls, meters, sick: Sick::default() }
+    }
+
     /// A session with `hop` (by MX: of `domain`) that is ready for mail.
     /// # Errors
     /// The answer for all recipients there.
@@ -75,10 +84,8 @@ impl Opener {
         domain: &str,
         tls: DeliverTls,
     ) -> Result<Connection, Answer> {
-        let opened = self.open_any(config, hop, domain, tls).await;
-        let outcome = if opened.is_ok() { "opened" } else { "failed" };
-        self.meters.connections.with_label_values(&[outcome]).inc();
-        opened
+        let opened = timeout(OPEN_TIMEOUT, self.open_any(config, hop, domain, tls)).await;
+        opened.unwrap_or_else(|_| Err(unreachable_answer("no session in time with any of its hosts".to_owned())))
     }
 
     async fn open_any(
@@ -118,7 +125,7 @@ impl Opener {
         refuse_self: bool,
     ) -> Result<Connection, Answer> {
         let mut last = unreachable_answer("no address to try".to_owned());
-        for target in targets {
+        for target in self.sick.healthy_first(targets, Instant::now()) {
             let mut tried = self.try_target(config, target, manner, refuse_self).await;
             if let Err(Failed::Tls(why)) = &tried
                 && manner.tls == DeliverTls::Opportunistic
@@ -129,6 +136,7 @@ impl Opener {
                 let plain = Manner { tls: DeliverTls::None, ..manner.clone() };
                 tried = self.try_target(config, target, &plain, refuse_self).await;
             }
+            self.count(target.address, tried.is_ok());
             match tried {
                 Ok(connection) => return Ok(connection),
                 Err(Failed::Other(answer)) => last = answer,
@@ -139,6 +147,12 @@ impl Opener {
             }
         }
         Err(last)
+    }
+
+    fn count(&self, address: SocketAddr, opened: bool) {
+        let outcome = if opened { "opened" } else { "failed" };
+        self.meters.connections.with_label_values(&[outcome]).inc();
+        self.sick.note(address, !opened, Instant::now());
     }
 
     async fn try_target(
@@ -167,13 +181,17 @@ impl Opener {
 
     async fn open_unix(&self, config: &Config, path: &Path, manner: &Manner) -> Result<Connection, Answer> {
         let peer: Arc<str> = path.display().to_string().into();
-        let stream = match timeout(config.deliver.connect_timeout, UnixStream::connect(path)).await {
+        let connected = timeout(config.deliver.connect_timeout, UnixStream::connect(path)).await;
+        let stream = match connected {
             Err(_) => return Err(unreachable_answer(format!("{peer}: no connection in time"))),
             Ok(Err(error)) => return Err(unreachable_answer(format!("{peer}: {error}"))),
             Ok(Ok(stream)) => stream,
         };
         let session = Session { opener: self, config, manner, host: "localhost", peer };
-        session.begin(Box::new(stream)).await.map_err(|failed| match failed {
+        let begun = session.begin(Box::new(stream)).await;
+        let outcome = if begun.is_ok() { "opened" } else { "failed" };
+        self.meters.connections.with_label_values(&[outcome]).inc();
+        begun.map_err(|failed| match failed {
             Failed::Other(answer) => answer,
             Failed::Tls(why) => unreachable_answer(why),
         })
@@ -250,7 +268,14 @@ impl Session<'_> {
         };
         let handshake = timeout(self.config.deliver.command_timeout.min(TLS_TIMEOUT), connector.connect(name, wire));
         match handshake.await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Ok(stream)) => {
+                let session = stream.get_ref().1;
+                let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown");
+                let cipher = session.negotiated_cipher_suite().map(|suite| suite.suite());
+                let cipher = cipher.and_then(|suite| suite.as_str()).unwrap_or("unknown");
+                self.opener.meters.tls_sessions.with_label_values(&[version, cipher]).inc();
+                Ok(Box::new(stream))
+            }
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed("the TLS handshake was not finished in time".to_owned())),
         }
@@ -283,6 +308,8 @@ impl Session<'_> {
     }
 }
 
+/// Five addresses that each take all the time that RFC 5321 gives them would hold a place in the window for half an hour.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
 /// A handshake takes a few round trips; Postfix waits 300 s for it, which helps nobody.
 const TLS_TIMEOUT: Duration = Duration::from_secs(60);
 

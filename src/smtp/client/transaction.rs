@@ -28,9 +28,9 @@ pub enum Verdict {
 /// How the content goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Dot-stuffed, ended by the final dot; `repair`: bare CR and LF become CR LF.
+    /// Dot-stuffed, ended by the final dot; `repair`: bare CR and LF become CR LF, long lines are broken.
     Data {
-        /// The content has bare CR or LF.
+        /// The content has bare CR or LF, or lines that are too long.
         repair: bool,
     },
     /// `BDAT … LAST`, as it is.
@@ -102,7 +102,7 @@ impl Plan {
         if binary && !offers.binary_mime {
             return Err(if needs.nul { NUL } else { NOT_BINARY });
         }
-        let tail = if offers.chunking { Tail::Bdat } else { Tail::Data { repair: needs.bare } };
+        let tail = if offers.chunking { Tail::Bdat } else { Tail::Data { repair: needs.bare || needs.long_line } };
         let eight_bit = needs.eight_bit || envelope.body == BodyType::EightBitMime;
         let body = match () {
             () if binary => Some(" BODY=BINARYMIME"),
