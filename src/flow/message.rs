@@ -130,7 +130,7 @@ impl House {
             Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
                 let disposition = if before == Disposition::Deliver { disposition } else { before };
-                let fields = snapshot.checks.fields(&question, &found);
+                let fields = snapshot.checks.fields(&found);
                 self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }
