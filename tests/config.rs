@@ -199,3 +199,20 @@ fn alerts_and_dashboard_name_only_metrics_that_exist() {
     }
     assert!(count > 40, "the metrics are gone");
 }
+
+#[test]
+fn every_worked_configuration_of_the_readme_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["mx1.example.org".to_owned()]).unwrap();
+    std::fs::write(dir.path().join("fullchain.pem"), pair.cert.pem()).unwrap();
+    std::fs::write(dir.path().join("privkey.pem"), pair.signing_key.serialize_pem()).unwrap();
+    let readme = include_str!("../README.md");
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+    assert!(blocks.len() >= 3, "one for each kind of postmaster");
+    for block in blocks {
+        let file = dir.path().join("weir.toml");
+        std::fs::write(&file, block.replace("/etc/weir/", &format!("{}/", dir.path().display()))).unwrap();
+        let config = Config::load(&file).unwrap_or_else(|problems| panic!("{block}\n{problems}"));
+        assert!(!config.summary().is_empty());
+    }
+}

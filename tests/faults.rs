@@ -1,5 +1,7 @@
 //! What goes wrong around a live gateway: disks, descriptors, resolvers, next hops and clients; after each the queue is as it must be.
 
+#![allow(clippy::unwrap_used)] // helpers of tests may fail a test
+
 #[path = "support/hop.rs"]
 mod hop;
 #[path = "support/mod.rs"]

@@ -321,8 +321,23 @@ fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
     wait_for("the new domain", || rcpt("second.test").then_some(()));
     fs::write(&file, "hostnmae = \"x\"\n").unwrap();
     let refused = weir.cli(&["reload"]);
-    assert!(!refused.status.success());
+    assert_eq!(refused.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("unknown key `hostnmae`"), "{told}");
+    weir.signal("HUP");
+    wait_for("the refusal", || weir.log().contains("the old one stays in force").then_some(()));
     assert!(rcpt("second.test"), "the old configuration stays");
+    fs::write(
+        &file,
+        text.replace("name = \"submission\"", "name = \"renamed\"").replace("pop3 =", "plaintext_login = true\npop3 ="),
+    )
+    .unwrap();
+    let told = weir.ok(&["reload"]);
+    assert!(
+        told.contains("needs a restart: [store], listener submission") && told.contains("new listener renamed"),
+        "{told}"
+    );
+    assert!(!rcpt("second.test") && rcpt("example.test"), "the rest of a good file is in force");
 }
 
 #[test]

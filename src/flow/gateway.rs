@@ -60,6 +60,9 @@ const CHECKS_MAX: usize = 1024;
 /// Where the counts of `[[rate]]` are kept between runs, in `data_dir`.
 const RATES_FILE: &str = "rates";
 
+/// How often the keys of rates are counted for the gauge: as often as a scraper asks.
+const RATES_COUNTED_EVERY: Duration = Duration::from_secs(15);
+
 /// Why a gateway did not start.
 #[derive(Debug)]
 pub struct StartError {
@@ -411,6 +414,7 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();
         let pop3 = Pop3Server::new(
             ports.pop3,
@@ -453,6 +457,18 @@ impl Parts<'_> {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(at("[admin]"))?;
         handle.spawn(admin::server::serve(listener, api, until(stopped)));
         Ok(address)
+    }
+}
+
+/// Keeps the gauge of counted keys up to date until `stop` is there.
+async fn count_rates(house: Arc<House>, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        house.meters.policy.rate_entries.set(house.rates.load().len() as i64);
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(RATES_COUNTED_EVERY) => {}
+        }
     }
 }
 
