@@ -100,7 +100,8 @@ fn rules_of_spamassassin_load() {
     let patterns = errors.iter().filter(|problem| !problem.text.contains("the function")).count();
     assert_eq!(patterns, 0, "every pattern compiles: {errors:?}");
     assert!(rules.loaded() > 2_300, "{} of {} loaded", rules.loaded(), rules.rules.len());
-    assert!(errors.len() <= 20, "{errors:?}");
+    // Functions that are not known, and those that are known with other arguments only, are all named.
+    assert!(errors.len() <= 40, "{errors:?}");
 }
 
 #[test]

@@ -25,8 +25,12 @@ pub fn idle(plan: &Plan) {
         let alone = WORKS[0].load(server.address, server.pid, plan.seconds);
         let before = pss_kib(server.pid);
         let hold = (10.0 + plan.seconds).to_string();
-        let options =
-            [("to", server.address.to_string()), ("connections", count.to_string()), ("tls", tls.into()), ("seconds", hold)];
+        let options = [
+            ("to", server.address.to_string()),
+            ("connections", count.to_string()),
+            ("tls", tls.into()),
+            ("seconds", hold),
+        ];
         let mut holder = Part::start("idle", &options);
         assert!(holder.line().starts_with("holding"));
         std::thread::sleep(Duration::from_secs(1));
@@ -34,7 +38,9 @@ pub fn idle(plan: &Plan) {
         let beside = WORKS[0].load(server.address, server.pid, plan.seconds);
         let kind = if tls == "yes" { "TLS" } else { "plain" };
         let ratio = beside.per_second / alone.per_second;
-        println!("\nidle, {count} {kind} connections: {each:.2} KiB each (target {target}); rate beside them {ratio:.2} (target 0.9)");
+        println!(
+            "\nidle, {count} {kind} connections: {each:.2} KiB each (target {target}); rate beside them {ratio:.2} (target 0.9)"
+        );
     }
 }
 
@@ -97,6 +103,11 @@ pub fn lone(plan: &Plan) {
     for _ in 0..plan.runs {
         let limit = work.run(Subject::LimitInline, plan);
         let ours = work.run(Subject::Weir, plan);
-        println!("one client: {:.2} of the limit, p99 {:.2} ms ({:.2})", ours.per_second / limit.per_second, ours.p99_ms, limit.p99_ms);
+        println!(
+            "one client: {:.2} of the limit, p99 {:.2} ms ({:.2})",
+            ours.per_second / limit.per_second,
+            ours.p99_ms,
+            limit.p99_ms
+        );
     }
 }

@@ -22,12 +22,14 @@ fn seconds_of(pid: u32) -> f64 {
     if nanoseconds > 0 {
         return nanoseconds as f64 / 1e9;
     }
-    stat(pid).map_or(0.0, |fields| fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS)
+    stat(pid)
+        .map_or(0.0, |fields| fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS)
 }
 
 /// CPU seconds of a server: the process, its children and those that have ended.
 pub fn cpu_seconds(pid: u32) -> f64 {
-    let ended = stat(pid).map_or(0.0, |fields| fields[13..15].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>());
+    let ended =
+        stat(pid).map_or(0.0, |fields| fields[13..15].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>());
     seconds_of(pid) + ended / TICKS + children(pid).into_iter().map(cpu_seconds).sum::<f64>()
 }
 
