@@ -79,6 +79,15 @@ fn the_test_messages_of_the_trade_are_refused() {
 }
 
 #[test]
+fn one_binary_filters_out_of_the_box() {
+    let mut filter = Config::default_for(Path::new("/nonexistent")).filter;
+    let loaded = |filter: &_| Engine::open(filter, None).expect("no model is read").rules_loaded();
+    assert_eq!(loaded(&filter), engine().rules_loaded());
+    filter.rules_shipped = false;
+    assert_eq!(loaded(&filter), 0, "`rules = []` means none");
+}
+
+#[test]
 fn our_rules_load_and_their_examples_hold() {
     let rules = Rules::load(Source::read(&[root().join("rules")]));
     let problems: Vec<String> =

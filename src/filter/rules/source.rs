@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use super::condition;
 use super::definition::{Call, Definition, Example, FieldSpec, Flags, Kind, Place, Problem, Severity, Test};
+use super::shipped::SHIPPED;
+use crate::config::settings::Filter;
 
 /// All that was read.
 #[derive(Debug, Default)]
@@ -89,6 +91,17 @@ impl Source {
                 }
             }
         }
+        source.finish();
+        source
+    }
+
+    /// Reads what a configuration names; the rules that are built in if it names nothing at all.
+    pub fn configured(filter: &Filter) -> Self {
+        if !filter.rules_shipped || !filter.rules.is_empty() {
+            return Source::read(&filter.rules);
+        }
+        let mut source = Source::default();
+        SHIPPED.iter().for_each(|(name, text)| source.add(name, text.as_bytes()));
         source.finish();
         source
     }
