@@ -79,7 +79,7 @@ impl Smtp {
             }
         }
         let stuffed = format!("\r\n{}", mail.content).replace("\r\n.", "\r\n..");
-        self.0.get_mut().write_all(stuffed[2..].as_bytes()).unwrap();
+        self.0.get_mut().write_all(&stuffed.as_bytes()[2..]).unwrap();
         self.say(if mail.content.ends_with("\r\n") { "." } else { "\r\n." })
     }
 }

@@ -49,8 +49,8 @@ pub struct Question<'a> {
     pub content: &'a Content,
     /// Its id, the reference of refusals.
     pub reference: &'a str,
-    /// True if it begins its way here, so that it is ours to sign.
-    pub is_submission: bool,
+    /// True if it begins its way here, or with a host that may relay, so that it is ours to sign.
+    pub signs: bool,
     /// True if a recipient's mail goes on to a host that is not of one of our domains.
     pub forwards: bool,
 }
@@ -96,13 +96,13 @@ impl Checks {
             found.verdict = self.judge(question, &found).await;
             meters.stage(Stage::Filter, began.elapsed());
         }
-        // Our own mail begins no chain: its signature says all (RFC 8617 §5.1 is for mail that was received).
-        if question.forwards && !question.is_submission {
-            found.seal = self.seal(&message, &found).await;
-        }
-        if question.is_submission {
-            let checks = self.clone();
+        if question.signs {
+            let (checks, message) = (self.clone(), message.clone());
             found.signatures = on_rayon(move || checks.signer.sign(&message, now_secs())).await.unwrap_or_default();
+        }
+        // Mail that bears our signature is our own: it was not received, so it begins no chain (RFC 8617 §5.1).
+        if question.forwards && found.signatures.is_empty() {
+            found.seal = self.seal(&message, &found).await;
         }
         found
     }
