@@ -8,17 +8,20 @@ mod dns;
 mod hops;
 #[path = "deliver/memory.rs"]
 mod memory;
+#[path = "deliver/more.rs"]
+mod more;
 mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hops::{Hop, Manners};
-use memory::{MemoryQueue, NoStore, config, message};
+use hops::{Hop, Manners, Tls};
+use memory::{BrokenStore, MemoryQueue, NoStore, config, message};
 use prometheus::Registry;
 use support::{Peer, python};
 use weir::config::settings::{Config, DeliverTls, Domain, NextHop, Recipients};
 use weir::deliver::meters::Meters;
+use weir::deliver::transport::LocalStore;
 use weir::deliver::transport::tls::ClientTls;
 use weir::deliver::{Delivery, Parts};
 use weir::dns::Resolver;
@@ -28,20 +31,46 @@ use weir::spool::queue::Outcome;
 struct Bench {
     queue: Arc<MemoryQueue>,
     delivery: Delivery,
+    registry: Registry,
 }
 
 fn bench(config: Config) -> Bench {
-    let queue = MemoryQueue::new(&config);
+    bench_with(config, Arc::new(NoStore), ClientTls::new())
+}
+
+fn bench_with(config: Config, store: Arc<dyn LocalStore>, tls: ClientTls) -> Bench {
+    bench_over(MemoryQueue::new(&config), config, store, tls)
+}
+
+fn bench_over(queue: Arc<MemoryQueue>, config: Config, store: Arc<dyn LocalStore>, tls: ClientTls) -> Bench {
+    let registry = Registry::new();
     let parts = Parts {
         queue: queue.clone(),
-        store: Arc::new(NoStore),
+        store,
         resolver: Arc::new(Resolver::new(&config.dns).unwrap()),
-        tls: ClientTls::new(),
-        meters: Meters::register(&Registry::new()).unwrap(),
+        tls,
+        meters: Meters::register(&registry).unwrap(),
         config: Arc::new(config),
     };
     let delivery = Delivery::start(parts, tokio::runtime::Handle::current());
-    Bench { queue, delivery }
+    Bench { queue, delivery, registry }
+}
+
+impl Bench {
+    fn delivered(&self) -> usize {
+        self.queue.count(|outcome| matches!(outcome, Outcome::Delivered { .. }))
+    }
+
+    /// The first outcome, as text.
+    async fn first_outcome(&self) -> String {
+        until("an outcome", || !self.queue.outcomes().is_empty()).await;
+        format!("{:?}", self.queue.outcomes()[0].1)
+    }
+
+    /// Metrics as text.
+    fn metrics(&self) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap()
+    }
 }
 
 /// Waits until `done` holds, 20 s at most.

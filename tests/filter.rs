@@ -79,6 +79,15 @@ fn the_test_messages_of_the_trade_are_refused() {
 }
 
 #[test]
+fn one_binary_filters_out_of_the_box() {
+    let mut filter = Config::default_for(Path::new("/nonexistent")).filter;
+    let loaded = |filter: &_| Engine::open(filter, None).expect("no model is read").rules_loaded();
+    assert_eq!(loaded(&filter), engine().rules_loaded());
+    filter.rules_shipped = false;
+    assert_eq!(loaded(&filter), 0, "`rules = []` means none");
+}
+
+#[test]
 fn our_rules_load_and_their_examples_hold() {
     let rules = Rules::load(Source::read(&[root().join("rules")]));
     let problems: Vec<String> =
@@ -100,7 +109,8 @@ fn rules_of_spamassassin_load() {
     let patterns = errors.iter().filter(|problem| !problem.text.contains("the function")).count();
     assert_eq!(patterns, 0, "every pattern compiles: {errors:?}");
     assert!(rules.loaded() > 2_300, "{} of {} loaded", rules.loaded(), rules.rules.len());
-    assert!(errors.len() <= 20, "{errors:?}");
+    // Functions that are not known, and those that are known with other arguments only, are all named.
+    assert!(errors.len() <= 40, "{errors:?}");
 }
 
 #[test]

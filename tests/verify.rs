@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use verify_dns::{Dns, Zone};
+use verify_dns::{Dns, Zone, txt, with_zone};
 use weir::base::content::Content;
 use weir::config::settings::{self, Mode};
 use weir::dns::Resolver;
@@ -144,19 +144,6 @@ async fn dkim_gives_every_answer_of_the_signed_suite() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// `NAME TXT` lines, a blank line, a message.
-fn with_zone(path: &str) -> (Zone, String) {
-    let text = std::fs::read_to_string(format!("{}/tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let mut zone = Zone::new();
-    for line in head.lines() {
-        let (name, record) = line.split_once(' ').unwrap();
-        zone.entry(name.to_owned()).or_default().push(("TXT".to_owned(), Value::String(record.trim().to_owned())));
-    }
-    (zone, body.to_owned())
-}
-
 #[tokio::test]
 async fn dkim_verifies_real_messages() {
     for path in ["dkim/mail-auth/001.txt", "dkim/mail-auth/002.txt", "dkim/mail-auth/003.txt", "dkim/mail-auth/006.txt"]
@@ -230,10 +217,6 @@ async fn arc_chains_of_real_messages_hold() {
         let changed = message(body.replacen("Subject:", "Subject: x", 1));
         assert_eq!(arc::check(&resolver(&dns).await, &changed).await.outcome, Outcome::Fail, "{path}");
     }
-}
-
-fn txt(zone: &mut Zone, name: &str, text: &str) {
-    zone.entry(name.to_owned()).or_default().push(("TXT".to_owned(), Value::String(text.to_owned())));
 }
 
 fn key(kind: dkim::keygen::KeyKind, domain: &str, selector: &str, zone: &mut Zone) -> dkim::sign::SigningKey {

@@ -38,14 +38,14 @@ pub fn run(args: &Args) -> Exit {
 }
 
 fn check(args: &CheckArgs) -> Exit {
-    let paths = match args.paths.as_slice() {
+    let source = match args.paths.as_slice() {
         [] => match args.config.load_or_complain() {
-            Ok(config) => config.filter.rules,
+            Ok(config) => Source::configured(&config.filter),
             Err(exit) => return exit,
         },
-        paths => paths.to_vec(),
+        paths => Source::read(paths),
     };
-    let rules = Rules::load(Source::read(&paths));
+    let rules = Rules::load(source);
     let failing = rules.failing_examples();
     let problems = rules.problems.iter().chain(&failing);
     let shown = problems.clone().filter(|problem| !args.quiet || problem.severity == Severity::Error);

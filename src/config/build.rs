@@ -200,8 +200,10 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
 
 fn filter(mut section: Section<'_>) -> Filter {
     const SCORES: RangeInclusive<f64> = -1000.0..=1000.0;
+    let rules = section.paths("rules");
     let filter = Filter {
-        rules: section.paths("rules").unwrap_or_default(),
+        rules_shipped: rules.is_none(),
+        rules: rules.unwrap_or_default(),
         tag: section.float("tag", 5.0, SCORES),
         quarantine: section.float("quarantine", 8.0, SCORES),
         reject: section.float("reject", 15.0, SCORES),

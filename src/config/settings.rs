@@ -388,6 +388,8 @@ pub enum RateAction {
 pub struct Filter {
     /// `.cf` files and folders of them.
     pub rules: Vec<PathBuf>,
+    /// `rules` is absent: those that are built in are used.
+    pub rules_shipped: bool,
     /// Score from which a message is marked.
     pub tag: f64,
     /// Score from which it is kept back.

@@ -28,8 +28,6 @@ pub enum Limit {
     ScanBytes,
     /// Bytes of text that rules and classifier see.
     TextBytes,
-    /// Microseconds of work.
-    TimeMicros,
     /// URLs.
     Urls,
 }
@@ -49,7 +47,7 @@ pub struct LimitRow {
 const MIB: u64 = 1024 * 1024;
 
 /// All limits, in the order of [`Limit`].
-pub const LIMITS: [LimitRow; 13] = [
+pub const LIMITS: [LimitRow; 12] = [
     row(Limit::ArchiveBytes, "LIMIT_ARCHIVE_BYTES", 8 * MIB, "enough to find macros and names, far below a bomb"),
     row(Limit::ArchiveDepth, "LIMIT_ARCHIVE_DEPTH", 3, "nobody honest nests deeper by mail"),
     row(Limit::ArchiveEntries, "LIMIT_ARCHIVE_ENTRIES", 1_000, "a source tree still fits"),
@@ -66,7 +64,6 @@ pub const LIMITS: [LimitRow; 13] = [
         256 * 1024,
         "a book's chapter; SpamAssassin skips mail above 500 KiB whole",
     ),
-    row(Limit::TimeMicros, "LIMIT_TIME", 2_000_000, "a reader of mail waits no longer for one message"),
     row(Limit::Urls, "LIMIT_URLS", 500, "newsletters have up to 200"),
 ];
 

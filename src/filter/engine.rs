@@ -56,7 +56,7 @@ struct Policy {
 
 impl Policy {
     fn load(filter: &Filter) -> Self {
-        Policy { thresholds: Thresholds::from(filter), rules: Rules::load(Source::read(&filter.rules)) }
+        Policy { thresholds: Thresholds::from(filter), rules: Rules::load(Source::configured(filter)) }
     }
 }
 

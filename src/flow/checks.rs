@@ -49,16 +49,24 @@ pub struct Question<'a> {
     pub content: &'a Content,
     /// Its id, the reference of refusals.
     pub reference: &'a str,
-    /// True if it begins its way here, so that it is ours to sign.
-    pub is_submission: bool,
+    /// True if it begins its way here, or with a host that may relay, so that it is ours to sign.
+    pub signs: bool,
     /// True if a recipient's mail goes on to a host that is not of one of our domains.
     pub forwards: bool,
+}
+
+/// Who sent it, as far as could be found.
+struct Identity {
+    /// The client that the results are about: behind a trusted hop not the peer.
+    facts: verify::Facts,
+    results: Results,
+    decision: Decision,
 }
 
 /// What was found.
 #[derive(Default)]
 pub struct Found {
-    identity: Option<(Results, Decision)>,
+    identity: Option<Identity>,
     verdict: Option<Verdict>,
     seal: String,
     signatures: String,
@@ -67,7 +75,8 @@ pub struct Found {
 impl Checks {
     /// Begins the look-ups that MAIL makes possible, so that their answers are in the cache when the content is there.
     pub fn begin(&self, listener: &Listener, facts: &verify::Facts) {
-        if listener.verify != Mode::Off {
+        // Who stands behind a hop of ours is known only when the content is there.
+        if listener.verify != Mode::Off && !verify::hops::is_trusted(facts.ip, &self.trusted_hops) {
             let begun = self.verifier.begin(facts);
             tokio::spawn(begun.warm());
         }
@@ -79,18 +88,7 @@ impl Checks {
         let message = Message::parse(question.content.clone());
         if question.listener.verify != Mode::Off {
             let began = Instant::now();
-            let origin = &question.envelope.origin;
-            // Behind another gateway of the operator's the client is the one that gateway saw.
-            let hop = verify::hops::client(&message, origin.ip, &self.trusted_hops);
-            let facts = verify::Facts {
-                ip: hop.as_ref().map_or(origin.ip, |hop| hop.ip),
-                helo: hop.map_or_else(|| origin.helo.clone(), |hop| hop.helo),
-                reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
-            };
-            let results = self.verifier.check(&facts, &message).await;
-            let (mode, ip) = (question.listener.verify, facts.ip);
-            let decision = decide::decide(&results, mode, &self.overrides, ip, question.reference);
-            found.identity = Some((results, decision));
+            found.identity = Some(self.identify(question, &message).await);
             meters.stage(Stage::Verify, began.elapsed());
         }
         if question.listener.filter != Mode::Off && self.engine.is_some() {
@@ -98,20 +96,36 @@ impl Checks {
             found.verdict = self.judge(question, &found).await;
             meters.stage(Stage::Filter, began.elapsed());
         }
-        if question.forwards {
-            found.seal = self.seal(&message, &found).await;
-        }
-        if question.is_submission {
-            let checks = self.clone();
+        if question.signs {
+            let (checks, message) = (self.clone(), message.clone());
             found.signatures = on_rayon(move || checks.signer.sign(&message, now_secs())).await.unwrap_or_default();
+        }
+        // Mail that bears our signature is our own: it was not received, so it begins no chain (RFC 8617 §5.1).
+        if question.forwards && found.signatures.is_empty() {
+            found.seal = self.seal(&message, &found).await;
         }
         found
     }
 
+    async fn identify(&self, question: &Question<'_>, message: &Message) -> Identity {
+        let origin = &question.envelope.origin;
+        // Behind another gateway of the operator's the client is the one that gateway saw.
+        let hop = verify::hops::client(message, origin.ip, &self.trusted_hops);
+        let facts = verify::Facts {
+            ip: hop.as_ref().map_or(origin.ip, |hop| hop.ip),
+            helo: hop.map_or_else(|| origin.helo.clone(), |hop| hop.helo),
+            reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
+        };
+        let results = self.verifier.check(&facts, message).await;
+        let mode = question.listener.verify;
+        let decision = decide::decide(&results, mode, &self.overrides, facts.ip, question.reference);
+        Identity { facts, results, decision }
+    }
+
     /// Our link of the ARC chain (RFC 8617 §5.1), for mail that goes on to another domain's host.
     async fn seal(self: &Arc<Self>, message: &Message, found: &Found) -> String {
-        let (Some(domain), Some((results, _))) = (self.seal_as.clone(), &found.identity) else { return String::new() };
-        let (checks, message, results) = (self.clone(), message.clone(), results.clone());
+        let (Some(domain), Some(identity)) = (self.seal_as.clone(), &found.identity) else { return String::new() };
+        let (checks, message, results) = (self.clone(), message.clone(), identity.results.clone());
         let seal = on_rayon(move || {
             let findings = authres::write_value(&checks.authserv_id, &results);
             let key = checks.signer.sealing_key(&domain)?;
@@ -130,21 +144,20 @@ impl Checks {
             reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
             recipients: question.envelope.recipients.iter().map(|r| r.mailbox.as_str().to_owned()).collect(),
             trusted: origin.login.is_some(),
-            symbols: found.identity.as_ref().map_or_else(Vec::new, |(results, _)| symbols(results)),
+            symbols: found.identity.as_ref().map_or_else(Vec::new, |identity| symbols(&identity.results)),
         };
         let content = question.content.clone();
         on_rayon(move || engine.judge(&content, &facts)).await
     }
 
     /// The fields that tell what was found, for the top of the message.
-    pub fn fields(&self, question: &Question<'_>, found: &Found) -> Vec<u8> {
+    pub fn fields(&self, found: &Found) -> Vec<u8> {
         let mut fields = String::new();
         fields.push_str(&found.seal);
         fields.push_str(&found.signatures);
-        if let Some((results, _)) = &found.identity {
-            let origin = &question.envelope.origin;
+        if let Some(Identity { facts, results, .. }) = &found.identity {
             fields.push_str(&authres::write(&self.authserv_id, results));
-            fields.push_str(&authres::write_received_spf(&self.authserv_id, origin.ip, &origin.helo, results.spf()));
+            fields.push_str(&authres::write_received_spf(&self.authserv_id, facts.ip, &facts.helo, results.spf()));
         }
         if let Some(verdict) = &found.verdict {
             fields.push_str(&verdict.header_fields());
@@ -193,8 +206,8 @@ fn now_secs() -> u64 {
 
 /// What becomes of a message: identity first, since it names the sender's own wish; then what it is.
 pub fn rule(listener: &Listener, found: &Found, reference: &str) -> Ruling {
-    if let Some((_, decision)) = &found.identity
-        && let Some(ruling) = by_identity(decision)
+    if let Some(identity) = &found.identity
+        && let Some(ruling) = by_identity(&identity.decision)
     {
         return ruling;
     }

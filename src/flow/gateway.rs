@@ -280,6 +280,8 @@ fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
     let mut read: Vec<PathBuf> = config.tls.certificate.iter().chain(&config.tls.key).cloned().collect();
     read.extend(config.filter.rules.iter().cloned());
     read.push(config.auth.users_file.clone());
+    // Their folders, so that a reload can read the keys that `weir dkim rotate` puts beside them.
+    read.extend(config.dkim.iter().filter_map(|dkim| dkim.key.parent()).map(Path::to_owned));
     read.extend(config_file.and_then(Path::parent).map(Path::to_owned));
     harden::Reach { read_write, read }
 }

@@ -13,6 +13,7 @@ use crate::config::settings::{RateAction, RateCount, Role};
 use crate::front::service::{Answered, Later, Ticket};
 use crate::observe::meters::Stage;
 use crate::observe::outcome::{Fate, Outcome};
+use crate::policy::access;
 use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::{Disposition, NewMessage};
@@ -35,7 +36,7 @@ struct Passage {
     facts: ContentFacts,
     listener: usize,
     lmtp: bool,
-    is_submission: bool,
+    signs: bool,
     began: Instant,
 }
 
@@ -53,7 +54,7 @@ impl House {
         match self.ruling(&passage, &view.listener.limits) {
             Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
-                if view.waits_for_checks() || passage.is_submission && !snapshot.config.dkim.is_empty() {
+                if view.waits_for_checks() || passage.signs && !snapshot.config.dkim.is_empty() {
                     let Some(place) = self.checks_under_way.enter() else {
                         return Answered::Now(self.refused(&passage, Reply::BUSY, "busy"));
                     };
@@ -94,7 +95,7 @@ impl House {
             content,
             listener,
             lmtp: role == Role::Lmtp,
-            is_submission,
+            signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
             began: Instant::now(),
         }
@@ -122,7 +123,7 @@ impl House {
             envelope: &passage.envelope,
             content: &passage.content,
             reference: &reference,
-            is_submission: passage.is_submission,
+            signs: passage.signs,
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
         let found = snapshot.checks.gather(&question, &self.meters.flow).await;
@@ -130,7 +131,7 @@ impl House {
             Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
                 let disposition = if before == Disposition::Deliver { disposition } else { before };
-                let fields = snapshot.checks.fields(&question, &found);
+                let fields = snapshot.checks.fields(&found);
                 self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }

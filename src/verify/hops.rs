@@ -24,18 +24,22 @@ pub struct Hop {
 
 /// The client behind `peer`, if `peer` is trusted and the fields say who it was; nothing means that `peer` is the client.
 pub fn client(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<Hop> {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip.to_canonical()));
-    if !is_trusted(peer) {
+    if !is_trusted(peer, trusted) {
         return None;
     }
     for field in message.named("Received").take(HOPS_MAX) {
         // A trusted host that does not say whom it took the message from ends the search.
         let hop = parse(&unfold(message.value(field)))?;
-        if !is_trusted(hop.ip) {
+        if !is_trusted(hop.ip, trusted) {
             return Some(hop);
         }
     }
     None
+}
+
+/// True if `ip` is one of the operator's own gateways.
+pub fn is_trusted(ip: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(&ip.to_canonical()))
 }
 
 /// `from HELO (name [address])` or `from HELO ([address])`, as Postfix, Exim, Sendmail and we write it.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, MX};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, MX};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 use tokio::net::UdpSocket;
 
@@ -19,6 +19,10 @@ pub const SERVFAIL: Answer = Answer::Code(ResponseCode::ServFail);
 
 pub fn a(address: &str) -> Answer {
     Answer::Records(vec![RData::A(A(address.parse().unwrap()))])
+}
+
+pub fn aaaa(address: &str) -> Answer {
+    Answer::Records(vec![RData::AAAA(AAAA(address.parse().unwrap()))])
 }
 
 pub fn mx(list: &[(u16, &str)]) -> Answer {

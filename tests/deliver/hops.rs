@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// How it behaves; the default is a polite server with PIPELINING.
 #[derive(Clone, Debug)]
@@ -15,6 +18,11 @@ pub struct Manners {
     pub chunking: bool,
     pub pipelining: bool,
     pub start_tls_fails: bool,
+    /// STARTTLS that works.
+    pub tls: Option<Tls>,
+    /// More lines of EHLO.
+    pub offers: &'static [&'static str],
+    pub hang_at_greeting: bool,
     pub hang_after_dot: bool,
     pub garbage: bool,
     pub close_mid_reply: bool,
@@ -26,8 +34,9 @@ pub struct Manners {
     pub messages_max: usize,
 }
 
-impl Default for Manners {
-    fn default() -> Self {
+impl Manners {
+    /// The default, for constants.
+    pub const PLAIN: Manners = {
         Manners {
             greeting: "220 hop ready",
             rcpt: "250 2.1.5 ok",
@@ -35,6 +44,9 @@ impl Default for Manners {
             chunking: false,
             pipelining: true,
             start_tls_fails: false,
+            tls: None,
+            offers: &["8BITMIME"],
+            hang_at_greeting: false,
             hang_after_dot: false,
             garbage: false,
             close_mid_reply: false,
@@ -42,6 +54,12 @@ impl Default for Manners {
             recipients_max: usize::MAX,
             messages_max: usize::MAX,
         }
+    };
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Manners::PLAIN
     }
 }
 
@@ -61,7 +79,11 @@ pub struct Hop {
 
 impl Hop {
     pub async fn start(manners: Manners) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", manners).await
+    }
+
+    pub async fn start_at(address: &str, manners: Manners) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let hop = Hop { port, taken: Arc::default(), connections: Arc::default() };
         let (taken, connections) = (hop.taken.clone(), hop.connections.clone());
@@ -83,14 +105,46 @@ impl Hop {
     }
 }
 
-async fn serve(stream: TcpStream, manners: Manners, taken: Arc<Mutex<Vec<Mail>>>) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    if manners.garbage {
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-        stream.read_u8().await?;
-        return Ok(());
+/// A certificate for 127.0.0.1 and who signed it.
+#[derive(Clone)]
+pub struct Tls {
+    pub server: Arc<ServerConfig>,
+    pub root: CertificateDer<'static>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
     }
-    say(&mut stream, manners.greeting).await?;
+}
+
+impl Tls {
+    pub fn new() -> Self {
+        let key = || rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_key = key();
+        let root = ca.self_signed(&ca_key).unwrap().der().clone();
+        let own_key = key();
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let own = own.signed_by(&own_key, &issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(own_key.serialize_der()).unwrap();
+        let server = builder.with_no_client_auth().with_single_cert(vec![own.der().clone()], key).unwrap();
+        Tls { server: Arc::new(server), root }
+    }
+}
+
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+type Stream = BufReader<Box<dyn Wire>>;
+
+async fn serve(stream: TcpStream, mut manners: Manners, taken: Arc<Mutex<Vec<Mail>>>) -> std::io::Result<()> {
+    let mut stream: Stream = BufReader::new(Box::new(stream));
+    greet(&mut stream, &manners).await?;
     let mut mail = Mail { mail_from: String::new(), recipients: Vec::new(), content: Vec::new() };
     let mut messages = 0;
     loop {
@@ -102,6 +156,12 @@ async fn serve(stream: TcpStream, manners: Manners, taken: Arc<Mutex<Vec<Mail>>>
         let verb = upper.split_whitespace().next().unwrap_or_default();
         match verb {
             "EHLO" => say_hello(&mut stream, &manners).await?,
+            "STARTTLS" if manners.tls.is_some() => {
+                say(&mut stream, "220 go").await?;
+                let tls = manners.tls.take().expect("it is there");
+                let acceptor = TlsAcceptor::from(tls.server);
+                stream = BufReader::new(Box::new(acceptor.accept(stream.into_inner()).await?));
+            }
             "STARTTLS" => {
                 say(&mut stream, "220 go").await?;
                 stream.write_all(b"this is no TLS record at all").await?;
@@ -149,24 +209,37 @@ async fn serve(stream: TcpStream, manners: Manners, taken: Arc<Mutex<Vec<Mail>>>
     }
 }
 
-async fn say_hello(stream: &mut BufReader<TcpStream>, manners: &Manners) -> std::io::Result<()> {
+async fn greet(stream: &mut Stream, manners: &Manners) -> std::io::Result<()> {
+    if manners.hang_at_greeting {
+        std::future::pending::<()>().await;
+    }
+    if manners.garbage {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        stream.read_u8().await?;
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
+    say(stream, manners.greeting).await
+}
+
+async fn say_hello(stream: &mut Stream, manners: &Manners) -> std::io::Result<()> {
     if manners.close_mid_reply {
         return stream.write_all(b"250-hop\r\n250-PIPE").await.and(Err(std::io::ErrorKind::BrokenPipe.into()));
     }
-    let offers =
-        [(manners.pipelining, "PIPELINING"), (manners.chunking, "CHUNKING"), (manners.start_tls_fails, "STARTTLS")];
+    let offers = [
+        (manners.pipelining, "PIPELINING"),
+        (manners.chunking, "CHUNKING"),
+        (manners.start_tls_fails || manners.tls.is_some(), "STARTTLS"),
+    ];
     for (_, word) in offers.iter().filter(|(offered, _)| *offered) {
         say(stream, &format!("250-{word}")).await?;
     }
-    say(stream, "250 8BITMIME").await
+    for word in manners.offers {
+        say(stream, &format!("250-{word}")).await?;
+    }
+    say(stream, "250 HELP").await
 }
 
-async fn end(
-    stream: &mut BufReader<TcpStream>,
-    manners: &Manners,
-    mail: &mut Mail,
-    taken: &Mutex<Vec<Mail>>,
-) -> std::io::Result<()> {
+async fn end(stream: &mut Stream, manners: &Manners, mail: &mut Mail, taken: &Mutex<Vec<Mail>>) -> std::io::Result<()> {
     if manners.hang_after_dot {
         std::future::pending::<()>().await;
     }
@@ -177,7 +250,7 @@ async fn end(
     say(stream, manners.after_dot).await
 }
 
-async fn read_data(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+async fn read_data(stream: &mut Stream) -> std::io::Result<Vec<u8>> {
     let mut content = Vec::new();
     loop {
         let start = content.len();
@@ -194,6 +267,6 @@ async fn read_data(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>
     }
 }
 
-async fn say(stream: &mut BufReader<TcpStream>, line: &str) -> std::io::Result<()> {
+async fn say(stream: &mut Stream, line: &str) -> std::io::Result<()> {
     stream.write_all(format!("{line}\r\n").as_bytes()).await
 }

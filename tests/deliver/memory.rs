@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +33,8 @@ pub struct MemoryQueue {
     routes: Routes,
     inner: Mutex<Inner>,
     listener: Mutex<Option<FreshListener>>,
+    /// Ids run out: whoever asks for one panics.
+    pub broken_ids: AtomicBool,
 }
 
 impl MemoryQueue {
@@ -41,7 +44,20 @@ impl MemoryQueue {
             routes: Routes::new(config),
             inner: Mutex::default(),
             listener: Mutex::default(),
+            broken_ids: AtomicBool::new(false),
         })
+    }
+
+    /// As if all mail had been accepted so long ago, and were due.
+    pub fn age(&self, by: Duration) {
+        for item in &mut self.inner.lock().unwrap().items {
+            item.lease.accepted -= by;
+            item.due = SystemTime::now();
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.inner.lock().unwrap().items.len()
     }
 
     pub fn submit(&self, mut message: NewMessage) {
@@ -84,6 +100,7 @@ impl MemoryQueue {
 
 impl MailQueue for MemoryQueue {
     fn next_id(&self) -> QueueId {
+        assert!(!self.broken_ids.load(Ordering::Relaxed), "a fault put in by the test");
         self.ids.next(SystemTime::now())
     }
 
@@ -198,6 +215,16 @@ pub struct NoStore;
 impl LocalStore for NoStore {
     fn deliver(&self, _recipient: &Mailbox, _prefix: &[u8], _content: &[u8]) -> Result<(), StoreFault> {
         Err(StoreFault::NoSuchUser)
+    }
+}
+
+/// A store that knows `b` and breaks at `broken`.
+pub struct BrokenStore;
+
+impl LocalStore for BrokenStore {
+    fn deliver(&self, recipient: &Mailbox, _prefix: &[u8], _content: &[u8]) -> Result<(), StoreFault> {
+        assert!(recipient.local_part() != "broken", "a fault put in by the test");
+        Ok(())
     }
 }
 

@@ -18,6 +18,24 @@ use tokio::task::JoinHandle;
 /// The zone's format in the vectors: name to (type, value).
 pub type Zone = BTreeMap<String, Vec<(String, Value)>>;
 
+/// Adds a TXT record.
+pub fn txt(zone: &mut Zone, name: &str, text: &str) {
+    zone.entry(name.to_owned()).or_default().push(("TXT".to_owned(), Value::String(text.to_owned())));
+}
+
+/// `NAME TXT` lines, a blank line, a message.
+pub fn with_zone(path: &str) -> (Zone, String) {
+    let text = std::fs::read_to_string(format!("{}/tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let mut zone = Zone::new();
+    for line in head.lines() {
+        let (name, record) = line.split_once(' ').unwrap();
+        zone.entry(name.to_owned()).or_default().push(("TXT".to_owned(), Value::String(record.trim().to_owned())));
+    }
+    (zone, body.to_owned())
+}
+
 const UDP_BYTES_MAX: usize = 1232;
 const TTL: u32 = 300;
 

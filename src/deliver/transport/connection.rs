@@ -1,6 +1,8 @@
 //! One connection to a next hop: bytes in and out under deadlines, around the sans-IO machines. I/O: TCP, unix sockets.
 //!
-//! Small pieces are gathered into one write with the commands around them; large ones go to the socket from where they lie.
+//! Small pieces are gathered into one write with the commands around them; large ones go to the socket from where they lie, which
+//! for old mail is the mapped segment. sendfile is not used: over loopback it saved 0.1 ms of CPU per MiB (0.1 to 0.2 against 0.2 to 0.3)
+//! and no wall time, only for BDAT in the clear, and every content would have to carry its file.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -141,7 +143,9 @@ impl Connection {
             self.out = head;
             self.out.clear();
         }
-        Ok(())
+        // TLS keeps what the socket did not take, and after the last piece of BDAT nothing else would push it out:
+        // both sides would wait for each other.
+        Ok(timeout(wait, self.wire.flush()).await.map_err(|_| WireFault::TimedOut)??)
     }
 
     /// Sends all that was gathered.
@@ -192,4 +196,21 @@ async fn write_both(wire: &mut Box<dyn Wire>, head: &[u8], block: &[u8]) -> io::
         done += written;
     }
     wire.write_all(block).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_last_piece_does_not_stay_in_the_wires_own_buffer() {
+        const PIECE_BYTES: usize = COPY_BYTES_MAX + 1;
+        let (near, mut far) = tokio::io::duplex(2 * PIECE_BYTES);
+        let wire = tokio::io::BufWriter::with_capacity(4 * PIECE_BYTES, near);
+        let mut connection = Connection::new(Box::new(wire), Protocol::Smtp, "test".into());
+        connection.put(b"BDAT\r\n", Duration::from_secs(1)).await.unwrap();
+        connection.put(&[b'x'; PIECE_BYTES], Duration::from_secs(1)).await.unwrap();
+        let mut arrived = vec![0; PIECE_BYTES + 6];
+        timeout(Duration::from_secs(5), far.read_exact(&mut arrived)).await.expect("all of it is there").unwrap();
+    }
 }

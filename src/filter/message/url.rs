@@ -82,7 +82,7 @@ pub struct Urls {
 /// URLs within URLs that are followed.
 const REDIRECTS_MAX: u32 = 3;
 /// Bytes of one URL that are read; browsers take more, people don't write more.
-const URL_BYTES_MAX: usize = 4096;
+pub const URL_BYTES_MAX: usize = 4096;
 
 impl Urls {
     /// Adds those of plain text.

@@ -7,11 +7,9 @@
 const VERSION: f64 = 4.000_001;
 
 /// Plugins whose rules and settings mean something here.
-const PLUGINS: [&str; 20] = [
+const PLUGINS: [&str; 15] = [
     "BodyEval",
     "Check",
-    "DKIM",
-    "DMARC",
     "FreeMail",
     "HTMLEval",
     "HTTPSMismatch",
@@ -19,11 +17,8 @@ const PLUGINS: [&str; 20] = [
     "ImageInfo",
     "MIMEEval",
     "MIMEHeader",
-    "OLEVBMacro",
     "RelayEval",
     "ReplaceTags",
-    "SPF",
-    "Shortcircuit",
     "URIDetail",
     "URIEval",
     "WLBLEval",

@@ -138,7 +138,8 @@ fn last_line(text: &str) -> String {
 pub struct Group {
     automaton: Option<AhoCorasick>,
     owners: Vec<Vec<u32>>,
-    always: Vec<u32>,
+    /// Rules without literals.
+    pub always: Vec<u32>,
 }
 
 impl Group {
@@ -169,12 +170,17 @@ impl Group {
 
     /// Calls `visit` with each rule that may match `text`; a rule may come more than once.
     pub fn candidates(&self, text: &[u8], mut visit: impl FnMut(u32)) {
+        self.by_literal(text, |rule, _| visit(rule));
+        self.always.iter().for_each(|&rule| visit(rule));
+    }
+
+    /// Calls `visit` with each rule one of whose literals stands in `text`, and where the literal ends, in that order.
+    pub fn by_literal(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
         if let Some(automaton) = &self.automaton {
             for found in automaton.find_overlapping_iter(text) {
-                self.owners[found.pattern().as_usize()].iter().for_each(|&rule| visit(rule));
+                self.owners[found.pattern().as_usize()].iter().for_each(|&rule| visit(rule, found.end()));
             }
         }
-        self.always.iter().for_each(|&rule| visit(rule));
     }
 
     /// True if some rule can hit a text that is empty.

@@ -13,6 +13,7 @@ mod meta;
 mod pattern;
 mod relax;
 mod relays;
+mod shipped;
 pub mod source;
 mod texts;
 
@@ -244,6 +245,8 @@ impl Rules {
             hits: vec![0; self.rules.len()],
             seen: vec![0; self.rules.len()],
             round: 0,
+            seen_lines: vec![0; self.rules.len()],
+            round_of_lines: 0,
             evidence: HashMap::new(),
             budget,
         };
@@ -325,6 +328,8 @@ struct Run<'r> {
     hits: Vec<u16>,
     seen: Vec<u32>,
     round: u32,
+    seen_lines: Vec<u64>,
+    round_of_lines: u64,
     evidence: HashMap<u32, String>,
     budget: &'r mut Budget,
 }
@@ -332,13 +337,25 @@ struct Run<'r> {
 impl Run<'_> {
     /// Runs a group on a text whose lines are matched each for itself.
     fn lines(&mut self, group: &Group, text: &[u8]) {
-        let candidates = self.candidates(group, text);
-        if candidates.is_empty() {
+        // Lines of another text have other marks; the first is not 0, which is the mark of a rule not seen.
+        self.round_of_lines += 1 << 32;
+        let lines: Vec<(usize, &[u8])> = lines_of(text).filter(|(_, line)| !line.is_empty()).collect();
+        if lines.is_empty() {
             return;
         }
-        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
-        for number in candidates {
-            for line in &lines {
+        // A literal leads to its line; the expression runs there and not on the others.
+        let mut found: Vec<(u32, u32)> = Vec::new();
+        group.by_literal(text, |number, end| {
+            let line = lines.partition_point(|(start, _)| *start < end).saturating_sub(1) as u32;
+            if self.seen_at(number, line) {
+                found.push((number, line));
+            }
+        });
+        for (number, line) in found {
+            self.count(number, lines[line as usize].1);
+        }
+        for &number in &group.always {
+            for (_, line) in &lines {
                 self.count(number, line);
                 if self.is_settled(number) {
                     break;
@@ -372,6 +389,12 @@ impl Run<'_> {
             }
         });
         found
+    }
+
+    /// True once for a rule and line, as long as lines come in their order.
+    fn seen_at(&mut self, number: u32, line: u32) -> bool {
+        let mark = self.round_of_lines + u64::from(line);
+        std::mem::replace(&mut self.seen_lines[number as usize], mark) != mark
     }
 
     fn most(&self, number: u32) -> u16 {
@@ -444,6 +467,15 @@ impl Run<'_> {
         let hits = hits.into_iter().enumerate().filter(|(_, count)| *count > 0);
         hits.map(|(rule, count)| Hit { rule, count, evidence: evidence.remove(&(rule as u32)) }).collect()
     }
+}
+
+/// Lines with the place where each begins.
+fn lines_of(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    text.split(|&byte| byte == b'\n').scan(0, |at, line| {
+        let start = *at;
+        *at += line.len() + 1;
+        Some((start, line))
+    })
 }
 
 fn show(bytes: &[u8]) -> String {

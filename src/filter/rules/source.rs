@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use super::condition;
 use super::definition::{Call, Definition, Example, FieldSpec, Flags, Kind, Place, Problem, Severity, Test};
+use super::shipped::SHIPPED;
+use crate::config::settings::Filter;
 
 /// All that was read.
 #[derive(Debug, Default)]
@@ -35,18 +37,32 @@ pub struct Source {
 
 /// Settings that say nothing about what a message is, or belong to databases and networks that we reach in other ways.
 const PASSED_OVER: &str = " add_header adsp_override asn_lookup asn_use_geodb askdns bayes_ignore_header bayes_stopword clear_headers \
-    clear_originating_ip_headers clear_report_template clear_unsafe_report_template clear_util_rb dns_block_rule \
-    dns_local_ports_avoid dns_query_restriction fns_check fns_ignore_dkim fns_ignore_headers ok_languages ok_locales \
-    originating_ip_headers priority redirector_pattern remove_header report report_contact report_safe require_version \
-    required_score reuse rewrite_header shortcircuit test unsafe_report uridnsbl_skip_domain uridnssub urifullnsrhssub urirhssub \
-    urirhsbl uridnsbl url_shortener_get use_bayes use_auto_whitelist util_rb_2tld util_rb_3tld util_rb_tld txrep_factor \
-    def_welcomelist_from_dkim def_welcomelist_from_spf def_welcomelist_auth def_whitelist_auth def_whitelist_from_dkim \
-    def_whitelist_from_spf user_scores_dsn lang version_tag ";
+    clear_report_template clear_unsafe_report_template dns_block_rule dns_local_ports_avoid dns_query_restriction fns_check \
+    fns_ignore_dkim fns_ignore_headers remove_header report report_contact report_safe require_version reuse rewrite_header test \
+    unsafe_report uridnsbl_skip_domain uridnssub urifullnsrhssub urirhssub urirhsbl uridnsbl url_shortener_get \
+    use_bayes use_auto_whitelist txrep_factor def_welcomelist_from_dkim def_welcomelist_from_spf def_welcomelist_auth \
+    def_whitelist_auth def_whitelist_from_dkim def_whitelist_from_spf user_scores_dsn lang version_tag ";
+/// Settings that change verdicts there and have no effect here: words of their names, and why.
+const WITHOUT_EFFECT: [(&str, &str); 8] = [
+    (" priority ", "rules run in the order in which they need each other"),
+    (" shortcircuit ", "all rules are run"),
+    (" redirector_pattern ", "redirectors are unwrapped by their form"),
+    (
+        " trusted_networks internal_networks originating_ip_headers clear_originating_ip_headers ",
+        "`networks` of [relay] are trusted",
+    ),
+    (" ok_languages ok_locales ", "no language is thought worse than others"),
+    (" util_rb_tld util_rb_2tld util_rb_3tld clear_util_rb ", "registered domains come from a list that is built in"),
+    (" required_score ", "`tag`, `quarantine` and `reject` of [filter] are the bounds"),
+    (
+        " url_shortener welcomelist_bounce_relays whitelist_bounce_relays freemail_import_welcomelist_auth ",
+        "no function here asks for it",
+    ),
+];
 /// Settings that hold lists of words for functions.
-const LISTS: &str = " freemail_domains freemail_whitelist freemail_welcomelist freemail_import_welcomelist_auth \
+const LISTS: &str = " freemail_domains freemail_whitelist freemail_welcomelist \
     welcomelist_from whitelist_from welcomelist_to whitelist_to blocklist_from blacklist_from blocklist_to blacklist_to \
     welcomelist_from_rcvd whitelist_from_rcvd def_welcomelist_from_rcvd def_whitelist_from_rcvd more_spam_to all_spam_to \
-    url_shortener trusted_networks internal_networks welcomelist_bounce_relays whitelist_bounce_relays \
     welcomelist_subject whitelist_subject blocklist_subject blacklist_subject ";
 /// Bytes of a rule file.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -75,6 +91,17 @@ impl Source {
                 }
             }
         }
+        source.finish();
+        source
+    }
+
+    /// Reads what a configuration names; the rules that are built in if it names nothing at all.
+    pub fn configured(filter: &Filter) -> Self {
+        if !filter.rules_shipped || !filter.rules.is_empty() {
+            return Source::read(&filter.rules);
+        }
+        let mut source = Source::default();
+        SHIPPED.iter().for_each(|(name, text)| source.add(name, text.as_bytes()));
         source.finish();
         source
     }
@@ -136,6 +163,10 @@ impl Source {
         if let Err(text) = &truth {
             self.problem(place, Severity::Error, text.clone());
         }
+        if word == "ifplugin" && truth == Ok(false) && blocks.iter().all(|block| block.active) {
+            let plugin = rest.trim_end_matches('{').trim();
+            self.note_once(place, format!("left out: what needs the plugin {plugin}, which is not here"));
+        }
         blocks.push(Block { active: truth.as_ref().is_ok_and(|truth| *truth), failed: truth.is_err() });
         true
     }
@@ -174,7 +205,13 @@ impl Source {
             _ if LISTS.contains(&format!(" {word} ")) => self.extend(word, rest),
             _ if PASSED_OVER.contains(&format!(" {word} ")) || word.starts_with("bayes_stopword") => {}
             "replace_start" | "replace_end" => return Err("tags are always written <…> here".to_owned()),
-            _ => self.problem(place, Severity::Note, format!("`{word}` is not a setting of this filter")),
+            _ => {
+                let known = WITHOUT_EFFECT.iter().find(|(words, _)| words.contains(&format!(" {word} ")));
+                match known {
+                    Some((_, reason)) => self.note_once(place, format!("`{word}` has no effect here: {reason}")),
+                    None => self.problem(place, Severity::Note, format!("`{word}` is not a setting of this filter")),
+                }
+            }
         }
         Ok(())
     }
@@ -204,6 +241,13 @@ impl Source {
     fn problem(&mut self, place: &Place, severity: Severity, text: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(Problem { place: place.clone(), text, severity });
+        }
+    }
+
+    /// A note that a file gets once, at the first of its lines that are meant.
+    fn note_once(&mut self, place: &Place, text: String) {
+        if !self.problems.iter().rev().any(|known| known.text == text && known.place.file == place.file) {
+            self.problem(place, Severity::Note, text);
         }
     }
 
@@ -455,7 +499,7 @@ mod tests {
         assert_eq!(source.rules["B"].kind, Kind::Exists("x-b".into()));
         assert_eq!(source.examples[0].text, "one\ntwo");
         let lines: Vec<usize> = source.problems.iter().map(|problem| problem.place.line).collect();
-        assert_eq!(lines, [6, 8]);
+        assert_eq!(lines, [1, 6, 8]);
     }
 
     #[test]

@@ -13,7 +13,6 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         let (from, sender) = (domain_of(context, "From"), sender_domain(context));
         !from.is_empty() && !sender.is_empty() && registered(&from) != registered(&sender)
     }),
-    ("check_for_faraway_charset_in_headers", |_, _| false),
     ("check_for_fake_aol_relay_in_rcvd", |context, _| {
         context.texts.relays.iter().any(|relay| relay.helo.ends_with(".aol.com") && relay.rdns.is_empty())
     }),
@@ -71,7 +70,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
                 && !relays::is_private(helo)
         })
     }),
-    ("similar_recipients", |_, _| false),
+    ("similar_recipients", similar_recipients),
     ("sorted_recipients", sorted_recipients),
     ("subject_is_all_caps", subject_is_all_caps),
 ];
@@ -159,6 +158,29 @@ fn recipients(context: &Context<'_, '_, '_>) -> Vec<String> {
         .flat_map(|field| field.text().split(',').map(|one| mailbox(one).1).collect::<Vec<_>>())
         .filter(|one| one.contains('@'))
         .collect()
+}
+
+/// Recipients that are compared; each is with each.
+const COMPARED_MAX: usize = 200;
+
+/// How many pairs of recipients begin with the same two letters or are of one host, per pair.
+fn similar_recipients(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
+    let all: Vec<String> = recipients(context).into_iter().take(COMPARED_MAX).collect();
+    let ends: Vec<(&str, &str)> = all.iter().filter_map(|one| one.split_once('@')).collect();
+    // SpamAssassin asks for five: fewer are alike by chance.
+    if ends.len() < 5 {
+        return false;
+    }
+    let start = |user: &str| user.chars().take(2).collect::<String>();
+    let (mut alike, mut pairs) = (0u32, 0u32);
+    for (place, (user, host)) in ends.iter().enumerate() {
+        for (other_user, other_host) in &ends[place + 1..] {
+            alike += u32::from(start(user) == start(other_user)) + u32::from(host == other_host);
+            pairs += 1;
+        }
+    }
+    let share = f64::from(alike) / f64::from(pairs);
+    number(arguments, 0).is_none_or(|low| share >= low) && number(arguments, 1).is_none_or(|high| share < high)
 }
 
 fn sorted_recipients(context: &Context<'_, '_, '_>, _: &[String]) -> bool {

@@ -3,11 +3,12 @@
 use super::{Context, Function, within};
 use crate::filter::message::Source;
 use crate::filter::message::html::{Page, tag_hash};
+use crate::filter::message::url::URL_BYTES_MAX;
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
     ("check_https_http_mismatch", check_https_http_mismatch),
-    ("check_uri_truncated", |_, _| false),
+    ("check_uri_truncated", |context, _| context.texts.view.urls.iter().any(|url| url.text.len() >= URL_BYTES_MAX)),
     ("html_eval", html_eval),
     ("html_image_only", |context, arguments| {
         any_page(context, |page| page.images > 0 && within(page.text_bytes as f64, arguments, 0))
@@ -32,6 +33,9 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
 ];
 
+/// What `html_test` knows.
+pub const TESTS: &[&str] = &["embeds", "form_action_mailto", "html"];
+
 fn any_page(context: &Context<'_, '_, '_>, test: impl Fn(&Page) -> bool) -> bool {
     context.texts.view.pages.iter().any(test)
 }
@@ -45,8 +49,8 @@ fn check_https_http_mismatch(context: &Context<'_, '_, '_>, _: &[String]) -> boo
 }
 
 fn html_eval(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let (Some(what), Some(test)) = (arguments.first(), arguments.get(1)) else { return false };
-    what == "length" && any_page(context, |page| compare(page.text_bytes as f64, test))
+    let Some(test) = arguments.get(1) else { return false };
+    any_page(context, |page| compare(page.text_bytes as f64, test))
 }
 
 /// `< 512`, `!= 0` …
@@ -66,12 +70,9 @@ fn compare(value: f64, test: &str) -> bool {
     }
 }
 
+/// The first argument is `length`; ratios of broken tags are not known, for a browser's tokenizer knows no bad tags.
 fn html_range(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    match arguments.first().map(String::as_str) {
-        Some("length") => any_page(context, |page| within(page.text_bytes as f64, arguments, 1)),
-        // Ratios of broken tags are not kept: browsers' tokenizers know no bad tags.
-        _ => false,
-    }
+    any_page(context, |page| within(page.text_bytes as f64, arguments, 1))
 }
 
 fn html_tag_balance(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {

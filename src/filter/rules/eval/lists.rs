@@ -4,13 +4,16 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Context, Function};
 use crate::filter::message::header::mailbox;
+use crate::filter::rules::definition::FieldSpec;
+use crate::filter::rules::relays;
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
     ("check_freemail_from", |context, _| is_freemail(context, &from(context))),
     ("check_freemail_header", |context, arguments| {
-        let field = arguments.first().map(|name| name.split(':').next().unwrap_or(name));
-        field.is_some_and(|field| is_freemail(context, &address(context, field)))
+        let value = |name: &String| context.texts.header(&FieldSpec::parse(name));
+        let value = arguments.first().and_then(value).unwrap_or_default();
+        is_freemail(context, &mailbox(&String::from_utf8_lossy(&value)).1)
     }),
     ("check_freemail_replyto", |context, arguments| {
         let (from, reply) = (from(context), address(context, "Reply-To"));
@@ -21,12 +24,15 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         }
     }),
     ("check_from_in_blocklist", |context, _| in_globs(context, &["blocklist_from", "blacklist_from"], &from(context))),
-    ("check_from_in_default_welcomelist", |_, _| false),
+    ("check_from_in_default_welcomelist", |context, _| {
+        through(context, &["def_welcomelist_from_rcvd", "def_whitelist_from_rcvd"])
+    }),
     ("check_from_in_list", |context, arguments| {
         arguments.first().is_some_and(|list| in_address_list(context, list, &from(context)))
     }),
     ("check_from_in_welcomelist", |context, _| {
         in_globs(context, &["welcomelist_from", "whitelist_from"], &from(context))
+            || through(context, &["welcomelist_from_rcvd", "whitelist_from_rcvd"])
     }),
     ("check_replyto_in_list", |context, arguments| {
         arguments.first().is_some_and(|list| in_address_list(context, list, &address(context, "Reply-To")))
@@ -47,6 +53,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
 pub struct Lists {
     words: HashMap<String, HashSet<String>>,
     globs: HashMap<String, Vec<String>>,
+    pairs: HashMap<String, Vec<(String, String)>>,
 }
 
 impl Lists {
@@ -54,6 +61,11 @@ impl Lists {
     pub fn new(lists: &HashMap<String, Vec<String>>) -> Self {
         let mut all = Lists::default();
         for (name, words) in lists {
+            if name.ends_with("_from_rcvd") {
+                let pairs = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+                all.pairs.insert(name.clone(), pairs.collect());
+                continue;
+            }
             let (globs, plain): (Vec<_>, Vec<_>) = words.iter().cloned().partition(|word| word.contains(['*', '?']));
             all.words.insert(name.clone(), plain.into_iter().collect());
             all.globs.insert(name.clone(), globs);
@@ -69,6 +81,18 @@ impl Lists {
                 .get(list)
                 .is_some_and(|globs| globs.iter().any(|glob| matches(glob.as_bytes(), word.as_bytes())))
     }
+}
+
+/// True if the sender is listed together with the relay that it came from.
+fn through(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
+    let Some(relay) = relays::external(&context.texts.relays).first() else { return false };
+    let (from, name) = (from(context), relay.rdns.to_ascii_lowercase());
+    let of_relay = |listed: &str| {
+        let bare = listed.trim_matches(['[', ']']);
+        bare == relay.ip || name.strip_suffix(bare).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let pairs = lists.iter().filter_map(|list| context.lists.pairs.get(*list)).flatten();
+    pairs.into_iter().any(|(glob, listed)| matches(glob.as_bytes(), from.as_bytes()) && of_relay(listed))
 }
 
 /// `*` stands for any bytes, `?` for one.
@@ -105,8 +129,16 @@ fn from(context: &Context<'_, '_, '_>) -> String {
     address(context, "From")
 }
 
+/// Settings that take addresses and domains out of the free-mail domains.
+const FREEMAIL_EXCEPTIONS: [&str; 2] = ["freemail_welcomelist", "freemail_whitelist"];
+
 fn is_freemail(context: &Context<'_, '_, '_>, address: &str) -> bool {
-    address.rsplit_once('@').is_some_and(|(_, domain)| context.lists.has("freemail_domains", domain))
+    address.rsplit_once('@').is_some_and(|(_, domain)| {
+        context.lists.has("freemail_domains", domain)
+            && !FREEMAIL_EXCEPTIONS
+                .iter()
+                .any(|list| context.lists.has(list, address) || context.lists.has(list, domain))
+    })
 }
 
 fn in_globs(context: &Context<'_, '_, '_>, lists: &[&str], address: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Context, Function, number, within};
+use crate::filter::budget::Limit;
 use crate::filter::message::{Body, Part};
 
 /// By name.
@@ -13,7 +14,6 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("check_blank_line_ratio", check_blank_line_ratio),
     ("check_for_ascii_text_illegal", check_for_ascii_text_illegal),
-    ("check_for_faraway_charset", |_, _| false),
     ("check_for_mime", check_for_mime),
     ("check_for_mime_html", |context, _| any(context, is_html)),
     ("check_for_mime_html_only", |context, _| {
@@ -46,6 +46,18 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("tvd_vertical_words", tvd_vertical_words),
 ];
+
+/// What `check_for_mime` knows.
+pub const MIME_TESTS: &[&str] = &[
+    "mime_attachment",
+    "mime_bad_iso_charset",
+    "mime_base64_count",
+    "mime_base64_encoded_text",
+    "mime_qp_count",
+    "mimepart_limit_exceeded",
+];
+/// What `check_msg_parse_flags` knows.
+pub const PARSE_FLAGS: &[&str] = &["missing_head_body_separator", "truncated_header"];
 
 fn any(context: &Context<'_, '_, '_>, test: impl Fn(&Part<'_>) -> bool) -> bool {
     context.texts.view.parts.iter().any(test)
@@ -100,6 +112,11 @@ fn check_for_mime(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
     };
     match arguments.first().map(String::as_str) {
         Some("mime_attachment") => any(context, |part| part.name.is_some() && part.attachment),
+        Some("mime_bad_iso_charset") => any(context, |part| {
+            // All of ISO's charsets that mail uses are iso-8859-N, iso-2022-X and iso-10646-X.
+            let name = part.charset.as_deref().and_then(|charset| charset.strip_prefix("iso-"));
+            name.is_some_and(|name| !["8859-", "2022-", "10646-", "ir-"].iter().any(|known| name.starts_with(known)))
+        }),
         Some("mime_base64_count") => any(context, |part| part.base64),
         Some("mime_base64_encoded_text") => any(context, |part| {
             let plain =
@@ -107,6 +124,9 @@ fn check_for_mime(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
             part.base64 && part.content_type.starts_with("text/") && !part.attachment && plain
         }),
         Some("mime_qp_count") => any(context, |part| header_has(part, "quoted-printable")),
+        Some("mimepart_limit_exceeded") => {
+            context.texts.view.budget.exceeded().any(|row| matches!(row.limit, Limit::Parts | Limit::Nesting))
+        }
         _ => false,
     }
 }

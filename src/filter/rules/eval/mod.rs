@@ -22,10 +22,27 @@ pub struct Context<'c, 'v, 'x> {
 /// A function: its arguments are those of the rule.
 pub type Function = fn(&Context<'_, '_, '_>, &[String]) -> bool;
 
+/// Functions that are known with some first arguments only.
+const ARGUMENTS: [(&str, &[&str]); 5] = [
+    ("check_for_mime", mime::MIME_TESTS),
+    ("check_msg_parse_flags", mime::PARSE_FLAGS),
+    ("html_eval", &["length"]),
+    ("html_range", &["length"]),
+    ("html_test", html::TESTS),
+];
+
 /// The function that a rule calls.
 /// # Errors
-/// If there is none of this name.
+/// If there is none of this name, or it is known here, but not with these arguments.
 pub fn find(call: &Call) -> Result<Function, String> {
+    if let Some((_, known)) = ARGUMENTS.iter().find(|(name, _)| *name == call.name)
+        && !call.arguments.first().is_some_and(|argument| known.contains(&argument.as_str()))
+    {
+        return Err(format!("the function {} is known here for {} only", call.name, known.join(", ")));
+    }
+    if call.name == "check_freemail_header" && call.arguments.len() != 1 {
+        return Err("the function check_freemail_header is known here without a pattern only".to_owned());
+    }
     let tables = [head::FUNCTIONS, html::FUNCTIONS, lists::FUNCTIONS, mime::FUNCTIONS];
     let known = tables.into_iter().flatten().find(|(name, _)| *name == call.name);
     known.map(|(_, function)| *function).ok_or_else(|| format!("the function {} is not known here", call.name))
