@@ -1,5 +1,6 @@
 //! ESMTP extensions from one end of a live gateway to the other: what was asked for at the front arrives at the next hop, or the
 //! sender is told why not. DSN (RFC 3461), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689), LIMITS (RFC 9422).
+#![allow(clippy::unwrap_used)] // Helpers of tests, too.
 
 #[path = "support/hop.rs"]
 mod hop;
