@@ -12,7 +12,7 @@ use super::engine::{Shared, Snapshot};
 use super::held::Held;
 use super::pool::Line;
 use super::route::destination_of;
-use super::transport::open::tls_of;
+use super::transport::open::{NO_TLS, tls_of};
 use super::transport::smtp::{End, Feed, Run};
 use super::transport::{Answer, Fate, Job, local};
 use crate::config::settings::NextHop;
@@ -21,6 +21,8 @@ use crate::wire::reply::Enhanced;
 
 /// Leases asked for at once.
 const LEASES: usize = 16;
+/// REQUIRETLS support required (RFC 8689 §5).
+const NO_REQUIRETLS: Enhanced = Enhanced(5, 7, 30);
 
 /// Works on `destination` until there is nothing to do; the book has counted it already.
 pub(super) fn work(shared: Arc<Shared>, destination: Arc<str>) -> impl Future<Output = ()> + Send {
@@ -166,6 +168,12 @@ impl Worker {
                 let opened = self.shared.opener.open(&snapshot.config, &way.hop, &way.domain, way.line.1).await;
                 match opened {
                     Ok(connection) => connection,
+                    // Others may have their mail there: it is not the destination that failed (RFC 8689 §4.2.1).
+                    Err(answer) if job.lease.envelope.require_tls && answer.status == NO_TLS => {
+                        job.answer_rest(&Answer { fate: Fate::Failed, status: NO_REQUIRETLS, ..answer });
+                        self.shared.conclude(snapshot, job, transport);
+                        return;
+                    }
                     Err(answer) => {
                         job.answer_rest(&answer);
                         self.shared.conclude(snapshot, job, transport);

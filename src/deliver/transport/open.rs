@@ -47,6 +47,9 @@ struct Manner {
     login: Option<Login>,
 }
 
+/// TLS is required and not offered: security features not supported (RFC 3463 §3.8).
+pub const NO_TLS: Enhanced = Enhanced(4, 7, 4);
+
 /// Why one attempt failed.
 enum Failed {
     /// TLS itself, where plain text may be tried.
@@ -296,7 +299,7 @@ impl Session<'_> {
                 let status = Enhanced(4, said.status.1, said.status.2);
                 Answer { fate: Fate::Deferred, status, text: format!("{} (to {at})", said.text), ..said }
             }
-            HandshakeFault::NoTls => local(Enhanced(4, 7, 4), "TLS is required and the server does not offer it"),
+            HandshakeFault::NoTls => local(NO_TLS, "TLS is required and the server does not offer it"),
             HandshakeFault::NoMechanism => local(
                 Enhanced(4, 7, 0),
                 "the server offers no way to log in that keeps the password secret (TLS or SCRAM-SHA-256)",

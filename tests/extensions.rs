@@ -1,0 +1,140 @@
+//! ESMTP extensions from one end of a live gateway to the other: what was asked for at the front arrives at the next hop, or the
+//! sender is told why not. DSN (RFC 3461), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689), LIMITS (RFC 9422).
+#![allow(clippy::unwrap_used)] // Helpers of tests, too.
+
+#[path = "support/hop.rs"]
+mod hop;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use hop::{Client, Hop, Manner};
+use support::{Weir, python, wait_for};
+
+const HEAD: &str = r#"
+hostname = "mx.example.test"
+data_dir = "DIR/data"
+[admin]
+address = "127.0.0.1:0"
+[store]
+pop3 = "off"
+pop3s = "off"
+[retry]
+first = "1s"
+max = "1s"
+[[listener]]
+name = "mx"
+address = "127.0.0.1:0"
+role = "mx"
+tls = "starttls"
+verify = "off"
+filter = "off"
+recipients = 7
+[[domain]]
+name = "here.test"
+deliver_to = "maildir:DIR/box"
+recipients = "any"
+"#;
+
+/// A gateway that delivers `*.test` to these next hops.
+fn start(hops: &[(&str, &str, &Hop)]) -> Weir {
+    let mut config = HEAD.to_owned();
+    for (name, scheme, hop) in hops {
+        let to = format!("{scheme}://127.0.0.1:{}", hop.port);
+        config.push_str(&format!("[[domain]]\nname = \"{name}\"\ndeliver_to = \"{to}\"\nrecipients = \"any\"\n"));
+    }
+    Weir::start(&config)
+}
+
+/// Waits for the messages in the senders' mailbox.
+fn reports(folder: &Path, count: usize) -> Vec<String> {
+    wait_for("reports to the sender", || {
+        let entries = fs::read_dir(folder.join("box/new")).into_iter().flatten();
+        let texts: Vec<String> = entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+        (texts.len() >= count).then_some(texts)
+    })
+}
+
+fn ready(weir: &Weir) -> (Client, String) {
+    let mut client = Client::connect(&weir.address("mx"));
+    let offers = client.command("EHLO client.test");
+    (client, offers)
+}
+
+#[test]
+fn dsn_parameters_reach_the_next_hop_and_where_they_cannot_the_sender_hears() {
+    let (smtp, lmtp) = (Hop::start(Manner::Good, &["DSN"]), Hop::start(Manner::Good, &["DSN", "PIPELINING"]));
+    let plain = Hop::start(Manner::Good, &[]);
+    let weir = start(&[("smtp.test", "smtp", &smtp), ("lmtp.test", "lmtp", &lmtp), ("plain.test", "smtp", &plain)]);
+    let (mut client, offers) = ready(&weir);
+    assert!(offers.contains("DSN") && offers.contains("LIMITS MAILMAX=10000 RCPTMAX=7"), "{offers}");
+    for domain in ["smtp.test", "lmtp.test", "plain.test"] {
+        assert!(client.command("MAIL FROM:<a@here.test> RET=HDRS ENVID=id+2B1").starts_with("250"));
+        let rcpt = format!("RCPT TO:<u@{domain}> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;U+2B@{domain}");
+        assert!(client.command(&rcpt).starts_with("250"));
+        client.command("DATA");
+        assert!(client.command("Subject: dsn\r\n\r\nSECRET\r\n.").starts_with("250"));
+    }
+    for (hop, domain) in [(&smtp, "smtp.test"), (&lmtp, "lmtp.test")] {
+        wait_for("the mail", || (hop.count() == 1).then_some(()));
+        let envelope = hop.all()[0].envelope.join("|");
+        assert!(envelope.contains(" RET=HDRS ENVID=id+2B1|"), "{envelope}");
+        assert!(envelope.contains(&format!(" NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;U+2B@{domain}")), "{envelope}");
+    }
+    // A hop without DSN can't report: we do, as relayed, with the header only (RFC 3461 §5.2.2).
+    let report = reports(weir.path(), 1).concat();
+    assert!(report.contains("Action: relayed") && report.contains("Original-Envelope-Id: id+1"), "{report}");
+    assert!(report.contains("u@plain.test") && !report.contains("SECRET"), "{report}");
+}
+
+#[test]
+fn binary_content_goes_on_as_it_is_or_comes_back() {
+    let binary = Hop::start(Manner::Good, &["CHUNKING", "BINARYMIME", "8BITMIME"]);
+    let chunking = Hop::start(Manner::Good, &["CHUNKING"]);
+    let weir = start(&[("binary.test", "smtp", &binary), ("chunking.test", "smtp", &chunking)]);
+    let (mut client, offers) = ready(&weir);
+    assert!(offers.contains("BINARYMIME") && offers.contains("CHUNKING"), "{offers}");
+    let content = b"Subject: binary\r\n\r\na\0b\nc\rd\r\n.\r\n\xff\xfe";
+    for domain in ["binary.test", "chunking.test"] {
+        assert!(client.command("MAIL FROM:<a@here.test> BODY=BINARYMIME").starts_with("250"));
+        assert!(client.command(&format!("RCPT TO:<u@{domain}>")).starts_with("250"));
+        client.send(b"BDAT 20\r\n");
+        client.send(&content[..20]);
+        assert!(client.reply().starts_with("250"));
+        client.send(format!("BDAT {}\r\n", content.len() - 20));
+        client.send(&content[20..]);
+        assert!(client.reply().starts_with("250"));
+        assert!(client.command("BDAT 0 LAST").starts_with("250"));
+    }
+    wait_for("the mail", || (binary.count() == 1).then_some(()));
+    let taken = binary.all().remove(0);
+    assert!(taken.envelope.join("|").contains("BODY=BINARYMIME"));
+    assert!(taken.content.ends_with(content), "{}", taken.text());
+    let report = reports(weir.path(), 1).concat();
+    assert!(report.contains("Action: failed") && report.contains("5.6."), "{report}");
+    assert_eq!(chunking.count(), 0, "nothing is sent that the next hop did not offer to take");
+}
+
+#[test]
+fn a_message_that_requires_tls_never_leaves_without() {
+    let hop = Hop::start(Manner::Good, &["PIPELINING"]);
+    let weir = start(&[("far.test", "smtp", &hop)]);
+    let (mut client, offers) = ready(&weir);
+    assert!(!offers.contains("REQUIRETLS"), "not offered in the clear: {offers}");
+    assert!(client.command("MAIL FROM:<a@here.test> REQUIRETLS").starts_with('5'));
+    python(
+        r#"
+import smtplib, ssl, sys
+s = smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30)
+s.starttls(context=ssl._create_unverified_context()); s.ehlo("client.test")
+assert s.has_extn("requiretls")
+s.sendmail("a@here.test", ["u@far.test"], "Subject: tls\r\n\r\nx\r\n", mail_options=["REQUIRETLS"]); s.quit()
+"#,
+        &[&weir.port("mx").to_string()],
+    );
+    let report = reports(weir.path(), 1).concat();
+    assert!(report.contains("5.7.30") && report.contains("TLS is required"), "{report}");
+    assert_eq!(hop.count(), 0);
+}
