@@ -51,6 +51,11 @@ pub fn rss_kib(pid: u32) -> u64 {
     kibibytes(pid, "status", "VmRSS:")
 }
 
+/// Resident memory that is no file's: what can't be given back without being lost.
+pub fn anonymous_kib(pid: u32) -> u64 {
+    kibibytes(pid, "status", "RssAnon:")
+}
+
 /// The process's share of memory.
 pub fn pss_kib(pid: u32) -> u64 {
     kibibytes(pid, "smaps_rollup", "Pss:")
