@@ -1,7 +1,6 @@
 //! What goes wrong around a live gateway: disks, descriptors, resolvers, next hops and clients; after each the queue is as it must be.
 #![allow(clippy::unwrap_used)] // Helpers of tests, too.
 
-#![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
 #[path = "support/hop.rs"]
 mod hop;
