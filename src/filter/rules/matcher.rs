@@ -21,6 +21,8 @@ pub struct Matcher {
     pub negated: bool,
     /// Strings of which a matching text holds one.
     pub literals: Literals,
+    /// The linear expression knows no begin and end, so what it does not find in a text it finds in no line of it.
+    floating: bool,
 }
 
 /// A set of which a matching text holds at least one.
@@ -46,9 +48,19 @@ impl Matcher {
     pub fn compile(test: &Test) -> Result<Self, String> {
         let (text, flags) = pattern::split(&test.pattern)?;
         let translated = pattern::translate(text, flags)?;
-        let (engine, literals) =
+        let (engine, literals, floating) =
             if translated.backtracking { backtracking(&translated.text)? } else { linear(&translated.text)? };
-        Ok(Matcher { engine, negated: test.negated, literals: literals.filter(|_| !test.negated) })
+        let literals = literals.filter(|_| !test.negated);
+        Ok(Matcher { engine, negated: test.negated, literals, floating: floating && !test.negated })
+    }
+
+    /// False if the pattern surely matches no line of `text`: one walk instead of one a line.
+    pub fn may_match_line(&self, text: &[u8]) -> bool {
+        match &self.engine {
+            Engine::Linear(regex) if self.floating => regex.is_match(text),
+            Engine::Backtracking(_, Some(weaker)) if self.floating => weaker.is_match(text),
+            _ => true,
+        }
     }
 
     /// Where the pattern first matches.
@@ -98,12 +110,12 @@ impl Matcher {
     }
 }
 
-fn linear(text: &str) -> Result<(Engine, Literals), String> {
-    let (regex, literals) = compile_linear(text)?;
-    Ok((Engine::Linear(Box::new(regex)), literals))
+fn linear(text: &str) -> Result<(Engine, Literals, bool), String> {
+    let (regex, literals, floating) = compile_linear(text)?;
+    Ok((Engine::Linear(Box::new(regex)), literals, floating))
 }
 
-fn compile_linear(text: &str) -> Result<(meta::Regex, Literals), String> {
+fn compile_linear(text: &str) -> Result<(meta::Regex, Literals, bool), String> {
     let syntax = syntax::Config::new().unicode(false).utf8(false);
     let config = meta::Config::new()
         .utf8_empty(false)
@@ -114,10 +126,11 @@ fn compile_linear(text: &str) -> Result<(meta::Regex, Literals), String> {
     let hir = syntax::parse_with(text, &syntax).map_err(|error| last_line(&error.to_string()))?;
     let literals = literal::required(&hir);
     let regex = meta::Builder::new().configure(config).build_from_hir(&hir);
-    Ok((regex.map_err(|error| last_line(&error.to_string()))?, literals))
+    let floating = !hir.properties().look_set().contains_anchor();
+    Ok((regex.map_err(|error| last_line(&error.to_string()))?, literals, floating))
 }
 
-fn backtracking(text: &str) -> Result<(Engine, Literals), String> {
+fn backtracking(text: &str) -> Result<(Engine, Literals, bool), String> {
     let regex = RegexBuilder::new(text)
         .bytes_mode(BytesMode::Ascii)
         .backtrack_limit(RUN_STEPS_MAX)
@@ -125,8 +138,9 @@ fn backtracking(text: &str) -> Result<(Engine, Literals), String> {
         .build()
         .map_err(|error| last_line(&error.to_string()))?;
     let weaker = relax(text).and_then(|weaker| compile_linear(&weaker).ok());
-    let (weaker, literals) = weaker.map_or((None, None), |(weaker, literals)| (Some(Box::new(weaker)), literals));
-    Ok((Engine::Backtracking(Box::new(regex), weaker), literals))
+    let (weaker, literals, floating) =
+        weaker.map_or((None, None, false), |(weaker, literals, floating)| (Some(Box::new(weaker)), literals, floating));
+    Ok((Engine::Backtracking(Box::new(regex), weaker), literals, floating))
 }
 
 fn last_line(text: &str) -> String {

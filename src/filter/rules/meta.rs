@@ -152,10 +152,16 @@ impl Expression {
             Expression::Rule(rule) => hits(*rule),
             Expression::Not(inner) => truth(inner.value(hits) == 0.0),
             Expression::Binary(operator, left, right) => {
-                let (a, b) = (left.value(hits), right.value(hits));
+                let a = left.value(hits);
+                // What decides already needs no other side.
                 match operator {
-                    Operator::Or => truth(a != 0.0 || b != 0.0),
-                    Operator::And => truth(a != 0.0 && b != 0.0),
+                    Operator::Or if a != 0.0 => return 1.0,
+                    Operator::And if a == 0.0 => return 0.0,
+                    _ => {}
+                }
+                let b = right.value(hits);
+                match operator {
+                    Operator::Or | Operator::And => truth(b != 0.0),
                     Operator::Equal => truth(a == b),
                     Operator::Unequal => truth(a != b),
                     Operator::AtMost => truth(a <= b),

@@ -280,9 +280,12 @@ impl Rules {
                 }
             }
         }
-        for (spec, group) in &self.mime {
-            for part in &texts.view.parts {
-                let header = super::message::Header::parse(&part.header, run.budget);
+        if self.mime.is_empty() {
+            return;
+        }
+        for part in &texts.view.parts {
+            let header = super::message::Header::parse(&part.header, run.budget);
+            for (spec, group) in &self.mime {
                 for field in header.all(&spec.name) {
                     let value =
                         if spec.has("raw") { field.raw.to_vec() } else { field.text().into_owned().into_bytes() };
@@ -355,6 +358,10 @@ impl Run<'_> {
             self.count(number, lines[line as usize].1);
         }
         for &number in &group.always {
+            let kind = &self.rules.rules[number as usize].kind;
+            if matches!(kind, Compiled::Matching(matcher) if !matcher.may_match_line(text)) {
+                continue;
+            }
             for (_, line) in &lines {
                 self.count(number, line);
                 if self.is_settled(number) {
