@@ -1,4 +1,4 @@
-//! From results to what becomes of the message: a pure function of results, mode and the operator's overrides.
+//! From results to what becomes of the message: results, mode and the operator's overrides in, action and reply out. Pure.
 //!
 //! DMARC's owner is obeyed; SPF alone refuses only where the author's domain has no DMARC record and no signature of a domain
 //! that is involved holds, for then the fail is the only statement there is (RFC 7208 §8.4, RFC 9989 §5.3). Replies name the policy,

@@ -1,4 +1,4 @@
-//! Puts work that takes longer than about a millisecond on the rayon pool. CPU only.
+//! Puts work that takes longer than about a millisecond on the rayon pool. I/O: none of its own; waits for the pool.
 
 use tokio::sync::oneshot;
 

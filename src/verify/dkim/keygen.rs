@@ -1,4 +1,4 @@
-//! Makes DKIM keys. CPU; random numbers from the system.
+//! Makes DKIM keys. I/O: random numbers from the system; CPU.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
