@@ -1,7 +1,6 @@
 //! What goes wrong around a live gateway: disks, descriptors, resolvers, next hops and clients; after each the queue is as it must be.
 #![allow(clippy::unwrap_used)] // Helpers of tests, too.
 
-
 #[path = "support/hop.rs"]
 mod hop;
 #[path = "support/mod.rs"]
