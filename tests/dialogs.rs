@@ -117,7 +117,7 @@ fn check(dialog: &Dialog) -> Result<(), String> {
 
 #[test]
 fn every_dialogue_holds_however_it_is_cut() {
-    let dialogs = Dialog::load_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs"));
+    let dialogs = Dialog::load_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs/smtp"));
     assert!(dialogs.len() >= 60, "only {} dialogues", dialogs.len());
     let failed: Vec<String> = dialogs
         .iter()

@@ -32,9 +32,7 @@ impl Passwords {
         let Some(place) = self.places.enter() else { return false };
         let users = self.users.clone();
         rayon::spawn(move || {
-            let verify = || users.verify(&login, &password, Instant::now());
-            // A user made a second ago may log in; an unchanged file costs one stat.
-            let verified = verify().or_else(|| users.refresh().is_ok_and(|changed| changed).then(verify)?);
+            let verified = users.verify_fresh(&login, &password, Instant::now());
             drop(place);
             done(verified);
         });

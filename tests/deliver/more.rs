@@ -173,7 +173,7 @@ async fn requiretls_asks_for_a_verified_name_and_the_promise_to_pass_it_on() {
         (strict.clone(), true, "Delivered", ""),
         (lax, true, "Bounced", "REQUIRETLS"),
         (strict, false, "Deferred", "certificate"),
-        (Manners::default(), true, "Deferred", "TLS is required"),
+        (Manners::default(), true, "Bounced", "TLS is required"),
     ];
     for (manners, trusted, fate, word) in table {
         let hop = Hop::start(manners).await;

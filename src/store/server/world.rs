@@ -40,7 +40,7 @@ impl World {
             return Answer::Unavailable;
         };
         let (users, name) = (self.shared.users.clone(), login.clone());
-        match blocking(move || users.verify(&name, &password, Instant::now())).await {
+        match blocking(move || users.verify_fresh(&name, &password, Instant::now())).await {
             Some(user) => self.judge(&login, user),
             None => Answer::Unavailable,
         }

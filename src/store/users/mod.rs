@@ -158,6 +158,15 @@ impl Users {
         found.map(|(name, _)| name.clone())
     }
 
+    /// As [`Users::verify`], with the file read again first if it changed, so that a user made just now may log in. An
+    /// unchanged file costs one `stat`. Blocks on the disk.
+    pub fn verify_fresh(&self, login: &str, password: &Secret, now: Instant) -> Option<Arc<str>> {
+        if let Err(error) = self.refresh() {
+            tracing::error!(file = %self.path.display(), %error, "users file is bad; the old users stay");
+        }
+        self.verify(login, password, now)
+    }
+
     fn remember_tag(&self, name: &str, stored: &str, password: &Secret) -> [u8; 32] {
         let text = format!("{name}\0{stored}\0{}", password.expose());
         hmac::sign(&self.remember_key, text.as_bytes()).as_ref().try_into().expect("HMAC-SHA-256 gives 32 bytes")
