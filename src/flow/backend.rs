@@ -12,7 +12,7 @@ use crate::policy::rates::Usage;
 use crate::spool::queue::ItemState;
 use crate::spool::{Audit, Report};
 
-use super::gateway::Shared;
+use super::shared::Shared;
 
 /// Answers the admin API.
 pub struct Backend {

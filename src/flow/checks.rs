@@ -27,6 +27,8 @@ pub struct Checks {
     pub verifier: Verifier<Resolver>,
     /// Rules and classifier; none while no listener filters.
     pub engine: Option<Arc<Engine>>,
+    /// What the engine's verdicts are counted by.
+    pub filter_meters: Arc<filter::meters::Meters>,
     /// Our keys.
     pub signer: Signer,
     /// The operator's exceptions.
@@ -146,8 +148,14 @@ impl Checks {
             trusted: origin.login.is_some(),
             symbols: found.identity.as_ref().map_or_else(Vec::new, |identity| symbols(&identity.results)),
         };
-        let content = question.content.clone();
-        on_rayon(move || engine.judge(&content, &facts)).await
+        let (content, meters) = (question.content.clone(), self.filter_meters.clone());
+        on_rayon(move || {
+            let began = Instant::now();
+            let verdict = engine.judge(&content, &facts);
+            meters.count(&verdict, began.elapsed().as_secs_f64());
+            verdict
+        })
+        .await
     }
 
     /// The fields that tell what was found, for the top of the message.

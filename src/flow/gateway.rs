@@ -4,7 +4,6 @@
 //! and only then threads are made (they inherit the restrictions) and mail is read from disk.
 
 use std::fmt;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,48 +17,41 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::base::content::{ContentSource, MemoryBudget};
-use crate::base::harden;
 use crate::base::id::QueueId;
 use crate::config::Config;
-use crate::config::settings::{Listener, Mode};
 use crate::deliver::call_ahead::CallAhead;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
 use crate::deliver::{self, Delivery};
 use crate::dns::{self, Resolver};
-use crate::filter::{self, Engine};
 use crate::front::systemd::activated_sockets;
 use crate::front::tls::TlsStore;
-use crate::front::{self, Bound, Front, ListenerSetup};
+use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
-use crate::policy::rates::Rates;
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
 use crate::store::server::{Pop3Listeners, Pop3Server};
 use crate::store::users::{self, Users};
 use crate::store::{self};
-use crate::verify::decide::Overrides;
-use crate::verify::{self, Signer, Verifier};
 
 use super::backend::Backend;
-use super::checks::Checks;
 use super::clock::DateClock;
+use super::confine::confine;
 use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
 use super::run_file::RunFile;
 use super::service::SmtpService;
+use super::shared::{Shared, load_rates, setups};
 use super::snapshot::Snapshot;
+use super::workshop::Workshop;
 
 /// How long conversations and deliveries may take to end when the gateway stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// Messages that are checked at once; each is held by a connection that waits.
 const CHECKS_MAX: usize = 1024;
-/// Where the counts of `[[rate]]` are kept between runs, in `data_dir`.
-const RATES_FILE: &str = "rates";
-
 /// How often the keys of rates are counted for the gauge: as often as a scraper asks.
 const RATES_COUNTED_EVERY: Duration = Duration::from_secs(15);
 
@@ -92,58 +84,6 @@ pub struct Gateway {
     run_file: RunFile,
 }
 
-/// What a reload and the admin API work on.
-pub(super) struct Shared {
-    pub house: Arc<House>,
-    pub spool: Arc<Spool>,
-    pub delivery: Delivery,
-    pub workshop: Workshop,
-    pub tls: Arc<TlsStore>,
-    pub front: Mutex<Option<front::Reloader>>,
-    pub config_file: Option<PathBuf>,
-    pub log: Option<LogHandle>,
-    pub started: SystemTime,
-    /// Set when the gateway begins to stop.
-    pub stopping: AtomicBool,
-}
-
-/// Makes the checks of a configuration.
-pub(super) struct Workshop {
-    resolver: Arc<Resolver>,
-    meters: verify::meters::Meters,
-}
-
-impl Workshop {
-    /// The checks of `config`. Rules and model are read once and taken over by a reload, which reads the rules again.
-    fn checks(&self, config: &Config, old: Option<&Checks>) -> Result<Arc<Checks>, String> {
-        let wanted = config.listeners.iter().any(|listener| listener.filter != Mode::Off);
-        let engine = match old.and_then(|old| old.engine.clone()).filter(|_| wanted) {
-            Some(engine) => {
-                engine.reload(&config.filter);
-                Some(engine)
-            }
-            None if wanted => {
-                let model = config.data_dir.join(filter::classifier::file::DEFAULT_NAME);
-                Some(Arc::new(Engine::open(&config.filter, Some(&model)).map_err(|error| error.to_string())?))
-            }
-            None => None,
-        };
-        if let Some(engine) = &engine {
-            let problems = engine.problems();
-            tracing::info!(rules = engine.rules_loaded(), problems = problems.len(), "filter rules loaded");
-        }
-        Ok(Arc::new(Checks {
-            verifier: Verifier::new(self.resolver.clone(), &config.hostname, self.meters.clone()),
-            engine,
-            signer: Signer::load(&config.dkim)?,
-            overrides: Overrides::from_settings(&config.verify),
-            trusted_hops: config.verify.trusted_hops.clone(),
-            seal_as: config.verify.seal_as.clone(),
-            authserv_id: config.verify.authserv_id.clone(),
-        }))
-    }
-}
-
 /// Everything that was bound before privileges went.
 struct Ports {
     front: Bound,
@@ -163,10 +103,6 @@ impl Ports {
     }
 }
 
-fn setups(config: &Config) -> Vec<ListenerSetup> {
-    config.listeners.iter().map(|listener: &Listener| ListenerSetup::new(listener, &config.relay.networks)).collect()
-}
-
 impl Gateway {
     /// Starts everything. `config_file` is what a reload reads again; `log` is told of a changed level.
     /// # Errors
@@ -180,7 +116,7 @@ impl Gateway {
         make(&config.store.directory).map_err(at("[store] directory"))?;
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
-        harden_process(&config, config_file.as_deref())?;
+        confine(&config, config_file.as_deref()).map_err(at("[security]"))?;
         let config = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -243,49 +179,6 @@ impl Gateway {
     }
 }
 
-/// Gives up what a mail server does not need; before any thread is made, since threads inherit it.
-fn harden_process(config: &Config, config_file: Option<&Path>) -> Result<(), StartError> {
-    if let Some(user) = &config.security.user {
-        let done = harden::drop_privileges(user).map_err(at("[security] user"))?;
-        tracing::info!(%done, "privileges");
-    }
-    if config.security.landlock {
-        let done = harden::restrict_files(&reach(config, config_file)).map_err(at("[security] landlock"))?;
-        tracing::info!(%done, "landlock");
-    }
-    if config.security.seccomp {
-        let done = harden::restrict_calls().map_err(at("[security] seccomp"))?;
-        tracing::info!(%done, "seccomp");
-    }
-    Ok(())
-}
-
-/// Files that the configuration names.
-fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
-    use crate::config::settings::NextHop;
-    let mut read_write = vec![config.data_dir.clone(), config.spool.directory.clone(), config.store.directory.clone()];
-    let hops = config.domains.iter().map(|domain| &domain.deliver_to).chain(&config.relay.smarthost);
-    for hop in hops {
-        match hop {
-            NextHop::LmtpUnix(path) => read_write.push(path.clone()),
-            NextHop::Maildir(template) => {
-                let fixed = template.split('{').next().unwrap_or(template);
-                let folder = PathBuf::from(fixed);
-                // The Maildir itself may have to be made, so its parent must be writable.
-                read_write.push(folder.parent().map_or(folder.clone(), Path::to_owned));
-            }
-            _ => {}
-        }
-    }
-    let mut read: Vec<PathBuf> = config.tls.certificate.iter().chain(&config.tls.key).cloned().collect();
-    read.extend(config.filter.rules.iter().cloned());
-    read.push(config.auth.users_file.clone());
-    // Their folders, so that a reload can read the keys that `weir dkim rotate` puts beside them.
-    read.extend(config.dkim.iter().filter_map(|dkim| dkim.key.parent()).map(Path::to_owned));
-    read.extend(config_file.and_then(Path::parent).map(Path::to_owned));
-    harden::Reach { read_write, read }
-}
-
 /// What the rooms are built from.
 struct Parts<'a> {
     config: Arc<Config>,
@@ -306,8 +199,7 @@ impl Parts<'_> {
         let (config, registry) = (&self.config, self.metrics.registry());
         let resolver = Resolver::new(&config.dns).map_err(at("[dns]"))?;
         let resolver = Arc::new(resolver.with_meters(dns::meters::Meters::register(registry).map_err(at("metrics"))?));
-        let verify_meters = verify::meters::Meters::register(registry).map_err(at("metrics"))?;
-        let workshop = Workshop { resolver: resolver.clone(), meters: verify_meters };
+        let workshop = Workshop::new(resolver.clone(), registry).map_err(at("metrics"))?;
         let checks = workshop.checks(config, None).map_err(at("checks"))?;
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(config.clone(), checks)));
         let spool = Arc::new(self.open_spool()?);
@@ -339,7 +231,7 @@ impl Parts<'_> {
             },
             passwords: Passwords::new(users.clone()),
             users,
-            rates: ArcSwap::from_pointee(self.load_rates()),
+            rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
             checks_under_way: Places::new(CHECKS_MAX),
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
@@ -381,16 +273,6 @@ impl Parts<'_> {
             "spool open"
         );
         Ok(spool)
-    }
-
-    fn load_rates(&self) -> Rates {
-        let rates = Rates::new(&self.config.rates);
-        if let Ok(bytes) = std::fs::read(self.config.data_dir.join(RATES_FILE))
-            && let Err(error) = rates.restore(&bytes, SystemTime::now())
-        {
-            tracing::warn!(%error, "the counts of rates can't be read; they begin anew");
-        }
-        rates
     }
 
     fn serve(
@@ -475,68 +357,4 @@ async fn count_rates(house: Arc<House>, stop: impl Future<Output = ()>) {
 async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is a stop too.
     let _ = stopped.wait_for(|stop| *stop).await;
-}
-
-impl Shared {
-    /// See [`Gateway::reload`].
-    pub fn reload(&self) -> Result<String, String> {
-        let file =
-            self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
-        let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
-        let running = self.house.snapshot.load_full();
-        let waiting = config.keep_held(&running.config);
-        let checks = self.workshop.checks(&config, Some(&running.checks))?;
-        self.renew_certificate(&running.config, &config)?;
-        if let Some(front) = self.front.lock().as_ref() {
-            front.reload(setups(&config));
-        }
-        let config = Arc::new(config);
-        let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
-        self.house.rates.store(Arc::new(rates));
-        self.house.snapshot.store(Arc::new(Snapshot::new(config.clone(), checks)));
-        self.delivery.configure(config.clone());
-        if let Some(log) = &self.log {
-            log.set_level(&config.log.level);
-        }
-        let waiting =
-            if waiting.is_empty() { String::new() } else { format!("needs a restart: {}", waiting.join(", ")) };
-        tracing::info!(file = %file.display(), %waiting, "configuration in force");
-        Ok(waiting)
-    }
-
-    /// Other files that can't be used are an error of the configuration; the same files, changed, leave the old certificate.
-    fn renew_certificate(&self, running: &Config, next: &Config) -> Result<(), String> {
-        if running.tls != next.tls {
-            let changed = self.tls.reconfigure(&next.tls, &next.data_dir, &next.hostname);
-            return changed.map_err(|error| format!("error: [tls]: {error}"));
-        }
-        if let Err(error) = self.tls.reload() {
-            tracing::error!(%error, "the certificate can't be used; the old one stays");
-        }
-        Ok(())
-    }
-
-    /// Why no mail would be accepted now; nothing if it would.
-    pub fn not_ready(&self) -> Option<String> {
-        if self.stopping.load(Ordering::Relaxed) {
-            return Some("the gateway is stopping".to_owned());
-        }
-        self.spool.trouble().map(|fault| fault.to_string())
-    }
-
-    /// Keeps the counts of `[[rate]]` for the next start.
-    pub fn save_rates(&self) {
-        let bytes = self.house.rates.load().snapshot(SystemTime::now());
-        let path = self.house.snapshot.load().config.data_dir.join(RATES_FILE);
-        if let Err(error) = write_whole(&path, &bytes) {
-            tracing::error!(%error, "the counts of rates can't be kept");
-        }
-    }
-}
-
-/// Writes beside and renames, so that a reader sees the old file or the new one.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, bytes)?;
-    std::fs::rename(&beside, path)
 }

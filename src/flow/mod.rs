@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod checks;
 pub mod clock;
+mod confine;
 pub mod gateway;
 pub mod house;
 pub mod judge;
@@ -15,7 +16,9 @@ mod operate;
 pub mod passwords;
 pub mod run_file;
 pub mod service;
+mod shared;
 pub mod snapshot;
 pub mod stamp;
 mod view;
 pub mod why;
+mod workshop;

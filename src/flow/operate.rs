@@ -13,7 +13,7 @@ use crate::base::id::QueueId;
 use crate::spool::queue::{ItemState, MailQueue, SpoolFault};
 use crate::spool::{self, Action, Enveloped, WhyFacts};
 
-use super::gateway::Shared;
+use super::shared::Shared;
 use super::view;
 use super::why;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::gateway::write_whole;
+use super::shared::write_whole;
 
 /// What runs where.
 pub struct RunFile {

@@ -1,0 +1,123 @@
+//! What outlives one configuration: the rooms as a reload and the admin API reach them. I/O: the configuration file; small files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use crate::config::Config;
+use crate::config::settings::Listener;
+use crate::deliver::Delivery;
+use crate::front::tls::TlsStore;
+use crate::front::{self, ListenerSetup};
+use crate::observe::log::LogHandle;
+use crate::policy::rates::Rates;
+use crate::spool::Spool;
+
+use super::house::House;
+use super::snapshot::Snapshot;
+use super::workshop::Workshop;
+
+/// Where the counts of `[[rate]]` are kept between runs, in `data_dir`.
+const RATES_FILE: &str = "rates";
+
+/// What a reload and the admin API work on.
+pub struct Shared {
+    pub house: Arc<House>,
+    pub spool: Arc<Spool>,
+    pub delivery: Delivery,
+    pub workshop: Workshop,
+    pub tls: Arc<TlsStore>,
+    pub front: Mutex<Option<front::Reloader>>,
+    pub config_file: Option<PathBuf>,
+    pub log: Option<LogHandle>,
+    pub started: SystemTime,
+    /// Set when the gateway begins to stop.
+    pub stopping: AtomicBool,
+}
+
+/// What the front needs to know of each listener.
+pub fn setups(config: &Config) -> Vec<ListenerSetup> {
+    config.listeners.iter().map(|listener: &Listener| ListenerSetup::new(listener, &config.relay.networks)).collect()
+}
+
+/// The counts of `[[rate]]` as the last run left them.
+pub fn load_rates(config: &Config) -> Rates {
+    let rates = Rates::new(&config.rates);
+    if let Ok(bytes) = std::fs::read(config.data_dir.join(RATES_FILE))
+        && let Err(error) = rates.restore(&bytes, SystemTime::now())
+    {
+        tracing::warn!(%error, "the counts of rates can't be read; they begin anew");
+    }
+    rates
+}
+
+impl Shared {
+    /// Reads the configuration again. What it says is in force when this returns, but for what needs a restart, which is
+    /// named; a bad file changes nothing.
+    /// # Errors
+    /// All that is wrong with the file.
+    pub fn reload(&self) -> Result<String, String> {
+        let file =
+            self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
+        let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
+        let running = self.house.snapshot.load_full();
+        let waiting = config.keep_held(&running.config);
+        let checks = self.workshop.checks(&config, Some(&running.checks))?;
+        self.renew_certificate(&running.config, &config)?;
+        if let Some(front) = self.front.lock().as_ref() {
+            front.reload(setups(&config));
+        }
+        let config = Arc::new(config);
+        let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
+        self.house.rates.store(Arc::new(rates));
+        self.house.snapshot.store(Arc::new(Snapshot::new(config.clone(), checks)));
+        self.delivery.configure(config.clone());
+        if let Some(log) = &self.log {
+            log.set_level(&config.log.level);
+        }
+        let waiting =
+            if waiting.is_empty() { String::new() } else { format!("needs a restart: {}", waiting.join(", ")) };
+        tracing::info!(file = %file.display(), %waiting, "configuration in force");
+        Ok(waiting)
+    }
+
+    /// Other files that can't be used are an error of the configuration; the same files, changed, leave the old certificate.
+    fn renew_certificate(&self, running: &Config, next: &Config) -> Result<(), String> {
+        if running.tls != next.tls {
+            let changed = self.tls.reconfigure(&next.tls, &next.data_dir, &next.hostname);
+            return changed.map_err(|error| format!("error: [tls]: {error}"));
+        }
+        if let Err(error) = self.tls.reload() {
+            tracing::error!(%error, "the certificate can't be used; the old one stays");
+        }
+        Ok(())
+    }
+
+    /// Why no mail would be accepted now; nothing if it would.
+    pub fn not_ready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Some("the gateway is stopping".to_owned());
+        }
+        self.spool.trouble().map(|fault| fault.to_string())
+    }
+
+    /// Keeps the counts of `[[rate]]` for the next start.
+    pub fn save_rates(&self) {
+        let bytes = self.house.rates.load().snapshot(SystemTime::now());
+        let path = self.house.snapshot.load().config.data_dir.join(RATES_FILE);
+        if let Err(error) = write_whole(&path, &bytes) {
+            tracing::error!(%error, "the counts of rates can't be kept");
+        }
+    }
+}
+
+/// Writes beside and renames, so that a reader sees the old file or the new one.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(&beside, path)
+}
