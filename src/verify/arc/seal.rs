@@ -1,7 +1,7 @@
 //! Adds our own set to a chain. Pure; CPU. RFC 8617 §5.1.
 
-use super::super::dkim::canonical::{hash_body, write_relaxed_field, write_signature_field, write_signed_fields};
-use super::super::dkim::sign::{SigningKey, fold_base64, fold_names, names_to_sign};
+use super::super::dkim::canonical::{hash_body, write_relaxed_field, write_signature_field};
+use super::super::dkim::sign::{SigningKey, append_signature, fold_base64, fold_names, names_to_sign};
 use super::super::dkim::signature::Canonicalization;
 use super::super::message::Message;
 use super::super::outcome::Outcome;
@@ -57,9 +57,6 @@ fn message_signature(message: &Message, instance: usize, key: &SigningKey, now: 
         key.selector,
         fold_names(&names),
     );
-    let mut data = Vec::new();
-    write_signed_fields(Canonicalization::Relaxed, message, &names, &mut data);
-    write_signature_field(Canonicalization::Relaxed, b"arc-message-signature", value.as_bytes(), b"", &mut data);
-    fold_base64(&mut value, &key.sign_bytes(&data));
+    append_signature(&mut value, b"arc-message-signature", message, &names, key);
     value
 }

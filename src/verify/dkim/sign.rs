@@ -156,11 +156,16 @@ pub fn sign(message: &Message, key: &SigningKey, now: u64) -> String {
         key.selector,
         fold_names(&names),
     );
-    let mut data = Vec::new();
-    write_signed_fields(Canonicalization::Relaxed, message, &names, &mut data);
-    write_signature_field(Canonicalization::Relaxed, b"DKIM-Signature", value.as_bytes(), b"", &mut data);
-    fold_base64(&mut value, &key.sign_bytes(&data));
+    append_signature(&mut value, b"DKIM-Signature", message, &names, key);
     format!("DKIM-Signature:{value}\r\n")
+}
+
+/// Signs the fields of `names` and the field `field` itself, whose `value` ends in an empty `b=`, which is filled (RFC 6376 §3.7).
+pub fn append_signature(value: &mut String, field: &[u8], message: &Message, names: &[String], key: &SigningKey) {
+    let mut data = Vec::new();
+    write_signed_fields(Canonicalization::Relaxed, message, names, &mut data);
+    write_signature_field(Canonicalization::Relaxed, field, value.as_bytes(), b"", &mut data);
+    fold_base64(value, &key.sign_bytes(&data));
 }
 
 /// Appends base64 in lines that no relay needs to fold again.
