@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::limits::Limits;
+use super::scanners::{Scanner, Service};
 use crate::base::secret::Secret;
 
 /// The whole configuration.
@@ -39,6 +40,10 @@ pub struct Config {
     pub rates: Vec<Rate>,
     /// `[filter]`
     pub filter: Filter,
+    /// `[[scanner]]`
+    pub scanners: Vec<Scanner>,
+    /// `[service]`
+    pub service: Service,
     /// `[spool]`
     pub spool: Spool,
     /// `[deliver]`

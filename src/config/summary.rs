@@ -38,11 +38,18 @@ impl Config {
         }
         let filter = &self.filter;
         line("filter", format!("tag {}, quarantine {}, reject {}", filter.tag, filter.quarantine, filter.reject));
+        for scanner in &self.scanners {
+            line("scanner", format!("{} by {} at {}", scanner.name, scanner.kind.as_str(), scanner.place));
+        }
         let retry = &self.retry;
         let (first, max, expire) = (show_duration(retry.first), show_duration(retry.max), show_duration(retry.expire));
         line("retry", format!("{first} x{} up to {max}, bounced after {expire}", retry.factor));
         let address =
             |address: Option<std::net::SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+        let service = &self.service;
+        for (kind, place) in [("milter", service.milter), ("spamd", service.spamd), ("rspamd", service.rspamd)] {
+            place.into_iter().for_each(|place| line("service", format!("{kind} at {place}")));
+        }
         line("pop3", format!("{}, with TLS {}", address(self.store.pop3), address(self.store.pop3s)));
         line("admin", address(self.admin.address));
         text
