@@ -117,6 +117,9 @@ impl Gateway {
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
         confine(&config, config_file.as_deref()).map_err(at("[security]"))?;
+        if let Some(log) = &log {
+            log.detach();
+        }
         let config = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -124,6 +127,9 @@ impl Gateway {
             .build()
             .map_err(at("no runtime"))?;
         let metrics = Metrics::new().map_err(at("metrics"))?;
+        if let Some(log) = &log {
+            log.register(metrics.registry()).map_err(at("metrics"))?;
+        }
         let parts = Parts { config, tls, metrics, runtime: &runtime };
         let built = parts.build(config_file, log)?;
         parts.serve(ports, built, runtime.handle().clone()).map(|(front, stop, run_file, shared)| {
