@@ -23,6 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -209,6 +210,7 @@ fn filter(mut section: Section<'_>) -> Filter {
         scores: Scores::of_filter(&mut section),
         outbound: Scores::table(&mut section, "outbound"),
         subject_mark: section.parsed("subject_mark", subject_mark).unwrap_or_else(|| "[SPAM] ".to_owned()),
+        classifier: classifier(section.section("classifier")),
     };
     section.finish();
     filter
@@ -221,6 +223,16 @@ fn subject_mark(text: &str) -> Result<String, units::Wrong> {
         return Err(format!("write 1 to {CHARS_MAX} printable ASCII characters"));
     }
     Ok(text.to_owned())
+}
+
+fn classifier(mut section: Section<'_>) -> Classifier {
+    let classifier = Classifier {
+        size: section.size("size", 16 * MIB, 256 * KIB..=GIB),
+        per_domain: section.boolean("per_domain", false),
+        domains_max: section.number32("domains_max", 64, 1..=10_000),
+    };
+    section.finish();
+    classifier
 }
 
 fn spool(mut section: Section<'_>, data_dir: &Path, limits: &Limits) -> Spool {

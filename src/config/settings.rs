@@ -409,6 +409,19 @@ pub struct Filter {
     pub outbound: Scores,
     /// What a marked subject begins with.
     pub subject_mark: String,
+    /// `[filter.classifier]`
+    pub classifier: Classifier,
+}
+
+/// `[filter.classifier]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classifier {
+    /// Bytes of the model's file at most; a file that is there already keeps its size.
+    pub size: u64,
+    /// Each of our domains has a model of its own beside the one for all.
+    pub per_domain: bool,
+    /// Domains that may have one.
+    pub domains_max: u32,
 }
 
 /// `[spool]`
