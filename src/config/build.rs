@@ -23,6 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -207,6 +208,7 @@ fn filter(mut section: Section<'_>) -> Filter {
         tag: section.float("tag", 5.0, SCORES),
         quarantine: section.float("quarantine", 8.0, SCORES),
         reject: section.float("reject", 15.0, SCORES),
+        classifier: classifier(section.section("classifier")),
     };
     if !(filter.tag <= filter.quarantine && filter.quarantine <= filter.reject) {
         let at = if filter.quarantine > filter.reject { "quarantine" } else { "tag" };
@@ -214,6 +216,16 @@ fn filter(mut section: Section<'_>) -> Filter {
     }
     section.finish();
     filter
+}
+
+fn classifier(mut section: Section<'_>) -> Classifier {
+    let classifier = Classifier {
+        size: section.size("size", 16 * MIB, 256 * KIB..=GIB),
+        per_domain: section.boolean("per_domain", false),
+        domains_max: section.number32("domains_max", 64, 1..=10_000),
+    };
+    section.finish();
+    classifier
 }
 
 fn spool(mut section: Section<'_>, data_dir: &Path, limits: &Limits) -> Spool {

@@ -396,6 +396,19 @@ pub struct Filter {
     pub quarantine: f64,
     /// Score from which it is refused.
     pub reject: f64,
+    /// `[filter.classifier]`
+    pub classifier: Classifier,
+}
+
+/// `[filter.classifier]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classifier {
+    /// Bytes of the model's file at most; a file that is there already keeps its size.
+    pub size: u64,
+    /// Each of our domains has a model of its own beside the one for all.
+    pub per_domain: bool,
+    /// Domains that may have one.
+    pub domains_max: u32,
 }
 
 /// `[spool]`
