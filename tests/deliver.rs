@@ -21,6 +21,7 @@ use prometheus::Registry;
 use support::{Peer, python};
 use weir::config::settings::{Config, DeliverTls, Domain, NextHop, Recipients, Scores};
 use weir::deliver::meters::Meters;
+use weir::deliver::tls_result::TlsResultSink;
 use weir::deliver::transport::LocalStore;
 use weir::deliver::transport::tls::ClientTls;
 use weir::deliver::{Delivery, Parts};
@@ -49,6 +50,7 @@ fn bench_over(queue: Arc<MemoryQueue>, config: Config, store: Arc<dyn LocalStore
         store,
         resolver: Arc::new(Resolver::new(&config.dns).unwrap()),
         tls,
+        tls_results: TlsResultSink::default(),
         meters: Meters::register(&registry).unwrap(),
         config: Arc::new(config),
     };
