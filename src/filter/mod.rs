@@ -14,4 +14,4 @@ pub mod scanners;
 pub mod verdict;
 
 pub use engine::{Engine, Facts};
-pub use verdict::{Action, Symbol, Verdict};
+pub use verdict::{Action, Judge, Points, Symbol, Thresholds, Verdict};

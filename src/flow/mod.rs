@@ -20,6 +20,7 @@ pub mod service;
 mod shared;
 pub mod snapshot;
 pub mod stamp;
+mod teach;
 mod view;
 pub mod why;
 mod workshop;

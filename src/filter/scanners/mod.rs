@@ -20,7 +20,7 @@ use crate::base::content::Content;
 use crate::config::Config;
 use crate::config::scanners::{OnFailure, OnFound, Scanner, ScannerKind};
 use crate::config::settings::Listener;
-use crate::filter::verdict::{Points, Symbol};
+use crate::filter::verdict::{Judge, Points, Symbol};
 use crate::wire::checkv2::Judgement;
 use crate::wire::milter::{Edit, Options, step};
 use crate::wire::reply::{Enhanced, Reply};
@@ -296,7 +296,7 @@ fn is_of_envelope(edit: &Edit) -> bool {
 }
 
 fn symbol(name: String, points: f64, description: &str, evidence: Option<String>) -> Symbol {
-    Symbol { name, points: Points::new(points), description: description.to_owned(), evidence, shadow: false }
+    Symbol { evidence, ..Symbol::new(Judge::Scanner, name, Points::new(points), description) }
 }
 
 /// `CLAMD_FOUND` of a scanner that is named `clamd`.
