@@ -19,6 +19,7 @@ pub mod service;
 mod shared;
 pub mod snapshot;
 pub mod stamp;
+mod teach;
 pub mod underway;
 mod view;
 pub mod why;
