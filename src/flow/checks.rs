@@ -176,12 +176,8 @@ impl Checks {
 
 /// Symbols of the identity's results, as SpamAssassin's users know them. They carry no points: rules give them theirs.
 fn symbols(results: &Results) -> Vec<filter::Symbol> {
-    let symbol = |name: String, description: String| filter::Symbol {
-        name,
-        points: Default::default(),
-        description,
-        evidence: None,
-        shadow: false,
+    let symbol = |name: String, description: String| {
+        filter::Symbol::new(filter::Judge::Identity, name, filter::Points::default(), description)
     };
     let spf = results.spf().outcome;
     let mut found = vec![
@@ -242,12 +238,22 @@ fn by_identity(decision: &Decision) -> Option<Ruling> {
 fn by_verdict(verdict: &Verdict, reference: &str) -> Ruling {
     let summary = verdict.summary();
     match verdict.action {
-        filter::Action::Accept | filter::Action::Tag => {
+        filter::Action::Accept | filter::Action::Tag | filter::Action::Subject => {
             Ruling::Keep { disposition: Disposition::Deliver, reason: summary.into() }
+        }
+        filter::Action::Hold => {
+            Ruling::Keep { disposition: Disposition::Hold(summary.clone()), reason: summary.into() }
+        }
+        filter::Action::Discard => {
+            Ruling::Keep { disposition: Disposition::Discard(summary.clone()), reason: summary.into() }
         }
         filter::Action::Quarantine => {
             Ruling::Keep { disposition: Disposition::Quarantine(summary.clone()), reason: summary.into() }
         }
+        filter::Action::Greylist => Ruling::Refuse {
+            reply: Reply::new(451, Enhanced(4, 7, 1), format!("Please come again: {summary}; ref {reference}")),
+            reason: "greylist",
+        },
         filter::Action::Reject => Ruling::Refuse {
             reply: Reply::new(550, Enhanced(5, 7, 1), format!("Refused as spam: {summary}; ref {reference}")),
             reason: "spam",

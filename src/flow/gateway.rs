@@ -20,6 +20,7 @@ use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::deliver::call_ahead::CallAhead;
+use crate::deliver::tls_result::TlsResultSink;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
 use crate::deliver::{self, Delivery};
@@ -223,6 +224,7 @@ impl Parts<'_> {
                 store: Arc::new(LocalMailboxes::new(users.clone(), mailboxes.clone(), snapshot.clone())),
                 resolver: resolver.clone(),
                 tls: ClientTls::new(),
+                tls_results: TlsResultSink::default(),
                 meters: deliver_meters.clone(),
                 config: config.clone(),
             },
