@@ -52,7 +52,7 @@ fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
             read_write.push(path.clone());
         }
     }
-    let mut read: Vec<PathBuf> = config.tls.certificate.iter().chain(&config.tls.key).cloned().collect();
+    let mut read: Vec<PathBuf> = config.tls.pairs().flat_map(|pair| [&pair.certificate, &pair.key]).cloned().collect();
     read.extend(config.filter.rules.iter().cloned());
     read.push(config.auth.users_file.clone());
     // Their folders, so that a reload can read the keys that `weir dkim rotate` puts beside them.
