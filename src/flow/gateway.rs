@@ -30,6 +30,7 @@ use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
 use crate::store::server::{Pop3Listeners, Pop3Server};
@@ -39,6 +40,7 @@ use crate::store::{self};
 use super::backend::Backend;
 use super::clock::DateClock;
 use super::confine::confine;
+use super::counsel::Counsel;
 use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
@@ -92,6 +94,7 @@ struct Ports {
     front: Bound,
     pop3: Pop3Listeners,
     admin: Option<TcpListener>,
+    services: listen::Bound,
 }
 
 impl Ports {
@@ -102,7 +105,8 @@ impl Ports {
         let pop3 = Pop3Listeners::bind(&config.store).map_err(at("[store] can't be bound"))?;
         let admin =
             config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
-        Ok(Ports { front, pop3, admin })
+        let services = listen::bind(&config.service).map_err(at("[service] can't be bound"))?;
+        Ok(Ports { front, pop3, admin, services })
     }
 }
 
@@ -324,6 +328,15 @@ impl Parts<'_> {
         handle.spawn(async move {
             if let Err(error) = pop3.run(end).await {
                 tracing::error!(%error, "POP3 can't be served");
+            }
+        });
+        ports.services.addresses().into_iter().for_each(|(name, address)| run_file.add(name, address));
+        let services_meters = services::meters::Meters::register(self.metrics.registry()).map_err(at("metrics"))?;
+        let counsel = Arc::new(Counsel(shared.house.clone()));
+        let end = until(stopped.clone());
+        handle.spawn(async move {
+            if let Err(error) = ports.services.serve(counsel, services_meters, end).await {
+                tracing::error!(%error, "[service] can't be served");
             }
         });
         if let Some(listener) = ports.admin {

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod checks;
 pub mod clock;
 mod confine;
+pub mod counsel;
 pub mod gateway;
 pub mod house;
 pub mod judge;
