@@ -67,7 +67,7 @@ fn debians_spamc_is_served() {
     let packed = python(PACKED, &[&weir.port("spamd").to_string(), &spam]);
     assert!(packed.contains("Spam: True ; 6.0 / 5.0"), "{packed}");
     let (alive, said) = spamc(&weir, "-K", &ham);
-    assert!(alive && said.contains("PONG"), "{said}");
+    assert!(alive && said.contains("SPAMD/1.5 0"), "{said}");
     let (_, said) = spamc(&weir, "-L spam", &spam);
     assert!(!said.contains("successfully"), "nobody teaches unless it is allowed: {said}");
     assert!(metrics(&weir).contains(r#"weir_services_judged_total{answer="deliver",service="spamd"}"#));
@@ -170,7 +170,7 @@ fn debians_spamd_and_rspamd_are_asked_as_scanners() {
     // A thousandth part of GTUBE's 1000 points is one point for spamd's; Rspamd gives no score but an action.
     assert!(text.contains("SPAMD_SCORE=") && text.contains("RSPAMD_SCORE="), "{text}");
     let refusing = scanner(&format!("rspamd://{}", rspamd.value("SCAN")), "on_found = \"reject\"\ntimeout = \"60s\"");
-    let weir = gateway(&hop, "enforce", &refusing);
+    let weir = gateway(&hop, "off", &refusing);
     let said = send(&weir.address("mx"), "a@b.test", "u@example.test", &gtube);
     assert!(said.starts_with("550 5.7.1") && said.contains("rspamd"), "{said}");
     assert!(send(&weir.address("mx"), "a@b.test", "u@example.test", PLAIN).starts_with("250"));
