@@ -4,6 +4,7 @@
 //! refusal, by the committer once the message is on disk.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -36,6 +37,7 @@ struct Passage {
     facts: ContentFacts,
     listener: usize,
     lmtp: bool,
+    submitted: bool,
     signs: bool,
     began: Instant,
 }
@@ -50,7 +52,10 @@ impl House {
         later: &mut dyn Later<Answer>,
     ) -> Answered<Answer> {
         let view = &snapshot.listeners[listener];
-        let passage = self.passage(snapshot, listener, *received);
+        let mut passage = self.passage(snapshot, listener, *received);
+        if let Err(error) = self.complete(&mut passage, &snapshot.config.hostname) {
+            return Answered::Now(self.no_room(&passage, &error));
+        }
         match self.ruling(&passage, &view.listener.limits) {
             Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
@@ -83,22 +88,33 @@ impl House {
                 recipient.mailbox = settled;
             }
         }
-        let mut content = received.content;
-        if is_submission && (received.header.date == 0 || received.header.message_id == 0) {
-            let message_id = format!("{id}@{}", config.hostname);
-            let missing = missing_on_submission(&received.header, &message_id, SystemTime::now());
-            content = Content::from_bytes([missing.as_bytes(), &content].concat());
-        }
         Passage {
             id,
-            facts: ContentFacts::of(received.header, &content, &config.hostname),
-            content,
+            facts: ContentFacts::of(received.header, &received.content, &config.hostname),
+            content: received.content,
             listener,
+            submitted: is_submission,
             lmtp: role == Role::Lmtp,
             signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
             began: Instant::now(),
         }
+    }
+
+    /// Adds what RFC 6409 §8 lets a submission server add. The result may be as large as the message, and lies where that may lie.
+    fn complete(&self, passage: &mut Passage, hostname: &str) -> io::Result<()> {
+        let header = &passage.facts.header;
+        if passage.submitted && (header.date == 0 || header.message_id == 0) {
+            let message_id = format!("{}@{hostname}", passage.id);
+            let missing = missing_on_submission(header, &message_id, SystemTime::now());
+            passage.content = self.content.join(&[missing.as_bytes(), &passage.content])?;
+        }
+        Ok(())
+    }
+
+    fn no_room(&self, passage: &Passage, error: &io::Error) -> Answer {
+        tracing::error!(id = %passage.id, %error, "no room for the content");
+        self.refused(passage, Reply::NO_SPACE, "spool")
     }
 
     fn refused(&self, passage: &Passage, reply: Reply, reason: &'static str) -> Answer {
@@ -166,6 +182,10 @@ impl House {
         reason: Cow<'static, str>,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
+        let content = match self.cleaned(snapshot, &passage) {
+            Ok(content) => content,
+            Err(error) => return ticket.answer(self.no_room(&passage, &error)),
+        };
         let prefix = self.prefix(snapshot, &passage, fields);
         let destinations = passage
             .envelope
@@ -178,7 +198,7 @@ impl House {
             envelope: passage.envelope.clone(),
             destinations,
             prefix: prefix.into(),
-            content: self.cleaned(snapshot, &passage),
+            content,
             disposition,
             verdict: (&*reason).into(),
         };
@@ -213,12 +233,12 @@ impl House {
     }
 
     /// The content without fields that only we may assert; the same bytes where there are none. A login's own mail is left as it is.
-    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> Content {
+    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> io::Result<Content> {
         let cut = forged_fields(&passage.content, &snapshot.config.verify.authserv_id);
         if cut.is_empty() {
-            return passage.content.clone();
+            return Ok(passage.content.clone());
         }
-        Content::from_bytes(kept_parts(&passage.content, &cut).concat())
+        self.content.join(&kept_parts(&passage.content, &cut))
     }
 
     fn log_outcome(&self, passage: &Passage, fate: Fate, reason: &str) {
