@@ -1,21 +1,40 @@
-//! The classifier: what mail that was called spam or ham before says about this message. Pure but [`mod@file`].
+//! The classifier: what mail that was called spam or ham before says about this message. Pure but [`mod@file`] and [`models`].
 //!
-//! Two learners see different features and their log-odds are averaged; what comes out is calibrated by the model's own
-//! hits and misses and becomes a score. It alone never rejects: the score is capped below any sensible threshold of rejection,
-//! and it stays near zero until enough of both kinds were learned.
+//! Four learners by margin and one by counts see different features. Their log-odds are mixed by weights that are learned too, so
+//! that on known ground the surer ones decide, and elsewhere the one that generalises. What comes out is calibrated by
+//! the model's own hits and misses before it learned them, and becomes a score. It alone never rejects: the score is
+//! capped below any sensible threshold of rejection, and it stays near zero until enough of both kinds were learned.
+//!
+//! Names of hosts, lists and people that were seen once must not decide. Hence fields of lists and of the way are not read as words,
+//! the four sets of features are learned apart, no learner says more than [`VOICE_MAX`], and what counts have seen once is
+//! bounded by their prior.
 
 pub mod features;
 pub mod file;
 mod learner;
 pub mod metrics;
+pub mod models;
 
 pub use features::Features;
-use learner::{Learner, sigmoid};
+use features::{SETS, TEXT};
+pub use models::Models;
 
-/// Weights of the learner of words: 8 MiB.
-const WORD_SLOTS: usize = 1 << 21;
-/// Weights of the learner of byte runs: 4 MiB.
-const GRAM_SLOTS: usize = 1 << 20;
+use learner::{Counts, Margin, sigmoid};
+
+/// Bytes of a model's file, if nobody says otherwise.
+pub const SIZE_DEFAULT: usize = 16 << 20;
+/// Fewest slots of a learner; with less, every feature shares its weight with others.
+const SLOTS_MIN: usize = 1 << 10;
+/// Bytes of one slot in all learners: a weight and its energy in each by margin, two counts.
+const SLOT_BYTES: usize = SETS * (4 + 2) + 2 * 2;
+/// Learners: one by margin for each set, one by counts for the text.
+const VOICES: usize = SETS + 1;
+/// Log-odds beyond which a learner is not believed (2,980 to 1).
+const VOICE_MAX: f32 = 8.0;
+/// Step of the mixture's weights.
+const MIXTURE_RATE: f32 = 0.01;
+/// Least weight of a learner: one that erred much must be heard when the others fail.
+const MIXTURE_MIN: f32 = 0.02;
 /// Messages of the rarer kind after which the model is believed whole. SpamAssassin and Rspamd ask for 200 of each.
 const MATURE_MESSAGES: f32 = 100.0;
 /// Highest score: tags alone, and quarantines with little help, never rejects (default 15).
@@ -27,10 +46,19 @@ const SCORE_PER_LOG_ODDS: f32 = 1.2;
 /// Step of the calibration; the last few hundred messages count.
 const CALIBRATION_RATE: f32 = 0.02;
 
+/// What a message is, as somebody who read it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// Wanted mail.
+    Ham,
+    /// Unwanted mail.
+    Spam,
+}
+
 /// What the classifier says of one message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Opinion {
-    /// Mean log-odds of the learners, for ordering messages.
+    /// Mixed log-odds of the learners, for ordering messages.
     pub log_odds: f32,
     /// Calibrated probability of spam.
     pub probability: f32,
@@ -41,8 +69,10 @@ pub struct Opinion {
 /// A trained model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classifier {
-    words: Learner,
-    grams: Learner,
+    margins: [Margin; SETS],
+    counts: Counts,
+    /// How much each learner is believed; they begin as a mean.
+    mixture: [f32; VOICES],
     learned: Learned,
     calibration: Calibration,
 }
@@ -65,31 +95,62 @@ struct Calibration {
 
 impl Default for Classifier {
     fn default() -> Self {
-        Classifier {
-            words: Learner::new(WORD_SLOTS),
-            grams: Learner::new(GRAM_SLOTS),
-            learned: Learned::default(),
-            calibration: Calibration { slope: 1.0, offset: 0.0 },
-        }
+        Classifier::sized(SIZE_DEFAULT)
     }
 }
 
 impl Classifier {
+    /// An empty model whose file takes at most `bytes`.
+    pub fn sized(bytes: usize) -> Self {
+        let most = bytes.saturating_sub(file::FRAME_BYTES) / SLOT_BYTES;
+        let slots = ((most + 1).next_power_of_two() / 2).max(SLOTS_MIN);
+        Classifier {
+            margins: std::array::from_fn(|_| Margin::new(slots)),
+            counts: Counts::new(slots),
+            mixture: [1.0 / VOICES as f32; VOICES],
+            learned: Learned::default(),
+            calibration: Calibration { slope: 1.0, offset: 0.0 },
+        }
+    }
+
     /// Judges a message by its features.
     pub fn judge(&self, features: &Features) -> Opinion {
         let log_odds = self.log_odds(features);
-        let calibrated = self.calibration.slope * log_odds + self.calibration.offset;
-        let maturity = (self.learned.ham.min(self.learned.spam) as f32 / MATURE_MESSAGES).min(1.0);
-        let score = (SCORE_PER_LOG_ODDS * calibrated).clamp(SCORE_MIN, SCORE_MAX) * maturity;
-        // Scores are shown with one digit and must add up to what is shown.
-        Opinion { log_odds, probability: sigmoid(calibrated), score: (score * 10.0).round() / 10.0 }
+        opinion(log_odds, self.calibrated(log_odds), self.maturity())
+    }
+
+    /// Judges together with `own`, a model of fewer people's mail, that counts half once it is mature.
+    pub fn judge_beside(&self, own: &Classifier, features: &Features) -> Opinion {
+        let weight = own.maturity() / 2.0;
+        let mean = |global: f32, own: f32| global + weight * (own - global);
+        let (log_odds, own_odds) = (self.log_odds(features), own.log_odds(features));
+        let calibrated = mean(self.calibrated(log_odds), own.calibrated(own_odds));
+        opinion(mean(log_odds, own_odds), calibrated, self.maturity().max(own.maturity()))
+    }
+
+    /// From 0, nothing is known, to 1.
+    fn maturity(&self) -> f32 {
+        (self.learned.ham.min(self.learned.spam) as f32 / MATURE_MESSAGES).min(1.0)
+    }
+
+    fn calibrated(&self, log_odds: f32) -> f32 {
+        self.calibration.slope * log_odds + self.calibration.offset
     }
 
     /// Learns what a message was.
-    pub fn learn(&mut self, features: &Features, spam: bool) {
-        self.calibration.learn(self.log_odds(features), spam);
-        self.words.learn(&features.words, spam);
-        self.grams.learn(&features.grams, spam);
+    pub fn learn(&mut self, features: &Features, label: Label) {
+        let spam = label == Label::Spam;
+        let voices = self.voices(features);
+        let log_odds = self.mix(&voices);
+        self.calibration.learn(log_odds, spam);
+        let error = f32::from(u8::from(spam)) - sigmoid(log_odds);
+        for (weight, voice) in self.mixture.iter_mut().zip(voices) {
+            *weight = (*weight + MIXTURE_RATE * error * bounded(voice)).max(MIXTURE_MIN);
+        }
+        for ((margin, features), voice) in self.margins.iter_mut().zip(&features.0).zip(voices) {
+            margin.learn(features, voice, spam);
+        }
+        self.counts.learn(&features.0[TEXT], spam);
         if spam {
             self.learned.spam += 1;
         } else {
@@ -103,8 +164,29 @@ impl Classifier {
     }
 
     fn log_odds(&self, features: &Features) -> f32 {
-        (self.words.log_odds(&features.words) + self.grams.log_odds(&features.grams)) / 2.0
+        self.mix(&self.voices(features))
     }
+
+    fn voices(&self, features: &Features) -> [f32; VOICES] {
+        std::array::from_fn(|voice| match self.margins.get(voice) {
+            Some(margin) => margin.log_odds(&features.0[voice]),
+            None => self.counts.log_odds(&features.0[TEXT]),
+        })
+    }
+
+    fn mix(&self, voices: &[f32; VOICES]) -> f32 {
+        voices.iter().zip(self.mixture).map(|(&voice, weight)| bounded(voice) * weight).sum()
+    }
+}
+
+fn bounded(voice: f32) -> f32 {
+    voice.clamp(-VOICE_MAX, VOICE_MAX)
+}
+
+fn opinion(log_odds: f32, calibrated: f32, maturity: f32) -> Opinion {
+    let score = (SCORE_PER_LOG_ODDS * calibrated).clamp(SCORE_MIN, SCORE_MAX) * maturity;
+    // Scores are shown with one digit and must add up to what is shown.
+    Opinion { log_odds, probability: sigmoid(calibrated), score: (score * 10.0).round() / 10.0 }
 }
 
 impl Calibration {
@@ -128,12 +210,12 @@ mod tests {
     fn scores_wait_for_enough_of_both_kinds() {
         let mut model = Classifier::default();
         for _ in 0..10 {
-            model.learn(&features("cheap pills online"), true);
+            model.learn(&features("cheap pills online"), Label::Spam);
         }
         assert_eq!(model.judge(&features("cheap pills online")).score, 0.0);
         for number in 0..120 {
-            model.learn(&features(&format!("cheap pills online {number}")), true);
-            model.learn(&features(&format!("minutes of the meeting {number}")), false);
+            model.learn(&features(&format!("cheap pills online {number}")), Label::Spam);
+            model.learn(&features(&format!("minutes of the meeting {number}")), Label::Ham);
         }
         assert!(model.judge(&features("cheap pills here")).score > 1.0);
         assert!(model.judge(&features("the meeting minutes")).score < -0.5);
@@ -143,8 +225,8 @@ mod tests {
     fn the_score_is_capped() {
         let mut model = Classifier::default();
         for number in 0..200 {
-            model.learn(&features(&format!("cheap pills {number}")), true);
-            model.learn(&features(&format!("a meeting {number}")), false);
+            model.learn(&features(&format!("cheap pills {number}")), Label::Spam);
+            model.learn(&features(&format!("a meeting {number}")), Label::Ham);
         }
         assert!(model.judge(&features("cheap pills")).score <= SCORE_MAX);
     }
