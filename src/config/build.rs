@@ -203,7 +203,6 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
         auth_failures: section.number32("auth_failures", base.auth_failures, COUNT),
         junk_commands: section.number32("junk_commands", base.junk_commands, COUNT),
         command_bytes: section.size("command_bytes", base.command_bytes.into(), 512..=65_536) as u32,
-        line_bytes: section.size("line_bytes", base.line_bytes.into(), 1000..=65_536) as u32,
         header_bytes: section.size("header_bytes", base.header_bytes.into(), 4096..=16 * MIB) as u32,
         hops: section.number32("hops", base.hops, 10..=1000),
         command_timeout: section.duration("command_timeout", base.command_timeout, times.clone()),
