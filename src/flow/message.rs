@@ -26,6 +26,7 @@ use crate::wire::reply::{Enhanced, Reply};
 use super::checks::{self, Question};
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
+use super::scanning::Scanned;
 use super::service::facts_of;
 use super::snapshot::Snapshot;
 use super::stamp::Stamp;
@@ -35,9 +36,12 @@ struct Passage {
     id: QueueId,
     envelope: Arc<Envelope>,
     content: Content,
+    /// Replies that the session waits for (RFC 2033 §4.2).
+    replies_due: usize,
+    /// Milters changed the content; fields that we would cut are theirs.
+    milled: bool,
     facts: ContentFacts,
     listener: usize,
-    lmtp: bool,
     signs: bool,
     began: Instant,
 }
@@ -99,7 +103,8 @@ impl House {
             facts: ContentFacts::of(received.header, &content, &config.hostname),
             content,
             listener,
-            lmtp: role == Role::Lmtp,
+            replies_due: if role == Role::Lmtp { envelope.recipients.len() } else { 1 },
+            milled: false,
             signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
             began: Instant::now(),
@@ -117,7 +122,7 @@ impl House {
     async fn checked(
         self: Arc<Self>,
         snapshot: &Snapshot,
-        passage: Passage,
+        mut passage: Passage,
         begun: Option<Begun<Resolver>>,
         before: Disposition,
         ticket: Box<dyn Ticket<Answer>>,
@@ -138,6 +143,8 @@ impl House {
             Ruling::Keep { disposition, reason } => {
                 let disposition = if before == Disposition::Deliver { disposition } else { before };
                 let fields = snapshot.checks.fields(&found);
+                passage.take_over(&found.scanned);
+                let disposition = passage.without_recipients().unwrap_or(disposition);
                 self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }
@@ -220,6 +227,9 @@ impl House {
 
     /// The content without fields that only we may assert; the same bytes where there are none. A login's own mail is left as it is.
     fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> Content {
+        if passage.milled {
+            return passage.content.clone();
+        }
         let cut = forged_fields(&passage.content, &snapshot.config.verify.authserv_id);
         if cut.is_empty() {
             return passage.content.clone();
@@ -251,7 +261,23 @@ impl House {
 impl Passage {
     /// One reply for SMTP, one a recipient for LMTP (RFC 2033 §4.2).
     fn replies(&self, reply: &Reply) -> Vec<Reply> {
-        vec![reply.clone(); if self.lmtp { self.envelope.recipients.len() } else { 1 }]
+        vec![reply.clone(); self.replies_due]
+    }
+
+    /// Makes the changes that milters asked for.
+    fn take_over(&mut self, scanned: &Scanned) {
+        if let Some(content) = scanned.content() {
+            self.content = content.clone();
+            self.milled = true;
+        }
+        if let Some(envelope) = scanned.envelope(&self.envelope) {
+            self.envelope = Arc::new(envelope);
+        }
+    }
+
+    /// What becomes of a message whose recipients were all removed.
+    fn without_recipients(&self) -> Option<Disposition> {
+        self.envelope.recipients.is_empty().then(|| Disposition::Discard("a milter removed all recipients".into()))
     }
 }
 
