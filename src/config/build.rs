@@ -51,7 +51,7 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         verify: verify(top.section("verify"), &hostname),
         dkim: top.sections("dkim").map(dkim).unwrap_or_default(),
         relay: routing::relay(top.section("relay"), &listeners),
-        rates: top.sections("rate").map(routing::rates).unwrap_or_default(),
+        rates: routing::rates(top.sections("rate").unwrap_or_default()),
         filter: filter(top.section("filter")),
         scanners: top.sections("scanner").map(|sections| scanners::scanners(sections, &listeners)).unwrap_or_default(),
         service: scanners::service(top.section("service")),

@@ -317,6 +317,7 @@ impl Parts<'_> {
             &self.config.hostname,
             Arc::new(move || Some(tls.server_config())),
             shared.house.users.clone(),
+            shared.house.clone(),
             mailboxes,
             store_meters,
         );

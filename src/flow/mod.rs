@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod house;
 pub mod judge;
 pub mod local;
+mod logins;
 pub mod message;
 pub mod meters;
 mod operate;

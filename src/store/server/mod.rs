@@ -79,6 +79,14 @@ impl Pop3Listeners {
     }
 }
 
+/// Who may try to log in: counts what failed, over all conversations and whatever the protocol.
+pub trait LoginGuard: Send + Sync {
+    /// False if too many logins failed, from `ip` or for `login`.
+    fn may_try(&self, ip: IpAddr, login: &str) -> bool;
+    /// A login failed.
+    fn failed(&self, ip: IpAddr, login: &str);
+}
+
 /// The server of these ports.
 pub struct Pop3Server {
     listeners: Pop3Listeners,
@@ -92,6 +100,7 @@ struct Shared {
     connections_per_ip_max: u32,
     tls: TlsSource,
     users: Arc<Users>,
+    guard: Arc<dyn LoginGuard>,
     mailboxes: Arc<Mailboxes>,
     meters: Arc<Meters>,
     checks: Semaphore,
@@ -112,6 +121,7 @@ impl Pop3Server {
         hostname: &str,
         tls: TlsSource,
         users: Arc<Users>,
+        guard: Arc<dyn LoginGuard>,
         mailboxes: Arc<Mailboxes>,
         meters: Arc<Meters>,
     ) -> Self {
@@ -122,6 +132,7 @@ impl Pop3Server {
             connections_per_ip_max: settings.connections_per_ip,
             tls,
             users,
+            guard,
             mailboxes,
             meters,
             checks: Semaphore::new(CHECKS_MAX),
@@ -231,7 +242,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, implicit_tls: bool, place: P
     let session = place.shared.open_session(implicit_tls);
     let mut driver = Driver {
         machine: session,
-        world: World { shared: place.shared.clone(), peer, maildrop: None },
+        world: World { shared: place.shared.clone(), peer, maildrop: None, tried: String::new() },
         input: Vec::new(),
         eof: false,
         stopped,
