@@ -16,7 +16,7 @@ use weir::base::secret::Secret;
 use weir::config::settings;
 use weir::store::mailbox::Mailboxes;
 use weir::store::meters::Meters;
-use weir::store::server::{LoginGuard, Pop3Listeners, Pop3Server, TlsSource};
+use weir::store::server::{LoginGuard, Logins, Pop3Listeners, Pop3Server, TlsSource};
 use weir::store::users::file::{self, UserEntry};
 use weir::store::users::{Users, password, watch};
 
@@ -90,8 +90,8 @@ impl Live {
             tokio::runtime::Runtime::new().unwrap().block_on(async {
                 let listeners = Pop3Listeners::bind(&settings).unwrap();
                 ready.send((listeners.pop3_address().unwrap(), listeners.pop3s_address().unwrap())).unwrap();
-                let server =
-                    Pop3Server::new(listeners, &settings, "mx.test", tls(), u.clone(), Arc::new(Unguarded), m, c);
+                let logins = Logins { users: u.clone(), guard: Arc::new(Unguarded) };
+                let server = Pop3Server::new(listeners, &settings, "mx.test", tls(), logins, m, c);
                 let watcher = tokio::spawn(watch(u));
                 server.run(async { stopped.await.unwrap_or(()) }).await.unwrap();
                 watcher.abort();

@@ -32,7 +32,7 @@ use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
-use crate::store::server::{Pop3Listeners, Pop3Server};
+use crate::store::server::{Logins, Pop3Listeners, Pop3Server};
 use crate::store::users::{self, Users};
 use crate::store::{self};
 
@@ -316,8 +316,7 @@ impl Parts<'_> {
             &self.config.store,
             &self.config.hostname,
             Arc::new(move || Some(tls.server_config())),
-            shared.house.users.clone(),
-            shared.house.clone(),
+            Logins { users: shared.house.users.clone(), guard: shared.house.clone() },
             mailboxes,
             store_meters,
         );

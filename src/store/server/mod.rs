@@ -87,6 +87,14 @@ pub trait LoginGuard: Send + Sync {
     fn failed(&self, ip: IpAddr, login: &str);
 }
 
+/// Who may log in, and how often he may be wrong.
+pub struct Logins {
+    /// Everybody who has a mailbox.
+    pub users: Arc<Users>,
+    /// Ends guessing.
+    pub guard: Arc<dyn LoginGuard>,
+}
+
 /// The server of these ports.
 pub struct Pop3Server {
     listeners: Pop3Listeners,
@@ -99,8 +107,7 @@ struct Shared {
     connections_max: u32,
     connections_per_ip_max: u32,
     tls: TlsSource,
-    users: Arc<Users>,
-    guard: Arc<dyn LoginGuard>,
+    logins: Logins,
     mailboxes: Arc<Mailboxes>,
     meters: Arc<Meters>,
     checks: Semaphore,
@@ -120,8 +127,7 @@ impl Pop3Server {
         settings: &Store,
         hostname: &str,
         tls: TlsSource,
-        users: Arc<Users>,
-        guard: Arc<dyn LoginGuard>,
+        logins: Logins,
         mailboxes: Arc<Mailboxes>,
         meters: Arc<Meters>,
     ) -> Self {
@@ -131,8 +137,7 @@ impl Pop3Server {
             connections_max: settings.connections,
             connections_per_ip_max: settings.connections_per_ip,
             tls,
-            users,
-            guard,
+            logins,
             mailboxes,
             meters,
             checks: Semaphore::new(CHECKS_MAX),
@@ -256,7 +261,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, implicit_tls: bool, place: P
 impl Shared {
     fn open_session(&self, tls: bool) -> Session {
         let unique = URL_SAFE_NO_PAD.encode(random::<18>());
-        let timestamp = self.users.offers_apop().then(|| format!("<{unique}@{}>", self.hostname).into());
+        let timestamp = self.logins.users.offers_apop().then(|| format!("<{unique}@{}>", self.hostname).into());
         let options = Options {
             tls,
             stls: !tls && (self.tls)().is_some(),

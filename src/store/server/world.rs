@@ -32,11 +32,11 @@ impl World {
             }
             Ask::Password { login, password } => self.check_password(login, password).await,
             Ask::Apop { login, timestamp, digest } => {
-                let user = self.shared.users.verify_apop(&login, &timestamp, &digest);
+                let user = self.shared.logins.users.verify_apop(&login, &timestamp, &digest);
                 self.judge(&login, user)
             }
             Ask::ScramKeys { login } => {
-                let keys = self.shared.users.scram_keys(&login);
+                let keys = self.shared.logins.users.scram_keys(&login);
                 self.tried = login;
                 Answer::ScramKeys(keys)
             }
@@ -48,14 +48,14 @@ impl World {
     }
 
     fn may_try(&self, login: &str) -> bool {
-        self.shared.guard.may_try(self.peer.ip(), login)
+        self.shared.logins.guard.may_try(self.peer.ip(), login)
     }
 
     async fn check_password(&self, login: String, password: Secret) -> Answer {
         let Ok(_turn) = self.shared.checks.acquire().await else {
             return Answer::Unavailable;
         };
-        let (users, name) = (self.shared.users.clone(), login.clone());
+        let (users, name) = (self.shared.logins.users.clone(), login.clone());
         match blocking(move || users.verify_fresh(&name, &password, Instant::now())).await {
             Some(user) => self.judge(&login, user),
             None => Answer::Unavailable,
@@ -68,7 +68,7 @@ impl World {
             None => {
                 tracing::info!(peer = %self.peer, login, "POP3 login failed");
                 self.count_login("failed");
-                self.shared.guard.failed(self.peer.ip(), login);
+                self.shared.logins.guard.failed(self.peer.ip(), login);
                 Answer::Refused
             }
         }
