@@ -33,7 +33,7 @@ use crate::observe::metrics::Metrics;
 use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
-use crate::store::server::{Pop3Listeners, Pop3Server};
+use crate::store::server::{Logins, Pop3Listeners, Pop3Server};
 use crate::store::users::{self, Users};
 use crate::store::{self};
 
@@ -320,7 +320,7 @@ impl Parts<'_> {
             &self.config.store,
             &self.config.hostname,
             Arc::new(move || Some(tls.server_config())),
-            shared.house.users.clone(),
+            Logins { users: shared.house.users.clone(), guard: shared.house.clone() },
             mailboxes,
             store_meters,
         );

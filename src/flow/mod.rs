@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod house;
 pub mod judge;
 pub mod local;
+mod logins;
 pub mod message;
 pub mod meters;
 mod operate;
