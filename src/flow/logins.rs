@@ -1,4 +1,4 @@
-//! Failed logins, counted together for SMTP and POP3 by the rates that count `auth_failures`. Pure, but for the clock.
+//! Failed logins, counted together for SMTP and POP3 by the rates that count `auth_failures`. I/O: reads the clock.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
