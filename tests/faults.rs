@@ -551,3 +551,21 @@ fn no_trick_makes_it_an_open_relay() {
     empty_queue(&weir);
     assert!(sink.all().is_empty(), "relayed: {:?}", sink.all());
 }
+
+#[test]
+fn nobody_reads_the_log_and_mail_goes_on() {
+    let config =
+        HEAD.to_owned() + "[log]\nlevel = \"debug\"\n" + &listener("mx", "mx", "") + &domain("here.test", "discard:");
+    // A pipe with 64 KiB of room, that nobody empties.
+    let hung = "mkfifo \"${1%/*}/unread\"; exec 2<>\"${1%/*}/unread\"";
+    let mut weir = Weir::start_under(hung, &config);
+    let mut client = Client::connect(&weir.address("mx"));
+    client.command("EHLO client.test");
+    for n in 0..600 {
+        let said = client.mail("a@far.test", "u@here.test", &format!("Subject: {n}\r\n\r\nx"));
+        assert!(said.starts_with("250"), "{n}: {said}");
+    }
+    empty_queue(&weir);
+    weir.signal("TERM");
+    assert!(weir.wait_end(), "it stops as if somebody read");
+}

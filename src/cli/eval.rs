@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::Exit;
 use crate::filter::classifier::metrics::{self, Judged, Measures};
-use crate::filter::classifier::{Classifier, Features, features, file};
+use crate::filter::classifier::{Classifier, Features, Label, features, file};
 use crate::filter::message::View;
 
 /// Arguments of `weir eval`.
@@ -130,7 +130,7 @@ impl Stream {
             self.waiting.push_back((spam, features));
             while self.waiting.len() > delay {
                 let (spam, features) = self.waiting.pop_front().expect("more wait than may");
-                self.model.learn(&features, spam);
+                self.model.learn(&features, if spam { Label::Spam } else { Label::Ham });
             }
         }
         judged

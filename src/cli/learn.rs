@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use rayon::prelude::*;
 
 use super::{ConfigFile, Exit, mail_files};
-use crate::filter::classifier::{Features, features, file};
+use crate::filter::classifier::{Features, Label, features, file};
 use crate::filter::message::View;
 
 /// Arguments of `weir learn`.
@@ -63,9 +63,10 @@ fn learn(args: &Args, path: &std::path::Path) -> Result<String, String> {
         })
         .collect::<Result<_, String>>()?;
     let mut model = file::load(path).map_err(|error| error.to_string())?.unwrap_or_default();
+    let label = if args.kind == Kind::Spam { Label::Spam } else { Label::Ham };
     let mut count = 0;
     for features in features.iter().flatten() {
-        model.learn(features, args.kind == Kind::Spam);
+        model.learn(features, label);
         count += 1;
     }
     file::save(&model, path).map_err(|error| error.to_string())?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{listener, reports, routing, units};
+use super::{listener, reports, routing, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -23,6 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
@@ -54,6 +55,9 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         relay: routing::relay(top.section("relay"), &listeners),
         rates: top.sections("rate").map(routing::rates).unwrap_or_default(),
         filter: filter(top.section("filter")),
+        lists: top.sections("list").map(scores::lists).unwrap_or_default(),
+        greylist: scores::greylist(top.section("greylist")),
+        trace: scores::trace(top.section("trace")),
         spool: spool(top.section("spool"), &data_dir, &limits),
         deliver: deliver(top.section("deliver")),
         retry: retry(top.section("retry")),
@@ -201,21 +205,36 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
 }
 
 fn filter(mut section: Section<'_>) -> Filter {
-    const SCORES: RangeInclusive<f64> = -1000.0..=1000.0;
     let rules = section.paths("rules");
     let filter = Filter {
         rules_shipped: rules.is_none(),
         rules: rules.unwrap_or_default(),
-        tag: section.float("tag", 5.0, SCORES),
-        quarantine: section.float("quarantine", 8.0, SCORES),
-        reject: section.float("reject", 15.0, SCORES),
+        scores: Scores::of_filter(&mut section),
+        outbound: Scores::table(&mut section, "outbound"),
+        subject_mark: section.parsed("subject_mark", subject_mark).unwrap_or_else(|| "[SPAM] ".to_owned()),
+        classifier: classifier(section.section("classifier")),
     };
-    if !(filter.tag <= filter.quarantine && filter.quarantine <= filter.reject) {
-        let at = if filter.quarantine > filter.reject { "quarantine" } else { "tag" };
-        section.fault(at, "the scores must grow: tag <= quarantine <= reject", "the defaults are 5, 8 and 15");
-    }
     section.finish();
     filter
+}
+
+/// A subject is one line; what is not ASCII would need an encoding of its own there.
+fn subject_mark(text: &str) -> Result<String, units::Wrong> {
+    const CHARS_MAX: usize = 40; // leaves room for the subject in a list of messages
+    if text.is_empty() || text.len() > CHARS_MAX || !text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+        return Err(format!("write 1 to {CHARS_MAX} printable ASCII characters"));
+    }
+    Ok(text.to_owned())
+}
+
+fn classifier(mut section: Section<'_>) -> Classifier {
+    let classifier = Classifier {
+        size: section.size("size", 16 * MIB, 256 * KIB..=GIB),
+        per_domain: section.boolean("per_domain", false),
+        domains_max: section.number32("domains_max", 64, 1..=10_000),
+    };
+    section.finish();
+    classifier
 }
 
 fn spool(mut section: Section<'_>, data_dir: &Path, limits: &Limits) -> Spool {

@@ -67,6 +67,8 @@ fn of_role(role: Role, limits: &Limits) -> Listener {
         filter: judged,
         bare_lf: BareLf::Reject,
         own_sender: false,
+        scores: Scores::default(),
+        line: Line::default(),
         limits: limits.clone(),
     }
 }
@@ -92,6 +94,8 @@ fn listener(section: &mut Section<'_>, limits: &Limits) -> Listener {
         filter: section.word("filter", &MODES, &[]).unwrap_or(base.filter),
         bare_lf: section.word("bare_lf", &BARE_LF, &[]).unwrap_or(base.bare_lf),
         own_sender: section.boolean("own_sender", base.own_sender),
+        scores: Scores::table(section, "scores"),
+        line: section.line_of("role"),
         limits: read_limits(section, limits),
         role: base.role,
     };

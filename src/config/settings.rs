@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::limits::Limits;
+pub use super::scores::{Bound, Greylist, Kept, Line, List, Scores, Sender, Trace};
 use crate::base::secret::Secret;
 use crate::wire::address::Mailbox;
 
@@ -42,6 +43,12 @@ pub struct Config {
     pub rates: Vec<Rate>,
     /// `[filter]`
     pub filter: Filter,
+    /// `[[list]]`
+    pub lists: Vec<List>,
+    /// `[greylist]`
+    pub greylist: Greylist,
+    /// `[trace]`
+    pub trace: Trace,
     /// `[spool]`
     pub spool: Spool,
     /// `[deliver]`
@@ -234,6 +241,10 @@ pub struct Listener {
     pub filter: Mode,
     /// Bare CR or LF in DATA.
     pub bare_lf: BareLf,
+    /// Scores laid over those of [filter].
+    pub scores: Scores,
+    /// Where it stands.
+    pub line: Line,
     /// A login may only use reverse-paths of its own: its name, or its name at a domain of ours.
     pub own_sender: bool,
     /// `[limits]` with this listener's own values laid over.
@@ -266,6 +277,8 @@ pub struct Domain {
     pub subdomains: bool,
     /// `user+detail` is delivered to `user`; the character, if any.
     pub detail_separator: Option<char>,
+    /// Scores for its mail, laid over the listener's.
+    pub scores: Scores,
 }
 
 /// TLS towards a next hop.
@@ -436,12 +449,25 @@ pub struct Filter {
     pub rules: Vec<PathBuf>,
     /// `rules` is absent: those that are built in are used.
     pub rules_shipped: bool,
-    /// Score from which a message is marked.
-    pub tag: f64,
-    /// Score from which it is kept back.
-    pub quarantine: f64,
-    /// Score from which it is refused.
-    pub reject: f64,
+    /// Scores from which something is done.
+    pub scores: Scores,
+    /// The same for mail that goes out, laid over.
+    pub outbound: Scores,
+    /// What a marked subject begins with.
+    pub subject_mark: String,
+    /// `[filter.classifier]`
+    pub classifier: Classifier,
+}
+
+/// `[filter.classifier]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classifier {
+    /// Bytes of the model's file at most; a file that is there already keeps its size.
+    pub size: u64,
+    /// Each of our domains has a model of its own beside the one for all.
+    pub per_domain: bool,
+    /// Domains that may have one.
+    pub domains_max: u32,
 }
 
 /// `[spool]`

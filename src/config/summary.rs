@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::settings::{FailureReports, Listener, ListenerTls, NextHop, Recipients, Reports};
+use super::settings::{FailureReports, Listener, ListenerTls, NextHop, Recipients, Reports, Scores};
 use super::units::{show_duration, show_size};
 
 impl Config {
@@ -37,7 +37,12 @@ impl Config {
             line("rate", format!("{count} by {}: {}, then {action}", keys.join("+"), windows.join(", ")));
         }
         let filter = &self.filter;
-        line("filter", format!("tag {}, quarantine {}, reject {}", filter.tag, filter.quarantine, filter.reject));
+        line("filter", filter.scores.to_string());
+        if filter.outbound != Scores::default() {
+            line("outbound", filter.outbound.to_string());
+        }
+        let trace = &self.trace;
+        line("trace", format!("{} for {}, up to {}", trace.record, show_duration(trace.keep), show_size(trace.size)));
         let retry = &self.retry;
         let (first, max, expire) = (show_duration(retry.first), show_duration(retry.max), show_duration(retry.expire));
         line("retry", format!("{first} x{} up to {max}, bounced after {expire}", retry.factor));

@@ -4,19 +4,18 @@
 //! CPU work of 0.1 to some milliseconds and belongs on the rayon pool. Rules and model can be exchanged while it runs.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::RwLock;
 
 use super::attachment;
 use super::budget::LimitRow;
-use super::classifier::file::{self, ModelError};
-use super::classifier::{Classifier, Learned, Opinion, features};
+use super::classifier::file::ModelError;
+use super::classifier::{Label, Learned, Models, Opinion, features};
 use super::message::View;
 use super::rules::{Hit, Problem, Rules, Source};
-use super::verdict::{Points, Symbol, Thresholds, Verdict};
+use super::verdict::{Judge, Points, Symbol, Thresholds, Verdict};
 use crate::config::settings::Filter;
 
 /// What is known about a message beside its bytes.
@@ -38,14 +37,22 @@ pub struct Facts {
     pub symbols: Vec<Symbol>,
 }
 
+impl Facts {
+    /// The recipients' domain in lower case, if it is one.
+    fn domain(&self) -> Option<&str> {
+        let mut domains = self.recipients.iter().map(|recipient| recipient.rsplit_once('@').map(|(_, domain)| domain));
+        let first = domains.next()??;
+        domains.all(|other| other == Some(first)).then_some(first)
+    }
+}
+
 /// Points of a limit that was exceeded: honest mail does not, but it alone does not convict.
 const LIMIT_POINTS: f64 = 1.0;
 
 /// Judges messages.
 pub struct Engine {
     policy: ArcSwap<Policy>,
-    model: RwLock<Classifier>,
-    model_path: Option<PathBuf>,
+    models: Models,
 }
 
 /// What a reload exchanges.
@@ -56,7 +63,7 @@ struct Policy {
 
 impl Policy {
     fn load(filter: &Filter) -> Self {
-        Policy { thresholds: Thresholds::from(filter), rules: Rules::load(Source::configured(filter)) }
+        Policy { thresholds: Thresholds::from(&filter.scores), rules: Rules::load(Source::configured(filter)) }
     }
 }
 
@@ -65,11 +72,9 @@ impl Engine {
     /// # Errors
     /// If the model is damaged. Rules that can't be loaded are listed by [`Engine::problems`] and left out.
     pub fn open(filter: &Filter, model_path: Option<&Path>) -> Result<Self, ModelError> {
-        let model = model_path.map(file::load).transpose()?.flatten().unwrap_or_default();
         Ok(Engine {
+            models: Models::open(&filter.classifier, model_path)?,
             policy: ArcSwap::from_pointee(Policy::load(filter)),
-            model: RwLock::new(model),
-            model_path: model_path.map(Path::to_owned),
         })
     }
 
@@ -92,7 +97,7 @@ impl Engine {
     pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
         let policy = self.policy.load();
         let mut view = View::read(content);
-        let opinion = self.model.read().judge(&features::extract(&view));
+        let opinion = self.models.judge(&features::extract(&view), facts.domain());
         let mut budget = std::mem::take(&mut view.budget);
         let hits = policy.rules.run(&view, facts, &mut budget);
         let mut symbols = facts.symbols.clone();
@@ -103,25 +108,21 @@ impl Engine {
         Verdict::new(symbols, policy.thresholds, Some(opinion.probability))
     }
 
-    /// Teaches the classifier what a message was.
-    pub fn learn(&self, content: &[u8], spam: bool) {
-        let features = features::extract(&View::read(content));
-        self.model.write().learn(&features, spam);
+    /// Teaches the classifier what the message `content` is; `domain` is the recipient's, if it is known. Call it on rayon.
+    pub fn learn(&self, label: Label, content: &[u8], domain: Option<&str>) {
+        self.models.learn(label, &features::extract(&View::read(content)), domain);
     }
 
     /// Messages learned.
     pub fn learned(&self) -> Learned {
-        self.model.read().learned()
+        self.models.learned()
     }
 
-    /// Writes the model to its file, if it has one.
+    /// Writes to disk what was learned since the last time.
     /// # Errors
-    /// If that fails; the old file still stands.
+    /// If that fails; the old files still stand, and the next call tries again.
     pub fn save(&self) -> Result<(), ModelError> {
-        let Some(path) = &self.model_path else { return Ok(()) };
-        // The copy is 12 MiB; learning must not wait for the disk.
-        let copy = self.model.read().clone();
-        file::save(&copy, path)
+        self.models.save()
     }
 }
 
@@ -131,13 +132,9 @@ fn classifier_symbol(opinion: &Opinion) -> Option<Symbol> {
         return None;
     }
     let (name, word) = if opinion.score > 0.0 { ("CLASSIFIER_SPAM", "spam") } else { ("CLASSIFIER_HAM", "ham") };
-    Some(Symbol {
-        name: name.to_owned(),
-        points: Points::new(f64::from(opinion.score)),
-        description: format!("The classifier thinks of {word}"),
-        evidence: Some(format!("probability of spam {:.4}", opinion.probability)),
-        shadow: false,
-    })
+    let points = Points::new(f64::from(opinion.score));
+    let symbol = Symbol::new(Judge::Classifier, name, points, format!("The classifier thinks of {word}"));
+    Some(symbol.because(format!("probability of spam {:.4}", opinion.probability)))
 }
 
 /// The symbol of a rule that hit; nothing for rules that only serve others.
@@ -154,15 +151,10 @@ fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
         description: rule.description.clone(),
         evidence: Some(format!("{matched}{times}({})", rule.place)),
         shadow: rule.shadow,
+        judge: Judge::Rule,
     })
 }
 
 fn limit_symbol(row: &'static LimitRow) -> Symbol {
-    Symbol {
-        name: row.symbol.to_owned(),
-        points: Points::new(LIMIT_POINTS),
-        description: format!("Over the limit of {}", row.default),
-        evidence: None,
-        shadow: false,
-    }
+    Symbol::new(Judge::Limit, row.symbol, Points::new(LIMIT_POINTS), format!("Over the limit of {}", row.default))
 }

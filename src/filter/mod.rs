@@ -13,4 +13,4 @@ pub mod rules;
 pub mod verdict;
 
 pub use engine::{Engine, Facts};
-pub use verdict::{Action, Symbol, Verdict};
+pub use verdict::{Action, Judge, Points, Symbol, Thresholds, Verdict};

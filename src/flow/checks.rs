@@ -74,6 +74,13 @@ pub struct Found {
     signatures: String,
 }
 
+impl Found {
+    /// Whom the results are about, the results, and what they ask for.
+    pub fn identity(&self) -> Option<(&verify::Facts, &Results, &Decision)> {
+        self.identity.as_ref().map(|identity| (&identity.facts, &identity.results, &identity.decision))
+    }
+}
+
 impl Checks {
     /// Begins the look-ups that MAIL makes possible, so that their answers are in the cache when the content is there.
     pub fn begin(&self, listener: &Listener, facts: &verify::Facts) {
@@ -176,12 +183,8 @@ impl Checks {
 
 /// Symbols of the identity's results, as SpamAssassin's users know them. They carry no points: rules give them theirs.
 fn symbols(results: &Results) -> Vec<filter::Symbol> {
-    let symbol = |name: String, description: String| filter::Symbol {
-        name,
-        points: Default::default(),
-        description,
-        evidence: None,
-        shadow: false,
+    let symbol = |name: String, description: String| {
+        filter::Symbol::new(filter::Judge::Identity, name, filter::Points::default(), description)
     };
     let spf = results.spf().outcome;
     let mut found = vec![
@@ -198,7 +201,7 @@ fn symbols(results: &Results) -> Vec<filter::Symbol> {
 }
 
 /// Runs `work` on the rayon pool; nothing if it panicked.
-async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     rayon::spawn(move || {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -242,12 +245,22 @@ fn by_identity(decision: &Decision) -> Option<Ruling> {
 fn by_verdict(verdict: &Verdict, reference: &str) -> Ruling {
     let summary = verdict.summary();
     match verdict.action {
-        filter::Action::Accept | filter::Action::Tag => {
+        filter::Action::Accept | filter::Action::Tag | filter::Action::Subject => {
             Ruling::Keep { disposition: Disposition::Deliver, reason: summary.into() }
+        }
+        filter::Action::Hold => {
+            Ruling::Keep { disposition: Disposition::Hold(summary.clone()), reason: summary.into() }
+        }
+        filter::Action::Discard => {
+            Ruling::Keep { disposition: Disposition::Discard(summary.clone()), reason: summary.into() }
         }
         filter::Action::Quarantine => {
             Ruling::Keep { disposition: Disposition::Quarantine(summary.clone()), reason: summary.into() }
         }
+        filter::Action::Greylist => Ruling::Refuse {
+            reply: Reply::new(451, Enhanced(4, 7, 1), format!("Please come again: {summary}; ref {reference}")),
+            reason: "greylist",
+        },
         filter::Action::Reject => Ruling::Refuse {
             reply: Reply::new(550, Enhanced(5, 7, 1), format!("Refused as spam: {summary}; ref {reference}")),
             reason: "spam",

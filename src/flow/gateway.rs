@@ -20,6 +20,7 @@ use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::deliver::call_ahead::CallAhead;
+use crate::deliver::tls_result::TlsResultSink;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
 use crate::deliver::{self, Delivery};
@@ -42,10 +43,12 @@ use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
 use super::shared::{Shared, load_rates, setups};
 use super::snapshot::Snapshot;
+use super::teach::keep_lessons;
 use super::workshop::Workshop;
 
 /// How long conversations and deliveries may take to end when the gateway stops.
@@ -117,6 +120,9 @@ impl Gateway {
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
         confine(&config, config_file.as_deref()).map_err(at("[security]"))?;
+        if let Some(log) = &log {
+            log.detach();
+        }
         let config = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -124,6 +130,9 @@ impl Gateway {
             .build()
             .map_err(at("no runtime"))?;
         let metrics = Metrics::new().map_err(at("metrics"))?;
+        if let Some(log) = &log {
+            log.register(metrics.registry()).map_err(at("metrics"))?;
+        }
         let parts = Parts { config, tls, metrics, runtime: &runtime };
         let built = parts.build(config_file, log)?;
         parts.serve(ports, built, runtime.handle().clone()).map(|(front, stop, run_file, shared)| {
@@ -172,6 +181,8 @@ impl Gateway {
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
         self.shared.save_rates();
+        self.shared.house.reports.keep();
+        self.shared.house.save_lessons();
         self.shared.spool.close();
         self.run_file.remove();
         tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
@@ -215,6 +226,7 @@ impl Parts<'_> {
                 store: Arc::new(LocalMailboxes::new(users.clone(), mailboxes.clone(), snapshot.clone())),
                 resolver: resolver.clone(),
                 tls: ClientTls::new(),
+                tls_results: TlsResultSink::default(),
                 meters: deliver_meters.clone(),
                 config: config.clone(),
             },
@@ -233,6 +245,7 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             checks_under_way: Places::new(CHECKS_MAX),
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
@@ -296,7 +309,9 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
+        handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();
         let pop3 = Pop3Server::new(
             ports.pop3,

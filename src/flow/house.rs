@@ -19,6 +19,7 @@ use crate::store::users::Users;
 use super::clock::DateClock;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::Reports;
 use super::snapshot::Snapshot;
 
 /// The stages.
@@ -37,6 +38,8 @@ pub struct House {
     pub rates: ArcSwap<Rates>,
     /// Asks next hops whether a recipient exists.
     pub call_ahead: CallAhead,
+    /// What is collected for reports.
+    pub reports: Reports,
     /// Messages whose checks are under way.
     pub checks_under_way: Places,
     /// What is counted.

@@ -1,6 +1,7 @@
 //! A model on disk: bounded, versioned, checked, replaced as a whole. I/O: one file and its folder.
 //!
-//! Layout, little endian: magic, version, counts, calibration, both learners' weights, CRC32C of all before it. A reader
+//! Layout, little endian: magic, version, number of the second learner's weights (the first has twice as many), counts, calibration,
+//! both learners' weights, CRC32C of all before it. A reader
 //! takes only files it understands wholly; a writer makes a new file beside the old, syncs, renames, syncs the folder,
 //! so a crash leaves the old model or the new one.
 
@@ -10,20 +11,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::learner::Learner;
-use super::{Calibration, Classifier, GRAM_SLOTS, Learned, WORD_SLOTS};
+use super::{Calibration, Classifier, Learned};
 
 /// The name of the model in the data directory.
 pub const DEFAULT_NAME: &str = "classifier.model";
 
 const MAGIC: &[u8; 8] = b"WEIRCLSF";
 /// Raised with every change of features or layout: weights for other features mean nothing.
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 4 + 4;
+const VERSION: u32 = 2;
+const HEADER_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 + 4;
 const CRC_BYTES: usize = 4;
-const FILE_BYTES: usize = HEADER_BYTES + 4 * (WORD_SLOTS + GRAM_SLOTS) + CRC_BYTES;
-/// What a model may take on disk.
-const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
-const _: () = assert!(FILE_BYTES <= FILE_BYTES_MAX, "the model's file is bounded");
+/// What a file has beside the weights.
+pub(super) const FRAME_BYTES: usize = HEADER_BYTES + CRC_BYTES;
 
 /// Why a model can't be read.
 #[derive(Debug)]
@@ -90,9 +89,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn encode(model: &Classifier) -> Vec<u8> {
-    let mut out = Vec::with_capacity(FILE_BYTES);
+    let grams = model.grams.weights().len();
+    let mut out = Vec::with_capacity(file_bytes(grams));
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&u32::try_from(grams).expect("a model has fewer than 2^32 weights").to_le_bytes());
     out.extend_from_slice(&model.learned.ham.to_le_bytes());
     out.extend_from_slice(&model.learned.spam.to_le_bytes());
     out.extend_from_slice(&model.calibration.slope.to_le_bytes());
@@ -117,20 +118,25 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Classifier, ModelError> {
     }
     let body = bytes.len().saturating_sub(CRC_BYTES);
     let crc = u32::from_le_bytes(take(&mut &bytes[body..]).ok_or_else(damaged)?);
-    if bytes.len() != FILE_BYTES || crc32c::crc32c(&bytes[..body]) != crc {
+    let grams = u32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?) as usize;
+    if !grams.is_power_of_two() || bytes.len() != file_bytes(grams) || crc32c::crc32c(&bytes[..body]) != crc {
         return Err(damaged());
     }
     let ham = u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
     let spam = u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
     let slope = f32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
     let offset = f32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
-    let (words, grams) = rest[..rest.len() - CRC_BYTES].split_at(4 * WORD_SLOTS);
+    let (words, grams) = rest[..rest.len() - CRC_BYTES].split_at(4 * 2 * grams);
     Ok(Classifier {
         words: Learner::from_weights(weights(words)),
         grams: Learner::from_weights(weights(grams)),
         learned: Learned { ham, spam },
         calibration: Calibration { slope, offset },
     })
+}
+
+fn file_bytes(grams: usize) -> usize {
+    FRAME_BYTES + 4 * (2 * grams + grams)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -146,7 +152,7 @@ fn weights(bytes: &[u8]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::classifier::Features;
+    use crate::filter::classifier::{Features, Label, SIZE_DEFAULT};
 
     #[test]
     fn a_model_survives_the_disk_and_damage_is_seen() {
@@ -154,10 +160,11 @@ mod tests {
         let path = folder.path().join("model");
         assert!(load(&path).unwrap().is_none());
         let mut model = Classifier::default();
-        model.learn(&Features { words: vec![1, 3], grams: vec![5] }, true);
+        model.learn(&Features { words: vec![1, 3], grams: vec![5] }, Label::Spam);
         save(&model, &path).unwrap();
         assert_eq!(load(&path).unwrap().unwrap(), model);
         let mut bytes = fs::read(&path).unwrap();
+        assert!((SIZE_DEFAULT / 2..=SIZE_DEFAULT).contains(&bytes.len()), "{}", bytes.len());
         bytes[1000] ^= 1;
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(load(&path), Err(ModelError::Damaged(_))));

@@ -8,14 +8,17 @@ pub mod features;
 pub mod file;
 mod learner;
 pub mod metrics;
+pub mod models;
 
 pub use features::Features;
+pub use models::Models;
+
 use learner::{Learner, sigmoid};
 
-/// Weights of the learner of words: 8 MiB.
-const WORD_SLOTS: usize = 1 << 21;
-/// Weights of the learner of byte runs: 4 MiB.
-const GRAM_SLOTS: usize = 1 << 20;
+/// Bytes of a model's file, if nobody says otherwise.
+pub const SIZE_DEFAULT: usize = 16 << 20;
+/// Fewest weights of a learner; with less, every feature shares its weight with others.
+const SLOTS_MIN: usize = 1 << 12;
 /// Messages of the rarer kind after which the model is believed whole. SpamAssassin and Rspamd ask for 200 of each.
 const MATURE_MESSAGES: f32 = 100.0;
 /// Highest score: tags alone, and quarantines with little help, never rejects (default 15).
@@ -26,6 +29,15 @@ const SCORE_MIN: f32 = -4.0;
 const SCORE_PER_LOG_ODDS: f32 = 1.2;
 /// Step of the calibration; the last few hundred messages count.
 const CALIBRATION_RATE: f32 = 0.02;
+
+/// What a message is, as somebody who read it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// Wanted mail.
+    Ham,
+    /// Unwanted mail.
+    Spam,
+}
 
 /// What the classifier says of one message.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,28 +77,50 @@ struct Calibration {
 
 impl Default for Classifier {
     fn default() -> Self {
-        Classifier {
-            words: Learner::new(WORD_SLOTS),
-            grams: Learner::new(GRAM_SLOTS),
-            learned: Learned::default(),
-            calibration: Calibration { slope: 1.0, offset: 0.0 },
-        }
+        Classifier::sized(SIZE_DEFAULT)
     }
 }
 
 impl Classifier {
+    /// An empty model whose file takes at most `bytes`: there are twice as many weights of words as of byte runs.
+    pub fn sized(bytes: usize) -> Self {
+        let weights = bytes.saturating_sub(file::FRAME_BYTES) / size_of::<f32>();
+        let grams = ((weights / 3 + 1).next_power_of_two() / 2).max(SLOTS_MIN);
+        Classifier {
+            words: Learner::new(2 * grams),
+            grams: Learner::new(grams),
+            learned: Learned::default(),
+            calibration: Calibration { slope: 1.0, offset: 0.0 },
+        }
+    }
+
     /// Judges a message by its features.
     pub fn judge(&self, features: &Features) -> Opinion {
         let log_odds = self.log_odds(features);
-        let calibrated = self.calibration.slope * log_odds + self.calibration.offset;
-        let maturity = (self.learned.ham.min(self.learned.spam) as f32 / MATURE_MESSAGES).min(1.0);
-        let score = (SCORE_PER_LOG_ODDS * calibrated).clamp(SCORE_MIN, SCORE_MAX) * maturity;
-        // Scores are shown with one digit and must add up to what is shown.
-        Opinion { log_odds, probability: sigmoid(calibrated), score: (score * 10.0).round() / 10.0 }
+        opinion(log_odds, self.calibrated(log_odds), self.maturity())
+    }
+
+    /// Judges together with `own`, a model of fewer people's mail, that counts half once it is mature.
+    pub fn judge_beside(&self, own: &Classifier, features: &Features) -> Opinion {
+        let weight = own.maturity() / 2.0;
+        let mean = |global: f32, own: f32| global + weight * (own - global);
+        let (log_odds, own_odds) = (self.log_odds(features), own.log_odds(features));
+        let calibrated = mean(self.calibrated(log_odds), own.calibrated(own_odds));
+        opinion(mean(log_odds, own_odds), calibrated, self.maturity().max(own.maturity()))
+    }
+
+    /// From 0, nothing is known, to 1.
+    fn maturity(&self) -> f32 {
+        (self.learned.ham.min(self.learned.spam) as f32 / MATURE_MESSAGES).min(1.0)
+    }
+
+    fn calibrated(&self, log_odds: f32) -> f32 {
+        self.calibration.slope * log_odds + self.calibration.offset
     }
 
     /// Learns what a message was.
-    pub fn learn(&mut self, features: &Features, spam: bool) {
+    pub fn learn(&mut self, features: &Features, label: Label) {
+        let spam = label == Label::Spam;
         self.calibration.learn(self.log_odds(features), spam);
         self.words.learn(&features.words, spam);
         self.grams.learn(&features.grams, spam);
@@ -105,6 +139,12 @@ impl Classifier {
     fn log_odds(&self, features: &Features) -> f32 {
         (self.words.log_odds(&features.words) + self.grams.log_odds(&features.grams)) / 2.0
     }
+}
+
+fn opinion(log_odds: f32, calibrated: f32, maturity: f32) -> Opinion {
+    let score = (SCORE_PER_LOG_ODDS * calibrated).clamp(SCORE_MIN, SCORE_MAX) * maturity;
+    // Scores are shown with one digit and must add up to what is shown.
+    Opinion { log_odds, probability: sigmoid(calibrated), score: (score * 10.0).round() / 10.0 }
 }
 
 impl Calibration {
@@ -128,12 +168,12 @@ mod tests {
     fn scores_wait_for_enough_of_both_kinds() {
         let mut model = Classifier::default();
         for _ in 0..10 {
-            model.learn(&features("cheap pills online"), true);
+            model.learn(&features("cheap pills online"), Label::Spam);
         }
         assert_eq!(model.judge(&features("cheap pills online")).score, 0.0);
         for number in 0..120 {
-            model.learn(&features(&format!("cheap pills online {number}")), true);
-            model.learn(&features(&format!("minutes of the meeting {number}")), false);
+            model.learn(&features(&format!("cheap pills online {number}")), Label::Spam);
+            model.learn(&features(&format!("minutes of the meeting {number}")), Label::Ham);
         }
         assert!(model.judge(&features("cheap pills here")).score > 1.0);
         assert!(model.judge(&features("the meeting minutes")).score < -0.5);
@@ -143,8 +183,8 @@ mod tests {
     fn the_score_is_capped() {
         let mut model = Classifier::default();
         for number in 0..200 {
-            model.learn(&features(&format!("cheap pills {number}")), true);
-            model.learn(&features(&format!("a meeting {number}")), false);
+            model.learn(&features(&format!("cheap pills {number}")), Label::Spam);
+            model.learn(&features(&format!("a meeting {number}")), Label::Ham);
         }
         assert!(model.judge(&features("cheap pills")).score <= SCORE_MAX);
     }

@@ -121,7 +121,11 @@ fn letter(judged: &Judged, message: &Message, reporter: &Reporter, redactor: Opt
     let header = quoted_header(message, redactor);
     compose(
         &head,
-        &[Part::text(&text), Part::ascii("message/feedback-report", feedback), Part::ascii("text/rfc822-headers", header)],
+        &[
+            Part::text(&text),
+            Part::ascii("message/feedback-report", feedback),
+            Part::ascii("text/rfc822-headers", header),
+        ],
     )
 }
 

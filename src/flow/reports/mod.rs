@@ -10,6 +10,7 @@ mod judged;
 mod mail;
 mod received;
 mod send;
+pub mod view;
 
 use std::io;
 use std::path::Path;
@@ -138,7 +139,10 @@ impl Reports {
     }
 }
 
-fn open<T: serde::Serialize + serde::de::DeserializeOwned>(path: &Path, restore: impl FnMut(T)) -> io::Result<Journal<T>> {
+fn open<T: serde::Serialize + serde::de::DeserializeOwned>(
+    path: &Path,
+    restore: impl FnMut(T),
+) -> io::Result<Journal<T>> {
     let opened = Journal::open(path)?;
     if opened.damaged > 0 {
         tracing::warn!(file = %path.display(), lines = opened.damaged, "rows of reports can't be read and are left out");

@@ -14,7 +14,13 @@ use super::now_secs;
 
 impl House {
     /// Reads `content` if it went to an inbox. Never waits; what comes while all readers are busy is not read, and counted.
-    pub fn read_report(self: &Arc<Self>, config: &Config, envelope: &Envelope, content: &Content, dmarc: Option<Outcome>) {
+    pub fn read_report(
+        self: &Arc<Self>,
+        config: &Config,
+        envelope: &Envelope,
+        content: &Content,
+        dmarc: Option<Outcome>,
+    ) {
         let inbox = &config.reports.inbox;
         let is_inbox = |address: &str| inbox.iter().any(|own| own.as_str().eq_ignore_ascii_case(address));
         if inbox.is_empty() || !envelope.recipients.iter().any(|to| is_inbox(to.mailbox.as_str())) {
@@ -59,7 +65,9 @@ impl super::Reports {
 
     /// What waits to be sent: kind, beginning, domain, rows, messages or sessions.
     pub fn waiting(&self) -> Vec<(&'static str, u64, String, usize, u64)> {
-        let told = |kind| move |(begin, domain, rows, count): (u64, &str, usize, u64)| (kind, begin, domain.to_owned(), rows, count);
+        let told = |kind| {
+            move |(begin, domain, rows, count): (u64, &str, usize, u64)| (kind, begin, domain.to_owned(), rows, count)
+        };
         let mut all: Vec<_> = self.dmarc.lock().waiting().map(told("aggregate")).collect();
         all.extend(self.tls.lock().waiting().map(told("tls")));
         all.sort_unstable();
