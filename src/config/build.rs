@@ -141,15 +141,37 @@ fn dkim(sections: Vec<Section<'_>>) -> Vec<Dkim> {
 }
 
 fn tls(mut section: Section<'_>) -> Tls {
-    let tls = Tls { certificate: section.path("certificate"), key: section.path("key") };
-    match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => listener::check_certificate(&section, certificate, key),
-        (Some(_), None) => section.fault("certificate", "`certificate` needs its `key`", "key = \"privkey.pem\""),
-        (None, Some(_)) => section.fault("key", "`key` needs its `certificate`", "certificate = \"fullchain.pem\""),
-        (None, None) => {}
+    let also = section.sections("also").unwrap_or_default();
+    Tls { pair: pair(section), also: also.into_iter().filter_map(further_pair).collect() }
+}
+
+/// One of `[[tls.also]]`, which needs both files.
+fn further_pair(section: Section<'_>) -> Option<Pair> {
+    if !section.has("certificate") && !section.has("key") {
+        section.fault("certificate", "`[[tls.also]]` needs `certificate` and `key`", "");
     }
+    pair(section)
+}
+
+/// `certificate` and `key`, checked; nothing if neither is set.
+fn pair(mut section: Section<'_>) -> Option<Pair> {
+    let pair = match (section.path("certificate"), section.path("key")) {
+        (Some(certificate), Some(key)) => {
+            listener::check_certificate(&section, &certificate, &key);
+            Some(Pair { certificate, key })
+        }
+        (Some(_), None) => {
+            section.fault("certificate", "`certificate` needs its `key`", "key = \"privkey.pem\"");
+            None
+        }
+        (None, Some(_)) => {
+            section.fault("key", "`key` needs its `certificate`", "certificate = \"fullchain.pem\"");
+            None
+        }
+        (None, None) => None,
+    };
     section.finish();
-    tls
+    pair
 }
 
 fn auth(mut section: Section<'_>, data_dir: &Path) -> Auth {

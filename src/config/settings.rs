@@ -150,12 +150,28 @@ pub struct Reports {
 }
 
 /// `[tls]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// PEM chain; absent: a self-signed one is made in `data_dir`.
-    pub certificate: Option<PathBuf>,
+    /// For clients that ask for no name, or for one that no certificate has; absent: a self-signed one is made in `data_dir`.
+    pub pair: Option<Pair>,
+    /// `[[tls.also]]`: for clients that ask for one of its names (SNI, RFC 6066 §3).
+    pub also: Vec<Pair>,
+}
+
+impl Tls {
+    /// All that are configured.
+    pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pair.iter().chain(&self.also)
+    }
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// PEM chain.
+    pub certificate: PathBuf,
     /// PEM key.
-    pub key: Option<PathBuf>,
+    pub key: PathBuf,
 }
 
 /// What a listener is for.

@@ -13,11 +13,12 @@ impl Config {
         let mut line = |key: &str, value: String| writeln!(text, "{key:<12}{value}").expect("a String takes any write");
         line("hostname", self.hostname.clone());
         line("data_dir", self.data_dir.display().to_string());
-        let certificate = self.tls.certificate.as_ref();
-        line(
-            "certificate",
-            certificate.map_or("self-signed, made in data_dir".to_owned(), |path| path.display().to_string()),
-        );
+        let certificate = self.tls.pair.as_ref().map(|pair| pair.certificate.display().to_string());
+        line("certificate", certificate.unwrap_or_else(|| "self-signed, made in data_dir".to_owned()));
+        self.tls
+            .also
+            .iter()
+            .for_each(|pair| line("certificate", format!("{}, by its names", pair.certificate.display())));
         self.listeners.iter().for_each(|listener| line("listener", listener_line(listener)));
         for domain in &self.domains {
             let below = if domain.subdomains { " and below" } else { "" };

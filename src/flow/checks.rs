@@ -15,7 +15,7 @@ use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
 use crate::spool::queue::Disposition;
 use crate::verify::decide::{self, Decision, Overrides};
-use crate::verify::{self, Message, Results, Signer, Verifier, arc, authres};
+use crate::verify::{self, Begun, Message, Results, Signer, Verifier, arc, authres};
 use crate::wire::envelope::Envelope;
 use crate::wire::reply::{Enhanced, Reply};
 
@@ -82,22 +82,19 @@ impl Found {
 }
 
 impl Checks {
-    /// Begins the look-ups that MAIL makes possible, so that their answers are in the cache when the content is there.
-    pub fn begin(&self, listener: &Listener, facts: &verify::Facts) {
-        // Who stands behind a hop of ours is known only when the content is there.
-        if listener.verify != Mode::Off && !verify::hops::is_trusted(facts.ip, &self.trusted_hops) {
-            let begun = self.verifier.begin(facts);
-            tokio::spawn(begun.warm());
-        }
-    }
-
     /// Runs what the listener asks for.
-    pub async fn gather(self: &Arc<Self>, question: &Question<'_>, meters: &meters::Meters) -> Found {
+    /// `begun` is what HELO and MAIL set going.
+    pub async fn gather(
+        self: &Arc<Self>,
+        question: &Question<'_>,
+        begun: Option<Begun<Resolver>>,
+        meters: &meters::Meters,
+    ) -> Found {
         let mut found = Found::default();
         let message = Message::parse(question.content.clone());
         if question.listener.verify != Mode::Off {
             let began = Instant::now();
-            found.identity = Some(self.identify(question, &message).await);
+            found.identity = Some(self.identify(question, begun, &message).await);
             meters.stage(Stage::Verify, began.elapsed());
         }
         if question.listener.filter != Mode::Off && self.engine.is_some() {
@@ -116,7 +113,7 @@ impl Checks {
         found
     }
 
-    async fn identify(&self, question: &Question<'_>, message: &Message) -> Identity {
+    async fn identify(&self, question: &Question<'_>, begun: Option<Begun<Resolver>>, message: &Message) -> Identity {
         let origin = &question.envelope.origin;
         // Behind another gateway of the operator's the client is the one that gateway saw.
         let hop = verify::hops::client(message, origin.ip, &self.trusted_hops);
@@ -125,7 +122,9 @@ impl Checks {
             helo: hop.map_or_else(|| origin.helo.clone(), |hop| hop.helo),
             reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
         };
-        let results = self.verifier.check(&facts, message).await;
+        let begun = begun.filter(|begun| *begun.facts() == facts);
+        let begun = begun.unwrap_or_else(|| self.verifier.begin(facts.clone(), None));
+        let results = self.verifier.finish(begun, message).await;
         let mode = question.listener.verify;
         let decision = decide::decide(&results, mode, &self.overrides, facts.ip, question.reference);
         Identity { facts, results, decision }

@@ -10,14 +10,15 @@ use std::time::{Instant, SystemTime};
 use crate::base::content::Content;
 use crate::base::id::QueueId;
 use crate::config::settings::{RateAction, RateCount, Role};
-use crate::front::service::{Answered, Later, Ticket};
+use crate::dns::Resolver;
+use crate::front::service::{Answered, Later, Peer, Ticket};
 use crate::observe::meters::Stage;
 use crate::observe::outcome::{Fate, Outcome};
 use crate::policy::access;
 use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::{Disposition, NewMessage};
-use crate::verify;
+use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
@@ -49,12 +50,13 @@ impl House {
     pub fn message(
         self: Arc<Self>,
         snapshot: &Arc<Snapshot>,
-        listener: usize,
+        peer: &Peer,
         received: Box<Received>,
         later: &mut dyn Later<Answer>,
     ) -> Answered<Answer> {
-        let view = &snapshot.listeners[listener];
-        let passage = self.passage(snapshot, listener, *received);
+        let view = &snapshot.listeners[peer.listener];
+        let begin = self.underway.take(peer);
+        let passage = self.passage(snapshot, peer.listener, *received, begin.host);
         match self.ruling(&passage, &view.listener.limits) {
             Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
@@ -65,7 +67,7 @@ impl House {
                     let (snapshot, ticket) = (snapshot.clone(), later.ticket());
                     let runtime = self.runtime.clone();
                     runtime.spawn(async move {
-                        self.checked(&snapshot, passage, disposition, ticket).await;
+                        self.checked(&snapshot, passage, begin.identity, disposition, ticket).await;
                         drop(place);
                     });
                 } else {
@@ -76,12 +78,14 @@ impl House {
         }
     }
 
-    fn passage(&self, snapshot: &Snapshot, listener: usize, received: Received) -> Passage {
+    fn passage(&self, snapshot: &Snapshot, listener: usize, received: Received, host: Option<String>) -> Passage {
         let id = self.spool.next_id();
         let config = &snapshot.config;
         let role = snapshot.listeners[listener].listener.role;
         let is_submission = judge::is_submission(role, received.envelope.origin.login.is_some());
         let mut envelope = received.envelope;
+        // What a proxy that may say so told us stands.
+        envelope.origin.host = envelope.origin.host.or(host);
         for recipient in &mut envelope.recipients {
             if let Some(settled) = snapshot.domains.settled(&recipient.mailbox) {
                 recipient.mailbox = settled;
@@ -118,6 +122,7 @@ impl House {
         self: Arc<Self>,
         snapshot: &Snapshot,
         mut passage: Passage,
+        begun: Option<Begun<Resolver>>,
         before: Disposition,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
@@ -131,7 +136,7 @@ impl House {
             signs: passage.signs,
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
-        let found = snapshot.checks.gather(&question, &self.meters.flow).await;
+        let found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
         self.tell(snapshot, &mut passage, &found);
         match checks::rule(listener, &found, &reference) {
             Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),

@@ -21,6 +21,7 @@ mod shared;
 pub mod snapshot;
 pub mod stamp;
 mod teach;
+pub mod underway;
 mod view;
 pub mod why;
 mod workshop;

@@ -47,7 +47,18 @@ impl SmtpService {
             .refused_by_rate(RateCount::Connections, &facts, 1)
             .unwrap_or_else(|| access::at_connect(ip, listener, &snapshot.config));
         self.house.meters.policy.decided("connect", &decision);
+        if decision.is_allowed() {
+            let _entered = self.house.runtime.enter();
+            self.house.underway.connected(peer, ip, listener, &snapshot.checks);
+        }
         answer_of(decision, |reply| Reply { code: if reply.is_transient() { 421 } else { 554 }, ..reply })
+    }
+
+    fn hello(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin) -> Answer {
+        let listener = &snapshot.listeners[peer.listener].listener;
+        let _entered = self.house.runtime.enter();
+        self.house.underway.greeted(peer, origin, listener, &snapshot.checks);
+        Answer::Go
     }
 
     fn password(&self, origin: &Origin, login: String, password: Secret, later: Ticket<'_>) -> Answered<Answer> {
@@ -100,7 +111,7 @@ impl SmtpService {
                 reverse_path: reverse_path.map(|path| path.as_str().to_owned()),
             };
             let _entered = self.house.runtime.enter();
-            snapshot.checks.begin(listener, &facts);
+            self.house.underway.mail(peer, facts, listener, &snapshot.checks);
         }
         self.house.meters.policy.decided("mail", &decision);
         answer_of(decision, |reply| reply)
@@ -232,6 +243,7 @@ impl Service for SmtpService {
         let snapshot = self.house.snapshot.load();
         match ask {
             Ask::Connect { ip } => Answered::Now(self.connect(&snapshot, peer, ip)),
+            Ask::Hello { origin } => Answered::Now(self.hello(&snapshot, peer, &origin)),
             Ask::Password { origin, login, password } => self.password(&origin, login, password, later),
             Ask::ScramKeys { origin, login } => Answered::Now(match self.refused_for_failures(&origin, &login) {
                 Some(decision) => answer_of(decision, |reply| reply),
@@ -248,7 +260,7 @@ impl Service for SmtpService {
                 let question = RcptQuestion { origin, reverse_path, recipient };
                 self.rcpt(&snapshot, peer, question, later)
             }
-            Ask::Message(received) => self.house.clone().message(&snapshot, peer.listener, received, later),
+            Ask::Message(received) => self.house.clone().message(&snapshot, peer, received, later),
         }
     }
 

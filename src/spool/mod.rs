@@ -84,4 +84,5 @@ pub use ledger::{Account, Audit};
 pub use recover::Damage;
 pub use shared::Options;
 pub use spill::SpillDirectory;
+pub use state::fuzz_record;
 pub use verify::{Report, audit_stopped, verify_stopped};
