@@ -14,6 +14,7 @@ mod node;
 mod problem;
 mod reports;
 mod routing;
+pub mod scanners;
 pub mod scores;
 mod section;
 pub mod settings;

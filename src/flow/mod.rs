@@ -16,6 +16,7 @@ mod operate;
 pub mod passwords;
 pub mod reports;
 pub mod run_file;
+pub mod scanning;
 pub mod service;
 mod shared;
 pub mod snapshot;
