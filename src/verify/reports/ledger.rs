@@ -286,7 +286,9 @@ mod tests {
 
     type Small = Ledger<u8, u8>;
 
-    fn counts(ledger: &Small) -> Vec<(u64, String, Vec<(u8, u64)>, u64)> {
+    type Counted = (u64, String, Vec<(u8, u64)>, u64);
+
+    fn counts(ledger: &Small) -> Vec<Counted> {
         let mut all: Vec<_> = ledger
             .due(u64::MAX)
             .into_iter()
@@ -342,7 +344,9 @@ mod tests {
             for (what, domain, row, pass) in steps {
                 now += pass;
                 match what {
-                    0..=2 => drop(ledger.note(&domain.to_string(), || domain, row, now, 12)),
+                    0..=2 => {
+                        let _full = ledger.note(&domain.to_string(), || domain, row, now, 12);
+                    }
                     3 => ledger.close(now),
                     4 => {
                         let due = ledger.due(now);

@@ -164,7 +164,7 @@ mod tests {
         let summary = super::super::read::read(text.as_bytes()).unwrap();
         assert_eq!(
             (summary.rows.len(), summary.rows[0].failed, summary.id.as_str()),
-            (2, 2, &*read["report-id"].as_str().unwrap())
+            (2, 2, read["report-id"].as_str().unwrap())
         );
     }
 }
