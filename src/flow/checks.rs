@@ -84,6 +84,11 @@ impl Found {
     pub fn identity(&self) -> Option<(&verify::Facts, &Results, &Decision)> {
         self.identity.as_ref().map(|identity| (&identity.facts, &identity.results, &identity.decision))
     }
+
+    /// What the filter says, if it was asked.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
 }
 
 impl Checks {
