@@ -47,6 +47,7 @@ fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
         }
     }
     let mut read: Vec<PathBuf> = config.tls.certificate.iter().chain(&config.tls.key).cloned().collect();
+    read.extend(config.deliver.ca_file.clone());
     read.extend(config.filter.rules.iter().cloned());
     read.push(config.auth.users_file.clone());
     // Their folders, so that a reload can read the keys that `weir dkim rotate` puts beside them.

@@ -7,7 +7,6 @@
 pub mod arc;
 pub mod author;
 pub mod authres;
-pub mod dane;
 pub mod decide;
 pub mod dkim;
 pub mod dmarc;
@@ -15,7 +14,6 @@ pub mod hops;
 pub mod lookup;
 pub mod message;
 pub mod meters;
-pub mod mta_sts;
 pub mod offload;
 pub mod outcome;
 pub mod reports;
