@@ -37,6 +37,7 @@ pub(super) fn localhost() -> Domain {
         recipients: Recipients::Store,
         subdomains: false,
         detail_separator: Some('+'),
+        scores: Scores::default(),
     }
 }
 
@@ -58,6 +59,7 @@ fn domain(section: &mut Section<'_>) -> Domain {
         recipients: recipients(section, &name).unwrap_or(base),
         subdomains: section.boolean("subdomains", false),
         detail_separator: section.parsed("detail_separator", separator).unwrap_or(Some('+')),
+        scores: Scores::table(section, "scores"),
         deliver_to: deliver_to.unwrap_or(NextHop::Discard),
         name,
     };

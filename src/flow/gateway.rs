@@ -49,6 +49,7 @@ use super::service::SmtpService;
 use super::shared::{Shared, load_rates, setups};
 use super::snapshot::Snapshot;
 use super::teach::keep_lessons;
+use super::underway::Underway;
 use super::workshop::Workshop;
 
 /// How long conversations and deliveries may take to end when the gateway stops.
@@ -251,6 +252,7 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),

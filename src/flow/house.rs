@@ -20,6 +20,7 @@ use super::clock::DateClock;
 use super::meters::Meters;
 use super::passwords::Passwords;
 use super::snapshot::Snapshot;
+use super::underway::Underway;
 
 /// The stages.
 pub struct House {
@@ -37,6 +38,8 @@ pub struct House {
     pub rates: ArcSwap<Rates>,
     /// Asks next hops whether a recipient exists.
     pub call_ahead: CallAhead,
+    /// What was begun for conversations before their messages are there.
+    pub underway: Underway,
     /// Messages whose checks are under way.
     pub checks_under_way: Places,
     /// What is counted.
@@ -89,6 +92,7 @@ impl House {
 
     /// A conversation is over: its counters join the process's.
     pub fn session_closed(&self, peer: &Peer, counters: &SessionCounters) {
+        self.underway.closed(peer);
         self.meters.session_closed(peer.listener, counters);
     }
 }

@@ -22,6 +22,7 @@ use crate::wire::envelope::{Origin, Recipient};
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::house::House;
+use super::scanning;
 use super::snapshot::Snapshot;
 
 const WRONG_PASSWORD: Reply = Reply::fixed(535, Enhanced(5, 7, 8), "Authentication failed");
@@ -47,7 +48,18 @@ impl SmtpService {
             .refused_by_rate(RateCount::Connections, &facts, 1)
             .unwrap_or_else(|| access::at_connect(ip, listener, &snapshot.config));
         self.house.meters.policy.decided("connect", &decision);
+        if decision.is_allowed() {
+            let _entered = self.house.runtime.enter();
+            self.house.underway.connected(peer, ip, listener, &snapshot.checks);
+        }
         answer_of(decision, |reply| Reply { code: if reply.is_transient() { 421 } else { 554 }, ..reply })
+    }
+
+    fn hello(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin) -> Answer {
+        let listener = &snapshot.listeners[peer.listener].listener;
+        let _entered = self.house.runtime.enter();
+        self.house.underway.greeted(peer, origin, listener, &snapshot.checks);
+        Answer::Go
     }
 
     fn password(&self, origin: &Origin, login: String, password: Secret, later: Ticket<'_>) -> Answered<Answer> {
@@ -100,7 +112,7 @@ impl SmtpService {
                 reverse_path: reverse_path.map(|path| path.as_str().to_owned()),
             };
             let _entered = self.house.runtime.enter();
-            snapshot.checks.begin(listener, &facts);
+            self.house.underway.mail(peer, facts, listener, &snapshot.checks);
         }
         self.house.meters.policy.decided("mail", &decision);
         answer_of(decision, |reply| reply)
@@ -129,12 +141,14 @@ impl SmtpService {
                             Existence::No => Known::No,
                             Existence::Unknown => Known::Later,
                         };
-                    ticket.answer(house.rcpt_decided(&snapshot, listener, &question, known));
+                    let answer = house.rcpt_decided(&snapshot, listener, &question, known);
+                    ticket.answer(scanning::milters_at_rcpt(&snapshot, listener, &question, answer).await);
                 });
                 return Answered::Later;
             }
         };
-        Answered::Now(self.house.rcpt_decided(snapshot, peer.listener, &question, known))
+        let answer = self.house.rcpt_decided(snapshot, peer.listener, &question, known);
+        self.house.with_milters(snapshot, peer.listener, question, answer, later)
     }
 
     /// The refusal of a `[[rate]]` that is reached; rates that only hold or alert are counted here and acted upon at the end of the message.
@@ -151,6 +165,8 @@ pub struct RcptQuestion {
     pub reverse_path: Option<Mailbox>,
     /// Whom.
     pub recipient: Recipient,
+    /// Recipients accepted before.
+    pub accepted: u32,
 }
 
 impl House {
@@ -232,6 +248,7 @@ impl Service for SmtpService {
         let snapshot = self.house.snapshot.load();
         match ask {
             Ask::Connect { ip } => Answered::Now(self.connect(&snapshot, peer, ip)),
+            Ask::Hello { origin } => Answered::Now(self.hello(&snapshot, peer, &origin)),
             Ask::Password { origin, login, password } => self.password(&origin, login, password, later),
             Ask::ScramKeys { origin, login } => Answered::Now(match self.refused_for_failures(&origin, &login) {
                 Some(decision) => answer_of(decision, |reply| reply),
@@ -244,11 +261,11 @@ impl Service for SmtpService {
             Ask::Mail { origin, reverse_path, .. } => {
                 Answered::Now(self.mail(&snapshot, peer, &origin, reverse_path.as_ref()))
             }
-            Ask::Rcpt { origin, reverse_path, recipient, .. } => {
-                let question = RcptQuestion { origin, reverse_path, recipient };
+            Ask::Rcpt { origin, reverse_path, recipient, accepted } => {
+                let question = RcptQuestion { origin, reverse_path, recipient, accepted };
                 self.rcpt(&snapshot, peer, question, later)
             }
-            Ask::Message(received) => self.house.clone().message(&snapshot, peer.listener, received, later),
+            Ask::Message(received) => self.house.clone().message(&snapshot, peer, received, later),
         }
     }
 
