@@ -4,6 +4,7 @@
 //! refusal, by the committer once the message is on disk.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -18,7 +19,7 @@ use crate::policy::access;
 use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::{Disposition, NewMessage};
-use crate::verify::Begun;
+use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
@@ -26,6 +27,7 @@ use crate::wire::reply::{Enhanced, Reply};
 use super::checks::{self, Question};
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
+use super::reports::Judged;
 use super::scanning::Scanned;
 use super::service::facts_of;
 use super::snapshot::Snapshot;
@@ -42,7 +44,10 @@ struct Passage {
     milled: bool,
     facts: ContentFacts,
     listener: usize,
+    submitted: bool,
     signs: bool,
+    /// DMARC's word, once it is known.
+    dmarc: Option<verify::Outcome>,
     began: Instant,
 }
 
@@ -57,7 +62,10 @@ impl House {
     ) -> Answered<Answer> {
         let view = &snapshot.listeners[peer.listener];
         let begin = self.underway.take(peer);
-        let passage = self.passage(snapshot, peer.listener, *received, begin.host);
+        let mut passage = self.passage(snapshot, peer.listener, *received, begin.host);
+        if let Err(error) = self.complete(&mut passage, &snapshot.config.hostname) {
+            return Answered::Now(self.no_room(&passage, &error));
+        }
         match self.ruling(&passage, &view.listener.limits) {
             Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
@@ -92,23 +100,35 @@ impl House {
                 recipient.mailbox = settled;
             }
         }
-        let mut content = received.content;
-        if is_submission && (received.header.date == 0 || received.header.message_id == 0) {
-            let message_id = format!("{id}@{}", config.hostname);
-            let missing = missing_on_submission(&received.header, &message_id, SystemTime::now());
-            content = Content::from_bytes([missing.as_bytes(), &content].concat());
-        }
         Passage {
             id,
-            facts: ContentFacts::of(received.header, &content, &config.hostname),
-            content,
+            facts: ContentFacts::of(received.header, &received.content, &config.hostname),
+            content: received.content,
             listener,
+            submitted: is_submission,
             replies_due: if role == Role::Lmtp { envelope.recipients.len() } else { 1 },
             milled: false,
             signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
+            dmarc: None,
             began: Instant::now(),
         }
+    }
+
+    /// Adds what RFC 6409 §8 lets a submission server add. The result may be as large as the message, and lies where that may lie.
+    fn complete(&self, passage: &mut Passage, hostname: &str) -> io::Result<()> {
+        let header = &passage.facts.header;
+        if passage.submitted && (header.date == 0 || header.message_id == 0) {
+            let message_id = format!("{}@{hostname}", passage.id);
+            let missing = missing_on_submission(header, &message_id, SystemTime::now());
+            passage.content = self.content.join(&[missing.as_bytes(), &passage.content])?;
+        }
+        Ok(())
+    }
+
+    fn no_room(&self, passage: &Passage, error: &io::Error) -> Answer {
+        tracing::error!(id = %passage.id, %error, "no room for the content");
+        self.refused(passage, Reply::NO_SPACE, "spool")
     }
 
     fn refused(&self, passage: &Passage, reply: Reply, reason: &'static str) -> Answer {
@@ -138,6 +158,7 @@ impl House {
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
         let found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
+        self.tell(snapshot, &mut passage, &found);
         match checks::rule(listener, &found, &reference) {
             Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
@@ -148,6 +169,24 @@ impl House {
                 self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }
+    }
+
+    /// Tells those who collect for reports who sent the message. What begins its way here is no business of theirs.
+    fn tell(self: &Arc<Self>, snapshot: &Snapshot, passage: &mut Passage, found: &checks::Found) {
+        let Some((facts, results, decision)) = found.identity() else { return };
+        passage.dmarc = Some(results.dmarc.outcome);
+        let wanted = snapshot.config.reports.from.is_some() && results.dmarc.record.is_some();
+        if passage.signs || !wanted {
+            return;
+        }
+        let judged = Judged {
+            envelope: passage.envelope.clone(),
+            content: passage.content.clone(),
+            facts: facts.clone(),
+            results: results.clone(),
+            decision: decision.clone(),
+        };
+        self.count_for_reports(&snapshot.config, &judged);
     }
 
     /// What the content and the rates say, before anything that waits.
@@ -179,6 +218,10 @@ impl House {
         reason: Cow<'static, str>,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
+        let content = match self.cleaned(snapshot, &passage) {
+            Ok(content) => content,
+            Err(error) => return ticket.answer(self.no_room(&passage, &error)),
+        };
         let prefix = self.prefix(snapshot, &passage, fields);
         let destinations = passage
             .envelope
@@ -191,18 +234,21 @@ impl House {
             envelope: passage.envelope.clone(),
             destinations,
             prefix: prefix.into(),
-            content: self.cleaned(snapshot, &passage),
+            content,
             disposition,
             verdict: (&*reason).into(),
         };
         let fate = fate_of(&message.disposition);
-        let house = self.clone();
+        let (house, config, content) = (self.clone(), snapshot.config.clone(), message.content.clone());
         self.spool.accept(
             message,
             Box::new(move |result| {
                 let reply = match result {
                     Ok(()) => {
                         house.log_outcome(&passage, fate, &reason);
+                        if fate == Fate::Accepted {
+                            house.read_report(&config, &passage.envelope, &content, passage.dmarc);
+                        }
                         Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
                     }
                     Err(fault) => {
@@ -226,15 +272,15 @@ impl House {
     }
 
     /// The content without fields that only we may assert; the same bytes where there are none. A login's own mail is left as it is.
-    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> Content {
+    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> io::Result<Content> {
         if passage.milled {
-            return passage.content.clone();
+            return Ok(passage.content.clone());
         }
         let cut = forged_fields(&passage.content, &snapshot.config.verify.authserv_id);
         if cut.is_empty() {
-            return passage.content.clone();
+            return Ok(passage.content.clone());
         }
-        Content::from_bytes(kept_parts(&passage.content, &cut).concat())
+        self.content.join(&kept_parts(&passage.content, &cut))
     }
 
     fn log_outcome(&self, passage: &Passage, fate: Fate, reason: &str) {
