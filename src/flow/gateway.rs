@@ -45,6 +45,7 @@ use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
 use super::shared::{Shared, load_rates, setups};
@@ -185,6 +186,7 @@ impl Gateway {
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
         self.shared.save_rates();
+        self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
         self.run_file.remove();
@@ -248,6 +250,7 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
@@ -312,6 +315,7 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();

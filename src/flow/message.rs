@@ -19,7 +19,7 @@ use crate::policy::access;
 use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::{Disposition, NewMessage};
-use crate::verify::Begun;
+use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
@@ -27,6 +27,7 @@ use crate::wire::reply::{Enhanced, Reply};
 use super::checks::{self, Question};
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
+use super::reports::Judged;
 use super::scanning::Scanned;
 use super::service::facts_of;
 use super::snapshot::Snapshot;
@@ -45,6 +46,8 @@ struct Passage {
     listener: usize,
     submitted: bool,
     signs: bool,
+    /// DMARC's word, once it is known.
+    dmarc: Option<verify::Outcome>,
     began: Instant,
 }
 
@@ -107,6 +110,7 @@ impl House {
             milled: false,
             signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
+            dmarc: None,
             began: Instant::now(),
         }
     }
@@ -154,6 +158,7 @@ impl House {
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
         let found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
+        self.tell(snapshot, &mut passage, &found);
         match checks::rule(listener, &found, &reference) {
             Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
@@ -164,6 +169,24 @@ impl House {
                 self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }
+    }
+
+    /// Tells those who collect for reports who sent the message. What begins its way here is no business of theirs.
+    fn tell(self: &Arc<Self>, snapshot: &Snapshot, passage: &mut Passage, found: &checks::Found) {
+        let Some((facts, results, decision)) = found.identity() else { return };
+        passage.dmarc = Some(results.dmarc.outcome);
+        let wanted = snapshot.config.reports.from.is_some() && results.dmarc.record.is_some();
+        if passage.signs || !wanted {
+            return;
+        }
+        let judged = Judged {
+            envelope: passage.envelope.clone(),
+            content: passage.content.clone(),
+            facts: facts.clone(),
+            results: results.clone(),
+            decision: decision.clone(),
+        };
+        self.count_for_reports(&snapshot.config, &judged);
     }
 
     /// What the content and the rates say, before anything that waits.
@@ -216,13 +239,16 @@ impl House {
             verdict: (&*reason).into(),
         };
         let fate = fate_of(&message.disposition);
-        let house = self.clone();
+        let (house, config, content) = (self.clone(), snapshot.config.clone(), message.content.clone());
         self.spool.accept(
             message,
             Box::new(move |result| {
                 let reply = match result {
                     Ok(()) => {
                         house.log_outcome(&passage, fate, &reason);
+                        if fate == Fate::Accepted {
+                            house.read_report(&config, &passage.envelope, &content, passage.dmarc);
+                        }
                         Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
                     }
                     Err(fault) => {

@@ -16,6 +16,7 @@ pub mod message;
 pub mod meters;
 mod operate;
 pub mod passwords;
+pub mod reports;
 pub mod run_file;
 pub mod scanning;
 pub mod service;
