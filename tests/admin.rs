@@ -187,8 +187,8 @@ fn the_command_line_lists_acts_and_says_no() {
     assert_eq!(
         acted,
         [
-            (QueueAction::Hold, Selection { ids: vec!["0000000000001".into()], filter: None }, false),
-            (QueueAction::Release, Selection { ids: vec![], filter: Some(filter) }, true),
+            (QueueAction::Hold, Selection { ids: vec!["0000000000001".into()], filter: None, teach: None }, false),
+            (QueueAction::Release, Selection { ids: vec![], filter: Some(filter), teach: None }, true),
         ]
     );
     let rates = running.weir(&["rate", "list"]);
