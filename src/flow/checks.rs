@@ -90,6 +90,13 @@ pub struct Found {
     signatures: String,
 }
 
+impl Found {
+    /// What the filter says, if it was asked.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+}
+
 impl Checks {
     /// Runs what the listener asks for.
     /// `begun` is what HELO and MAIL set going.

@@ -31,15 +31,17 @@ use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::{self, Trace};
+use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
-use crate::store::server::{Pop3Listeners, Pop3Server};
+use crate::store::server::{Logins, Pop3Listeners, Pop3Server};
 use crate::store::users::{self, Users};
 use crate::store::{self};
 
 use super::backend::Backend;
 use super::clock::DateClock;
 use super::confine::confine;
+use super::counsel::Counsel;
 use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
@@ -93,6 +95,7 @@ struct Ports {
     front: Bound,
     pop3: Pop3Listeners,
     admin: Option<TcpListener>,
+    services: listen::Bound,
 }
 
 impl Ports {
@@ -103,7 +106,8 @@ impl Ports {
         let pop3 = Pop3Listeners::bind(&config.store).map_err(at("[store] can't be bound"))?;
         let admin =
             config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
-        Ok(Ports { front, pop3, admin })
+        let services = listen::bind(&config.service).map_err(at("[service] can't be bound"))?;
+        Ok(Ports { front, pop3, admin, services })
     }
 }
 
@@ -320,7 +324,7 @@ impl Parts<'_> {
             &self.config.store,
             &self.config.hostname,
             Arc::new(move || Some(tls.server_config())),
-            shared.house.users.clone(),
+            Logins { users: shared.house.users.clone(), guard: shared.house.clone() },
             mailboxes,
             store_meters,
         );
@@ -328,6 +332,15 @@ impl Parts<'_> {
         handle.spawn(async move {
             if let Err(error) = pop3.run(end).await {
                 tracing::error!(%error, "POP3 can't be served");
+            }
+        });
+        ports.services.addresses().into_iter().for_each(|(name, address)| run_file.add(name, address));
+        let services_meters = services::meters::Meters::register(self.metrics.registry()).map_err(at("metrics"))?;
+        let counsel = Arc::new(Counsel(shared.house.clone()));
+        let end = until(stopped.clone());
+        handle.spawn(async move {
+            if let Err(error) = ports.services.serve(counsel, services_meters, end).await {
+                tracing::error!(%error, "[service] can't be served");
             }
         });
         if let Some(listener) = ports.admin {

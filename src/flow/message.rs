@@ -185,7 +185,7 @@ impl House {
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
         let mut found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
-        let mut parcels = self.parcels(snapshot, &passage, &found, &reference);
+        let mut parcels = self.parcels(snapshot, &question, &found);
         parcels::reconcile(&mut parcels, passage.lmtp);
         // What is refused already needs no milter.
         if !parcels.iter().all(Parcel::is_refused) {
@@ -205,15 +205,14 @@ impl House {
     }
 
     /// Who shares which decision.
-    fn parcels(&self, snapshot: &Snapshot, passage: &Passage, found: &Found, reference: &str) -> Vec<Parcel> {
-        let listener = &snapshot.listeners[passage.listener].listener;
-        let mut parcels = self.split(snapshot, passage, found, reference);
-        parcels.iter_mut().for_each(|parcel| parcel.heed(listener, &found.scanned));
+    pub(super) fn parcels(&self, snapshot: &Snapshot, question: &Question<'_>, found: &Found) -> Vec<Parcel> {
+        let mut parcels = self.split(snapshot, question, found);
+        parcels.iter_mut().for_each(|parcel| parcel.heed(question.listener, &found.scanned));
         parcels
     }
 
-    fn split(&self, snapshot: &Snapshot, passage: &Passage, found: &Found, reference: &str) -> Vec<Parcel> {
-        let (listener, envelope) = (&snapshot.listeners[passage.listener].listener, &passage.envelope);
+    fn split(&self, snapshot: &Snapshot, question: &Question<'_>, found: &Found) -> Vec<Parcel> {
+        let Question { listener, envelope, .. } = *question;
         if let Some(ruling) = checks::by_identity(found) {
             return vec![Parcel::whole(envelope, found.verdict.clone(), ruling)];
         }
@@ -228,8 +227,8 @@ impl House {
             listener,
             envelope,
             senders: Senders::of(envelope, found.identity.as_ref().map(|identity| &identity.results)),
-            outbound: passage.outbound,
-            reference,
+            outbound: question.signs,
+            reference: question.reference,
         };
         let sender = envelope.reverse_path.as_ref().map_or("", |path| path.as_str());
         let came_again = |place: usize| {

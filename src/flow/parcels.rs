@@ -89,8 +89,18 @@ fn scores_for(facts: &Facts<'_>, recipient: usize) -> Scores {
     }
 }
 
+/// The one parcel of a message whose recipients nobody told.
+fn for_nobody(facts: &Facts<'_>, verdict: &Verdict) -> Parcel {
+    let scores = facts.listener.scores.over(&facts.config.filter.scores);
+    let own = verdict.under(Thresholds { greylist: f64::INFINITY, ..thresholds(facts, &scores) }, []);
+    Parcel { scores, ..Parcel::whole(facts.envelope, Some(own.clone()), rule(&own, facts)) }
+}
+
 /// Judges for each recipient, and puts those together for whom it comes to the same.
 pub fn split(facts: &Facts<'_>, verdict: &Verdict, came_again: &dyn Fn(usize) -> bool) -> Vec<Parcel> {
+    if facts.envelope.recipients.is_empty() {
+        return vec![for_nobody(facts, verdict)];
+    }
     let mut parcels: Vec<Parcel> = Vec::new();
     for (place, recipient) in facts.envelope.recipients.iter().enumerate() {
         let scores = scores_for(facts, place);

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// What judges messages.
     pub checks: Arc<Checks>,
+    /// What `[service]` judges with: a listener that listens nowhere.
+    pub service: Listener,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerView>,
 }
@@ -53,7 +55,9 @@ impl Snapshot {
             listener: listener.clone(),
         };
         let listeners = config.listeners.iter().map(view).collect();
+        let service = config.service_listener();
         Snapshot {
+            service,
             domains: Domains::new(config.clone()),
             lists: Lists::new(config.clone()),
             routes: Routes::new(&config),
