@@ -110,7 +110,6 @@ impl Court<'_> {
             recipients: record.to.clone(),
             trusted: record.client.login.is_some(),
             symbols: record.symbols.iter().filter(identity).map(as_found).collect(),
-            ..Facts::default()
         };
         self.engine.judge_again(content, &facts, symbols().filter(|symbol| believed(symbol.judge)).collect())
     }

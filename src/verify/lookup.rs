@@ -132,17 +132,17 @@ impl<L: Lookup> Lookup for Bounded<L> {
         self.log.ask(format!("MX {name}"), self.ask_name(name, self.inner.mx(name)), |found| found.join(" ")).await
     }
     async fn a(&self, name: &str) -> Answer<Vec<Ipv4Addr>> {
-        self.log.ask(format!("A {name}"), self.ask_name(name, self.inner.a(name)), words).await
+        self.log.ask(format!("A {name}"), self.ask_name(name, self.inner.a(name)), |found| words(found)).await
     }
     async fn aaaa(&self, name: &str) -> Answer<Vec<Ipv6Addr>> {
-        self.log.ask(format!("AAAA {name}"), self.ask_name(name, self.inner.aaaa(name)), words).await
+        self.log.ask(format!("AAAA {name}"), self.ask_name(name, self.inner.aaaa(name)), |found| words(found)).await
     }
     async fn ptr(&self, ip: IpAddr) -> Answer<Vec<String>> {
         self.log.ask(format!("PTR {ip}"), self.ask(self.inner.ptr(ip)), |found| found.join(" ")).await
     }
 }
 
-fn words<T: ToString>(found: &Vec<T>) -> String {
+fn words<T: ToString>(found: &[T]) -> String {
     found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 

@@ -92,7 +92,7 @@ pub struct Wanted {
 /// # Errors
 /// If a file can't be read.
 pub fn each(folder: &Path, wanted: &Wanted, mut take: impl FnMut(Found) -> bool) -> io::Result<()> {
-    let since_ms = wanted.since.map_or(0, |since| millis(since));
+    let since_ms = wanted.since.map_or(0, millis);
     for segment in segments(folder)? {
         if wanted.since.is_some_and(|since| segment.changed + Duration::from_secs(1) < since) {
             continue;
