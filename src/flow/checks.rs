@@ -91,6 +91,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whom the results are about, the results, and what they ask for.
+    pub fn identity(&self) -> Option<(&verify::Facts, &Results, &Decision)> {
+        self.identity.as_ref().map(|identity| (&identity.facts, &identity.results, &identity.decision))
+    }
+
     /// What the filter says, if it was asked.
     pub fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
@@ -244,7 +249,7 @@ fn story_of(identity: &Identity) -> String {
 }
 
 /// Runs `work` on the rayon pool; nothing if it panicked.
-async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     rayon::spawn(move || {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));

@@ -46,6 +46,7 @@ use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
 use super::shared::{Shared, load_greylist, load_rates, setups};
@@ -186,6 +187,7 @@ impl Gateway {
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
         self.shared.save_rates();
+        self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
         self.shared.house.trace.close();
@@ -250,6 +252,7 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
             greylist: load_greylist(config),
@@ -316,6 +319,7 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();

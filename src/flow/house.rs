@@ -21,6 +21,7 @@ use crate::store::users::Users;
 use super::clock::DateClock;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::Reports;
 use super::snapshot::Snapshot;
 use super::underway::Underway;
 
@@ -40,6 +41,8 @@ pub struct House {
     pub rates: ArcSwap<Rates>,
     /// Asks next hops whether a recipient exists.
     pub call_ahead: CallAhead,
+    /// What is collected for reports.
+    pub reports: Reports,
     /// What was begun for conversations before their messages are there.
     pub underway: Underway,
     /// Messages whose checks are under way.

@@ -236,6 +236,10 @@ impl Arrival {
         for (recipients, refusal) in &self.refused {
             recipients.iter().for_each(|place| replies[*place] = refusal.clone());
         }
+        if fate == Fate::Accepted {
+            let (house, passage) = (&self.house, &self.passage);
+            house.read_report(&self.config, &passage.envelope, &passage.content, passage.dmarc);
+        }
         if let Some(record) = record {
             let mut said_all: Vec<String> = replies.iter().map(said).collect();
             said_all.dedup();

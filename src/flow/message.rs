@@ -20,7 +20,7 @@ use crate::policy::rates::RateFacts;
 use crate::policy::{access, greylist};
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::Disposition;
-use crate::verify::Begun;
+use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::missing_on_submission;
 use crate::wire::reply::Reply;
@@ -31,6 +31,7 @@ use super::judge::{self, ContentFacts, Ruling};
 use super::lists::Senders;
 use super::parcels::{self, Parcel};
 use super::record;
+use super::reports::Judged;
 use super::scanning::Scanned;
 use super::service::facts_of;
 use super::snapshot::Snapshot;
@@ -53,6 +54,8 @@ pub(super) struct Passage {
     pub began: Instant,
     /// What the first ruling took.
     ruled: Duration,
+    /// DMARC's word, once it is known.
+    pub dmarc: Option<verify::Outcome>,
 }
 
 impl House {
@@ -124,6 +127,7 @@ impl House {
             milled: false,
             outbound: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
+            dmarc: None,
             began: Instant::now(),
         }
     }
@@ -185,6 +189,7 @@ impl House {
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
         let mut found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
+        let told = self.tell(snapshot, &passage, &found);
         let mut parcels = self.parcels(snapshot, &question, &found);
         parcels::reconcile(&mut parcels, passage.lmtp);
         // What is refused already needs no milter.
@@ -200,6 +205,7 @@ impl House {
                 parcel.ruling = Ruling::Keep { disposition: before.clone(), reason: "rate".into() };
             }
         }
+        passage.dmarc = told;
         passage.take_over(&found.scanned, &mut parcels);
         self.keep(snapshot, passage, Some(found), parcels, ticket);
     }
@@ -237,6 +243,25 @@ impl House {
             listener.filter != Mode::Enforce || ask() == greylist::Answer::Pass
         };
         parcels::split(&facts, verdict, &came_again)
+    }
+
+    /// Tells those who collect for reports who sent the message. What begins its way here is no business of theirs.
+    /// Gives DMARC's word.
+    fn tell(self: &Arc<Self>, snapshot: &Snapshot, passage: &Passage, found: &Found) -> Option<verify::Outcome> {
+        let (facts, results, decision) = found.identity()?;
+        let wanted = snapshot.config.reports.from.is_some() && results.dmarc.record.is_some();
+        if passage.outbound || !wanted {
+            return Some(results.dmarc.outcome);
+        }
+        let judged = Judged {
+            envelope: passage.envelope.clone(),
+            content: passage.content.clone(),
+            facts: facts.clone(),
+            results: results.clone(),
+            decision: decision.clone(),
+        };
+        self.count_for_reports(&snapshot.config, &judged);
+        Some(results.dmarc.outcome)
     }
 
     /// What the content and the rates say, before anything that waits.

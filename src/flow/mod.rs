@@ -23,6 +23,7 @@ mod operate;
 pub mod parcels;
 pub mod passwords;
 pub mod record;
+pub mod reports;
 pub mod run_file;
 pub mod scanning;
 pub mod service;
