@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{listener, routing, scanners, scores, units};
+use super::{listener, reports, routing, scanners, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -46,10 +46,12 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         None if bare => vec![routing::localhost()],
         None => Vec::new(),
     };
+    let dkim: Vec<Dkim> = top.sections("dkim").map(dkim).unwrap_or_default();
     let config = Config {
+        reports: reports::reports(top.section("reports"), &hostname, &dkim),
         dns: dns(top.section("dns")),
         verify: verify(top.section("verify"), &hostname),
-        dkim: top.sections("dkim").map(dkim).unwrap_or_default(),
+        dkim,
         relay: routing::relay(top.section("relay"), &listeners),
         rates: routing::rates(top.sections("rate").unwrap_or_default()),
         filter: filter(top.section("filter")),

@@ -30,6 +30,7 @@ use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::{self, Trace};
 use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
@@ -45,9 +46,10 @@ use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
-use super::shared::{Shared, load_rates, setups};
+use super::shared::{Shared, load_greylist, load_rates, setups};
 use super::snapshot::Snapshot;
 use super::teach::keep_lessons;
 use super::underway::Underway;
@@ -185,8 +187,10 @@ impl Gateway {
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
         self.shared.save_rates();
+        self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
+        self.shared.house.trace.close();
         self.run_file.remove();
         tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -248,8 +252,11 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
+            greylist: load_greylist(config),
+            trace: Trace::open(&config.data_dir.join(trace::FOLDER), &config.trace, registry).map_err(at("[trace]"))?,
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
             clock: DateClock::default(),
@@ -312,6 +319,7 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();
