@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
+use crate::config::settings::Deliver;
 use crate::deliver::transport::target::is_local;
 use crate::deliver::transport::tls::ClientTls;
 use crate::dns::Resolver;
@@ -31,9 +32,9 @@ pub(super) async fn post(
     uri: &str,
     media_type: &str,
     body: Vec<u8>,
-    local: bool,
+    settings: &Deliver,
 ) -> Result<(), String> {
-    let posted = tokio::time::timeout(TIMEOUT, exchange(resolver, uri, media_type, body, local)).await;
+    let posted = tokio::time::timeout(TIMEOUT, exchange(resolver, uri, media_type, body, settings)).await;
     let status = posted.map_err(|_| "no answer in time".to_owned())??;
     if status.is_success() { Ok(()) } else { Err(format!("answered {status}")) }
 }
@@ -43,7 +44,7 @@ async fn exchange(
     uri: &str,
     media_type: &str,
     body: Vec<u8>,
-    local: bool,
+    settings: &Deliver,
 ) -> Result<hyper::StatusCode, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let uri: Uri = uri.parse().map_err(|_| "no URI".to_owned())?;
@@ -51,10 +52,10 @@ async fn exchange(
     let (host, port) = (authority.host(), authority.port_u16().unwrap_or(HTTPS_PORT));
     let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} is no host name"))?;
     let found = resolver.addresses(host).await.map_err(|error| text(&error))?;
-    let mut found = found.into_iter().filter(|address| local || !is_local(*address));
+    let mut found = found.into_iter().filter(|address| settings.allow_local || !is_local(*address));
     let address = found.next().ok_or_else(|| format!("{host} has no address in the internet"))?;
     let stream = TcpStream::connect(SocketAddr::new(address, port)).await.map_err(|error| text(&error))?;
-    let connector = ClientTls::new().connector(true).map_err(|error| text(&error))?;
+    let connector = ClientTls::open(settings.ca_file.as_deref())?.connector(true).map_err(|error| text(&error))?;
     let stream = connector.connect(name, stream).await.map_err(|error| text(&error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
     // It ends with the sender, at the end of this function.

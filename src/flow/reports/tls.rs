@@ -104,8 +104,8 @@ impl House {
                     (one.address.to_string(), sent.map(|id| format!(" ({id})")))
                 }
                 TlsDestination::Post(uri) => {
-                    let local = snapshot.config.deliver.allow_local;
-                    let sent = https::post(&self.reports.resolver, uri, MEDIA_TYPE, file.clone(), local).await;
+                    let settings = &snapshot.config.deliver;
+                    let sent = https::post(&self.reports.resolver, uri, MEDIA_TYPE, file.clone(), settings).await;
                     (uri.clone(), sent.map(|()| String::new()))
                 }
             };
