@@ -367,6 +367,38 @@ fn host(zone: &mut Zone, name: &str) {
     zone.entry(name.to_owned()).or_default().push(("A".to_owned(), "127.0.0.1".into()));
 }
 
+fn check_tls_report(told: &Value) {
+    assert_eq!(
+        (&told["dkim"], &told["type"], &told["report_type"]),
+        (&true.into(), &"multipart/report".into(), &"tlsrpt".into())
+    );
+    assert_eq!(told["parts"], serde_json::json!(["text/plain", "application/tlsrpt+gzip"]));
+    assert_eq!(
+        (&told["headers"]["TLS-Report-Domain"], &told["headers"]["TLS-Report-Submitter"]),
+        (&"t.example".into(), &JUDGE.into())
+    );
+    let report = &told["json"];
+    let policy = &report["policies"][0];
+    assert_eq!(
+        (&policy["policy"]["policy-type"], &policy["policy"]["policy-domain"]),
+        (&"no-policy-found".into(), &"t.example".into())
+    );
+    let details = &policy["failure-details"][0];
+    assert_eq!(
+        (&policy["summary"]["total-failure-session-count"], &details["failed-session-count"]),
+        (&1.into(), &1.into()),
+        "{told}"
+    );
+    assert_eq!(
+        (&details["result-type"], &details["receiving-mx-hostname"]),
+        (&"starttls-not-supported".into(), &"mx.t.example".into())
+    );
+    let dates = ["start-datetime", "end-datetime"].map(|name| report["date-range"][name].as_str().unwrap().to_owned());
+    assert!(dates[0].ends_with("T00:00:00Z") && dates[0] < dates[1], "{dates:?}");
+    let name = told["file"].as_str().unwrap();
+    assert!(name.starts_with(&format!("{JUDGE}!t.example!")) && name.ends_with(".json.gz"), "{name}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_reports_go_by_mail_and_https_to_domains_that_ask() {
     let (keys, mut zone) = (support::folder(), zone());
@@ -411,35 +443,7 @@ async fn tls_reports_go_by_mail_and_https_to_domains_that_ask() {
     assert_eq!((&sent["sent"], &sent["failed"]), (&2.into(), &0.into()), "{sent}");
     let file = delivered(&owner, "tls@t.example");
     let told = take_apart(&file, &zone);
-    assert_eq!(
-        (&told["dkim"], &told["type"], &told["report_type"]),
-        (&true.into(), &"multipart/report".into(), &"tlsrpt".into())
-    );
-    assert_eq!(told["parts"], serde_json::json!(["text/plain", "application/tlsrpt+gzip"]));
-    assert_eq!(
-        (&told["headers"]["TLS-Report-Domain"], &told["headers"]["TLS-Report-Submitter"]),
-        (&"t.example".into(), &JUDGE.into())
-    );
-    let report = &told["json"];
-    let policy = &report["policies"][0];
-    assert_eq!(
-        (&policy["policy"]["policy-type"], &policy["policy"]["policy-domain"]),
-        (&"no-policy-found".into(), &"t.example".into())
-    );
-    let details = &policy["failure-details"][0];
-    assert_eq!(
-        (&policy["summary"]["total-failure-session-count"], &details["failed-session-count"]),
-        (&1.into(), &1.into()),
-        "{told}"
-    );
-    assert_eq!(
-        (&details["result-type"], &details["receiving-mx-hostname"]),
-        (&"starttls-not-supported".into(), &"mx.t.example".into())
-    );
-    let dates = ["start-datetime", "end-datetime"].map(|name| report["date-range"][name].as_str().unwrap().to_owned());
-    assert!(dates[0].ends_with("T00:00:00Z") && dates[0] < dates[1], "{dates:?}");
-    let name = told["file"].as_str().unwrap();
-    assert!(name.starts_with(&format!("{JUDGE}!t.example!")) && name.ends_with(".json.gz"), "{name}");
+    check_tls_report(&told);
     let said = wait_for("the POST", || fs::read_to_string(at("said")).ok());
     let wanted = ["/v1/tlsrpt?a=b".to_owned(), "application/tlsrpt+gzip".to_owned(), format!("rua.t.example:{https}")];
     assert_eq!(json(&said), serde_json::json!(wanted));
