@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
+#[path = "identity/peers.rs"]
+mod peers;
 mod support;
 mod verify_dns;
 

@@ -117,11 +117,12 @@ impl<L: Lookup> Verifier<L> {
 
     /// SPF of both identities; what was lost is asked again.
     async fn spf(&self, begun: &Begun<L>, dns: &Bounded<L>) -> (SpfResult, Option<SpfResult>) {
-        let query = spf::Query::helo(begun.facts.ip, &begun.facts.helo, &self.receiver);
-        let helo = begun.greeted.spf.get(spf::check(dns, &query, now_secs()));
+        let helo = begun.greeted.spf.get(|| async {
+            spf::check(dns, &spf::Query::helo(begun.facts.ip, &begun.facts.helo, &self.receiver), now_secs()).await
+        });
         let mail_from = async {
             let (early, query) = begun.mail_from.as_ref().zip(self.mail_from_query(&begun.facts))?;
-            Some(early.get(spf::check(dns, &query, now_secs())).await)
+            Some(early.get(|| spf::check(dns, &query, now_secs())).await)
         };
         tokio::join!(helo, mail_from)
     }
