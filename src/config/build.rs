@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{listener, routing, scores, units};
+use super::{listener, routing, scanners, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -53,6 +53,8 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         relay: routing::relay(top.section("relay"), &listeners),
         rates: top.sections("rate").map(routing::rates).unwrap_or_default(),
         filter: filter(top.section("filter")),
+        scanners: top.sections("scanner").map(|sections| scanners::scanners(sections, &listeners)).unwrap_or_default(),
+        service: scanners::service(top.section("service")),
         lists: top.sections("list").map(scores::lists).unwrap_or_default(),
         greylist: scores::greylist(top.section("greylist")),
         trace: scores::trace(top.section("trace")),

@@ -20,7 +20,7 @@ const ROLES: [(&str, Role); 4] =
     [("mx", Role::Mx), ("submission", Role::Submission), ("relay", Role::Relay), ("lmtp", Role::Lmtp)];
 const TLS: [(&str, ListenerTls); 3] =
     [("none", ListenerTls::None), ("starttls", ListenerTls::StartTls), ("implicit", ListenerTls::Implicit)];
-const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("tag", Mode::Tag), ("off", Mode::Off)];
+pub(super) const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("tag", Mode::Tag), ("off", Mode::Off)];
 const BARE_LF: [(&str, BareLf); 3] =
     [("reject", BareLf::Reject), ("normalize", BareLf::Normalize), ("accept", BareLf::Accept)];
 
@@ -108,7 +108,7 @@ fn listener(section: &mut Section<'_>, limits: &Limits) -> Listener {
 /// Longest name of a listener: it is a label of metrics.
 const NAME_CHARS_MAX: usize = 32;
 
-fn name(text: &str) -> Result<Arc<str>, units::Wrong> {
+pub(super) fn name(text: &str) -> Result<Arc<str>, units::Wrong> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if text.is_empty() || text.len() > NAME_CHARS_MAX || !text.chars().all(fits) {
         return Err(format!("a name has 1 to {NAME_CHARS_MAX} letters, digits, dots, dashes and underscores"));
@@ -157,6 +157,9 @@ pub(super) fn check_addresses(top: &mut Section<'_>, config: &Config) {
         ("store", "pop3", config.store.pop3),
         ("store", "pop3s", config.store.pop3s),
         ("admin", "address", config.admin.address),
+        ("service", "milter", config.service.milter),
+        ("service", "spamd", config.service.spamd),
+        ("service", "rspamd", config.service.rspamd),
     ];
     for (table, key, address) in others {
         let Some(address) = address else { continue };

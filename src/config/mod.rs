@@ -13,6 +13,7 @@ mod next_hop;
 mod node;
 mod problem;
 mod routing;
+pub mod scanners;
 pub mod scores;
 mod section;
 pub mod settings;

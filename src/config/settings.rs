@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::limits::Limits;
+use super::scanners::{Scanner, Service};
 pub use super::scores::{Bound, Greylist, Kept, Line, List, Scores, Sender, Trace};
 use crate::base::secret::Secret;
 
@@ -40,6 +41,10 @@ pub struct Config {
     pub rates: Vec<Rate>,
     /// `[filter]`
     pub filter: Filter,
+    /// `[[scanner]]`
+    pub scanners: Vec<Scanner>,
+    /// `[service]`
+    pub service: Service,
     /// `[[list]]`
     pub lists: Vec<List>,
     /// `[greylist]`

@@ -38,6 +38,9 @@ impl Config {
             line("rate", format!("{count} by {}: {}, then {action}", keys.join("+"), windows.join(", ")));
         }
         let filter = &self.filter;
+        for scanner in &self.scanners {
+            line("scanner", format!("{} by {} at {}", scanner.name, scanner.kind.as_str(), scanner.place));
+        }
         line("filter", filter.scores.to_string());
         if filter.outbound != Scores::default() {
             line("outbound", filter.outbound.to_string());
@@ -49,6 +52,10 @@ impl Config {
         line("retry", format!("{first} x{} up to {max}, bounced after {expire}", retry.factor));
         let address =
             |address: Option<std::net::SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+        let service = &self.service;
+        for (kind, place) in [("milter", service.milter), ("spamd", service.spamd), ("rspamd", service.rspamd)] {
+            place.into_iter().for_each(|place| line("service", format!("{kind} at {place}")));
+        }
         line("pop3", format!("{}, with TLS {}", address(self.store.pop3), address(self.store.pop3s)));
         line("admin", address(self.admin.address));
         text

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod message;
 pub mod meters;
 pub mod rules;
+pub mod scanners;
 pub mod verdict;
 
 pub use engine::{Engine, Facts};

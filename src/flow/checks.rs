@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::base::content::Content;
 use crate::config::settings::{Listener, Mode};
 use crate::dns::Resolver;
+use crate::filter::scanners::Scanners;
 use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
 use crate::spool::queue::Disposition;
@@ -20,6 +21,7 @@ use crate::wire::envelope::Envelope;
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::judge::Ruling;
+use super::scanning::Scanned;
 
 /// The stages that judge messages.
 pub struct Checks {
@@ -29,6 +31,8 @@ pub struct Checks {
     pub engine: Option<Arc<Engine>>,
     /// What the engine's verdicts are counted by.
     pub filter_meters: Arc<filter::meters::Meters>,
+    /// Filters of others.
+    pub scanners: Scanners,
     /// Our keys.
     pub signer: Signer,
     /// The operator's exceptions.
@@ -70,6 +74,7 @@ struct Identity {
 pub struct Found {
     identity: Option<Identity>,
     verdict: Option<Verdict>,
+    pub(super) scanned: Scanned,
     seal: String,
     signatures: String,
 }
@@ -90,11 +95,17 @@ impl Checks {
             found.identity = Some(self.identify(question, begun, &message).await);
             meters.stage(Stage::Verify, began.elapsed());
         }
+        found.scanned = self.scan(question).await;
         if question.listener.filter != Mode::Off && self.engine.is_some() {
             let began = Instant::now();
             found.verdict = self.judge(question, &found).await;
             meters.stage(Stage::Filter, began.elapsed());
         }
+        // What is refused already needs no milter; what milters change is signed as they left it.
+        if matches!(rule(question.listener, &found, question.reference), Ruling::Keep { .. }) {
+            found.scanned.milled = self.mill(question).await;
+        }
+        let message = found.scanned.content().map_or(message, |content| Message::parse(content.clone()));
         if question.signs {
             let (checks, message) = (self.clone(), message.clone());
             found.signatures = on_rayon(move || checks.signer.sign(&message, now_secs())).await.unwrap_or_default();
@@ -138,7 +149,7 @@ impl Checks {
     async fn judge(&self, question: &Question<'_>, found: &Found) -> Option<Verdict> {
         let engine = self.engine.clone()?;
         let origin = &question.envelope.origin;
-        let facts = filter::Facts {
+        let mut facts = filter::Facts {
             ip: Some(origin.ip),
             helo: origin.helo.clone(),
             host: origin.host.clone(),
@@ -147,6 +158,7 @@ impl Checks {
             trusted: origin.login.is_some(),
             symbols: found.identity.as_ref().map_or_else(Vec::new, |identity| symbols(&identity.results)),
         };
+        facts.symbols.extend(found.scanned.symbols());
         let (content, meters) = (question.content.clone(), self.filter_meters.clone());
         on_rayon(move || {
             let began = Instant::now();
@@ -169,6 +181,7 @@ impl Checks {
         if let Some(verdict) = &found.verdict {
             fields.push_str(&verdict.header_fields());
         }
+        fields.push_str(&found.scanned.fields());
         fields.into_bytes()
     }
 }
@@ -209,6 +222,10 @@ fn now_secs() -> u64 {
 
 /// What becomes of a message: identity first, since it names the sender's own wish; then what it is.
 pub fn rule(listener: &Listener, found: &Found, reference: &str) -> Ruling {
+    found.scanned.rule(listener, judged(listener, found, reference))
+}
+
+fn judged(listener: &Listener, found: &Found, reference: &str) -> Ruling {
     if let Some(identity) = &found.identity
         && let Some(ruling) = by_identity(&identity.decision)
     {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::harden;
 use crate::config::Config;
+use crate::config::scanners::ScannerPlace;
 use crate::config::settings::NextHop;
 
 /// Does what `[security]` asks for.
@@ -44,6 +45,11 @@ fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
                 read_write.push(folder.parent().map_or(folder.clone(), Path::to_owned));
             }
             _ => {}
+        }
+    }
+    for scanner in &config.scanners {
+        if let ScannerPlace::Unix(path) = &scanner.place {
+            read_write.push(path.clone());
         }
     }
     let mut read: Vec<PathBuf> = config.tls.pairs().flat_map(|pair| [&pair.certificate, &pair.key]).cloned().collect();

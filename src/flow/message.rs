@@ -4,6 +4,7 @@
 //! refusal, by the committer once the message is on disk.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -26,6 +27,7 @@ use crate::wire::reply::{Enhanced, Reply};
 use super::checks::{self, Question};
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
+use super::scanning::Scanned;
 use super::service::facts_of;
 use super::snapshot::Snapshot;
 use super::stamp::Stamp;
@@ -35,9 +37,13 @@ struct Passage {
     id: QueueId,
     envelope: Arc<Envelope>,
     content: Content,
+    /// Replies that the session waits for (RFC 2033 §4.2).
+    replies_due: usize,
+    /// Milters changed the content; fields that we would cut are theirs.
+    milled: bool,
     facts: ContentFacts,
     listener: usize,
-    lmtp: bool,
+    submitted: bool,
     signs: bool,
     began: Instant,
 }
@@ -53,7 +59,10 @@ impl House {
     ) -> Answered<Answer> {
         let view = &snapshot.listeners[peer.listener];
         let begin = self.underway.take(peer);
-        let passage = self.passage(snapshot, peer.listener, *received, begin.host);
+        let mut passage = self.passage(snapshot, peer.listener, *received, begin.host);
+        if let Err(error) = self.complete(&mut passage, &snapshot.config.hostname) {
+            return Answered::Now(self.no_room(&passage, &error));
+        }
         match self.ruling(&passage, &view.listener.limits) {
             Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
@@ -88,22 +97,34 @@ impl House {
                 recipient.mailbox = settled;
             }
         }
-        let mut content = received.content;
-        if is_submission && (received.header.date == 0 || received.header.message_id == 0) {
-            let message_id = format!("{id}@{}", config.hostname);
-            let missing = missing_on_submission(&received.header, &message_id, SystemTime::now());
-            content = Content::from_bytes([missing.as_bytes(), &content].concat());
-        }
         Passage {
             id,
-            facts: ContentFacts::of(received.header, &content, &config.hostname),
-            content,
+            facts: ContentFacts::of(received.header, &received.content, &config.hostname),
+            content: received.content,
             listener,
-            lmtp: role == Role::Lmtp,
+            submitted: is_submission,
+            replies_due: if role == Role::Lmtp { envelope.recipients.len() } else { 1 },
+            milled: false,
             signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
             began: Instant::now(),
         }
+    }
+
+    /// Adds what RFC 6409 §8 lets a submission server add. The result may be as large as the message, and lies where that may lie.
+    fn complete(&self, passage: &mut Passage, hostname: &str) -> io::Result<()> {
+        let header = &passage.facts.header;
+        if passage.submitted && (header.date == 0 || header.message_id == 0) {
+            let message_id = format!("{}@{hostname}", passage.id);
+            let missing = missing_on_submission(header, &message_id, SystemTime::now());
+            passage.content = self.content.join(&[missing.as_bytes(), &passage.content])?;
+        }
+        Ok(())
+    }
+
+    fn no_room(&self, passage: &Passage, error: &io::Error) -> Answer {
+        tracing::error!(id = %passage.id, %error, "no room for the content");
+        self.refused(passage, Reply::NO_SPACE, "spool")
     }
 
     fn refused(&self, passage: &Passage, reply: Reply, reason: &'static str) -> Answer {
@@ -117,7 +138,7 @@ impl House {
     async fn checked(
         self: Arc<Self>,
         snapshot: &Snapshot,
-        passage: Passage,
+        mut passage: Passage,
         begun: Option<Begun<Resolver>>,
         before: Disposition,
         ticket: Box<dyn Ticket<Answer>>,
@@ -138,6 +159,8 @@ impl House {
             Ruling::Keep { disposition, reason } => {
                 let disposition = if before == Disposition::Deliver { disposition } else { before };
                 let fields = snapshot.checks.fields(&found);
+                passage.take_over(&found.scanned);
+                let disposition = passage.without_recipients().unwrap_or(disposition);
                 self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }
@@ -172,6 +195,10 @@ impl House {
         reason: Cow<'static, str>,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
+        let content = match self.cleaned(snapshot, &passage) {
+            Ok(content) => content,
+            Err(error) => return ticket.answer(self.no_room(&passage, &error)),
+        };
         let prefix = self.prefix(snapshot, &passage, fields);
         let destinations = passage
             .envelope
@@ -184,7 +211,7 @@ impl House {
             envelope: passage.envelope.clone(),
             destinations,
             prefix: prefix.into(),
-            content: self.cleaned(snapshot, &passage),
+            content,
             disposition,
             verdict: (&*reason).into(),
         };
@@ -219,12 +246,15 @@ impl House {
     }
 
     /// The content without fields that only we may assert; the same bytes where there are none. A login's own mail is left as it is.
-    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> Content {
+    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> io::Result<Content> {
+        if passage.milled {
+            return Ok(passage.content.clone());
+        }
         let cut = forged_fields(&passage.content, &snapshot.config.verify.authserv_id);
         if cut.is_empty() {
-            return passage.content.clone();
+            return Ok(passage.content.clone());
         }
-        Content::from_bytes(kept_parts(&passage.content, &cut).concat())
+        self.content.join(&kept_parts(&passage.content, &cut))
     }
 
     fn log_outcome(&self, passage: &Passage, fate: Fate, reason: &str) {
@@ -251,7 +281,23 @@ impl House {
 impl Passage {
     /// One reply for SMTP, one a recipient for LMTP (RFC 2033 §4.2).
     fn replies(&self, reply: &Reply) -> Vec<Reply> {
-        vec![reply.clone(); if self.lmtp { self.envelope.recipients.len() } else { 1 }]
+        vec![reply.clone(); self.replies_due]
+    }
+
+    /// Makes the changes that milters asked for.
+    fn take_over(&mut self, scanned: &Scanned) {
+        if let Some(content) = scanned.content() {
+            self.content = content.clone();
+            self.milled = true;
+        }
+        if let Some(envelope) = scanned.envelope(&self.envelope) {
+            self.envelope = Arc::new(envelope);
+        }
+    }
+
+    /// What becomes of a message whose recipients were all removed.
+    fn without_recipients(&self) -> Option<Disposition> {
+        self.envelope.recipients.is_empty().then(|| Disposition::Discard("a milter removed all recipients".into()))
     }
 }
 

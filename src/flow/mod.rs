@@ -15,6 +15,7 @@ pub mod meters;
 mod operate;
 pub mod passwords;
 pub mod run_file;
+pub mod scanning;
 pub mod service;
 mod shared;
 pub mod snapshot;

@@ -22,6 +22,7 @@ use crate::wire::envelope::{Origin, Recipient};
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::house::House;
+use super::scanning;
 use super::snapshot::Snapshot;
 
 const WRONG_PASSWORD: Reply = Reply::fixed(535, Enhanced(5, 7, 8), "Authentication failed");
@@ -140,12 +141,14 @@ impl SmtpService {
                             Existence::No => Known::No,
                             Existence::Unknown => Known::Later,
                         };
-                    ticket.answer(house.rcpt_decided(&snapshot, listener, &question, known));
+                    let answer = house.rcpt_decided(&snapshot, listener, &question, known);
+                    ticket.answer(scanning::milters_at_rcpt(&snapshot, listener, &question, answer).await);
                 });
                 return Answered::Later;
             }
         };
-        Answered::Now(self.house.rcpt_decided(snapshot, peer.listener, &question, known))
+        let answer = self.house.rcpt_decided(snapshot, peer.listener, &question, known);
+        self.house.with_milters(snapshot, peer.listener, question, answer, later)
     }
 
     /// The refusal of a `[[rate]]` that is reached; rates that only hold or alert are counted here and acted upon at the end of the message.
@@ -162,6 +165,8 @@ pub struct RcptQuestion {
     pub reverse_path: Option<Mailbox>,
     /// Whom.
     pub recipient: Recipient,
+    /// Recipients accepted before.
+    pub accepted: u32,
 }
 
 impl House {
@@ -256,8 +261,8 @@ impl Service for SmtpService {
             Ask::Mail { origin, reverse_path, .. } => {
                 Answered::Now(self.mail(&snapshot, peer, &origin, reverse_path.as_ref()))
             }
-            Ask::Rcpt { origin, reverse_path, recipient, .. } => {
-                let question = RcptQuestion { origin, reverse_path, recipient };
+            Ask::Rcpt { origin, reverse_path, recipient, accepted } => {
+                let question = RcptQuestion { origin, reverse_path, recipient, accepted };
                 self.rcpt(&snapshot, peer, question, later)
             }
             Ask::Message(received) => self.house.clone().message(&snapshot, peer, received, later),

@@ -16,12 +16,14 @@ pub struct ListenerView {
     pub listener: Listener,
     /// For the protocol.
     pub session: Arc<SessionSettings>,
+    /// A scanner or milter sees its mail.
+    pub scanned: bool,
 }
 
 impl ListenerView {
     /// True if a message needs checks that leave the reactor's thread.
     pub fn waits_for_checks(&self) -> bool {
-        self.listener.verify != Mode::Off || self.listener.filter != Mode::Off
+        self.listener.verify != Mode::Off || self.listener.filter != Mode::Off || self.scanned
     }
 }
 
@@ -44,6 +46,7 @@ impl Snapshot {
     pub fn new(config: Arc<Config>, checks: Arc<Checks>) -> Self {
         let view = |listener: &Listener| ListenerView {
             session: Arc::new(SessionSettings::from_listener(&config, listener)),
+            scanned: checks.scanners.see(listener),
             listener: listener.clone(),
         };
         let listeners = config.listeners.iter().map(view).collect();
