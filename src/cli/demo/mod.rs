@@ -5,6 +5,7 @@
 
 mod client;
 pub mod dns;
+mod identity;
 mod pop3;
 mod readback;
 mod report;
