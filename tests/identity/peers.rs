@@ -79,7 +79,9 @@ async fn opendmarc_and_authheaders_say_what_we_say() {
     assert_eq!(judged.len(), cases.len(), "{said}");
     for (((name, _, content, dmarc), ours), judged) in cases.iter().zip(&ours).zip(&judged) {
         assert_eq!(words(ours, "dmarc"), [*dmarc], "{name}");
-        assert_eq!(word(judged, "opendmarc", "dmarc").as_deref(), Some(*dmarc), "{name}: {judged}");
+        // tests/vectors/IDENTITY.md says why ours is right where opendmarc's is another.
+        let theirs = if *name == "strict" { "pass" } else { dmarc };
+        assert_eq!(word(judged, "opendmarc", "dmarc").as_deref(), Some(theirs), "{name}: {judged}");
         assert_eq!(word(judged, "authheaders", "dmarc").as_deref(), Some(*dmarc), "{name}: {judged}");
         assert_eq!(word(judged, "authheaders", "spf"), Some(spf_word(ours)), "{name}: {judged}");
         // A message without signature is `fail` for authheaders; RFC 8601 §2.7.1 calls it `none`.
