@@ -5,6 +5,8 @@
 mod fake;
 #[path = "support/hop.rs"]
 mod hop;
+#[path = "scanners/services.rs"]
+mod services;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -83,7 +85,7 @@ fn clamd_finds_what_is_streamed_to_it_over_tcp_and_a_unix_socket() {
     assert!(list.contains("clamd found Marker-Test"), "{list}");
     let said = send(&by_unix.address("mx"), "a@b.test", "u@example.test", &format!("{PLAIN}\r\n{}", filler.repeat(4)));
     assert!(said.starts_with("451 4.7.1"), "above clamd's limit is a failure, and failures defer: {said}");
-    assert!(by_unix.log().contains("size limit exceeded"), "{}", by_unix.log());
+    wait_for("its words in the log", || by_unix.log().contains("size limit exceeded").then_some(()));
     let text = metrics(&by_unix);
     assert!(text.contains(r#"weir_filter_scanner_answers_total{answer="found",scanner="clamd"} 1"#), "{text}");
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{dkim, listener, routing, scanners, scores, units};
+use super::{dkim, listener, reports, routing, scanners, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -46,12 +46,14 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         None if bare => vec![routing::localhost()],
         None => Vec::new(),
     };
+    let dkim: Vec<Dkim> = top.sections("dkim").map(dkim::dkim).unwrap_or_default();
     let config = Config {
+        reports: reports::reports(top.section("reports"), &hostname, &dkim),
         dns: dns(top.section("dns")),
         verify: verify(top.section("verify"), &hostname),
-        dkim: top.sections("dkim").map(dkim::dkim).unwrap_or_default(),
+        dkim,
         relay: routing::relay(top.section("relay"), &listeners),
-        rates: top.sections("rate").map(routing::rates).unwrap_or_default(),
+        rates: routing::rates(top.sections("rate").unwrap_or_default()),
         filter: filter(top.section("filter")),
         scanners: top.sections("scanner").map(|sections| scanners::scanners(sections, &listeners)).unwrap_or_default(),
         service: scanners::service(top.section("service")),
@@ -188,7 +190,6 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
         auth_failures: section.number32("auth_failures", base.auth_failures, COUNT),
         junk_commands: section.number32("junk_commands", base.junk_commands, COUNT),
         command_bytes: section.size("command_bytes", base.command_bytes.into(), 512..=65_536) as u32,
-        line_bytes: section.size("line_bytes", base.line_bytes.into(), 1000..=65_536) as u32,
         header_bytes: section.size("header_bytes", base.header_bytes.into(), 4096..=16 * MIB) as u32,
         hops: section.number32("hops", base.hops, 10..=1000),
         command_timeout: section.duration("command_timeout", base.command_timeout, times.clone()),

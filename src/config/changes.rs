@@ -19,6 +19,7 @@ impl Config {
         keep("[dns]", held(&mut self.dns, &running.dns));
         keep("[auth] users", held(&mut self.auth, &running.auth));
         keep("[spool]", held(&mut self.spool, &running.spool));
+        keep("[trace]", held(&mut self.trace, &running.trace));
         keep("[store]", held(&mut self.store, &running.store));
         let admin = (&self.admin.address, &self.admin.hosts, self.admin.token.as_ref().map(|token| token.expose()));
         let held_admin =

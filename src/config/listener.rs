@@ -51,6 +51,21 @@ pub(super) fn loopback(limits: &Limits) -> Vec<Listener> {
         .into()
 }
 
+impl Config {
+    /// The listener, bound nowhere, with which `[service]` judges.
+    pub fn service_listener(&self) -> Listener {
+        let (verify, filter) = (self.service.verify, self.service.filter);
+        Listener { name: "service".into(), verify, filter, ..of_role(Role::Mx, &self.limits) }
+    }
+
+    /// True if anything here asks the filter.
+    pub fn filters(&self) -> bool {
+        let service = &self.service;
+        let serves = service.milter.or(service.spamd).or(service.rspamd).is_some();
+        self.listeners.iter().any(|listener| listener.filter != Mode::Off) || serves && service.filter != Mode::Off
+    }
+}
+
 /// The defaults of a role; the address is a placeholder.
 fn of_role(role: Role, limits: &Limits) -> Listener {
     let judged = if role == Role::Mx { Mode::Enforce } else { Mode::Off };

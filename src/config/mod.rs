@@ -13,6 +13,7 @@ mod load;
 mod next_hop;
 mod node;
 mod problem;
+mod reports;
 mod routing;
 pub mod scanners;
 pub mod scores;

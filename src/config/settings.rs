@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::scanners::{Scanner, Service};
 pub use super::scores::{Bound, Greylist, Kept, Line, List, Scores, Sender, Trace};
 use crate::base::secret::Secret;
+use crate::wire::address::Mailbox;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub verify: Verify,
     /// `[[dkim]]`
     pub dkim: Vec<Dkim>,
+    /// `[reports]`
+    pub reports: Reports,
     /// `[tls]`
     pub tls: Tls,
     /// `[[listener]]`
@@ -106,6 +109,49 @@ pub struct Dkim {
     pub selector: String,
     /// PEM file.
     pub key: PathBuf,
+}
+
+/// What a DMARC failure report quotes of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReports {
+    /// Its header section.
+    Headers,
+    /// None are sent.
+    Off,
+}
+
+impl FailureReports {
+    /// The configuration's words.
+    pub const WORDS: [(&str, FailureReports); 2] = [("headers", FailureReports::Headers), ("off", FailureReports::Off)];
+}
+
+/// `[reports]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// The author of our reports; nothing: none are collected or sent.
+    pub from: Option<Mailbox>,
+    /// Where bounces of reports go; nothing: the null reverse-path.
+    pub reverse_path: Option<Mailbox>,
+    /// Who reports, as readers see it; default: the host name.
+    pub organization: String,
+    /// DMARC aggregate reports, to those who ask by `rua=`.
+    pub aggregate: bool,
+    /// DMARC failure reports, to those who ask by `ruf=`.
+    pub failure: FailureReports,
+    /// Failure reports of one domain in an hour.
+    pub failure_per_hour: u32,
+    /// Local parts in failure reports are made unreadable (RFC 6590).
+    pub redact: bool,
+    /// TLS reports, to those who ask in `_smtp._tls`.
+    pub tls: bool,
+    /// From midnight (UTC).
+    pub daily_at: Duration,
+    /// Reports are sent at most this much later, so that not all of the world reports at once.
+    pub jitter: Duration,
+    /// Rows that are collected at most.
+    pub rows: usize,
+    /// Mail to these addresses is read as reports about us, and delivered as well.
+    pub inbox: Vec<Mailbox>,
 }
 
 /// `[tls]`

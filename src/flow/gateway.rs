@@ -30,22 +30,26 @@ use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::{self, Trace};
+use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
-use crate::store::server::{Pop3Listeners, Pop3Server};
+use crate::store::server::{Logins, Pop3Listeners, Pop3Server};
 use crate::store::users::{self, Users};
 use crate::store::{self};
 
 use super::backend::Backend;
 use super::clock::DateClock;
 use super::confine::confine;
+use super::counsel::Counsel;
 use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
-use super::shared::{Shared, load_rates, setups};
+use super::shared::{Shared, load_greylist, load_rates, setups};
 use super::snapshot::Snapshot;
 use super::teach::keep_lessons;
 use super::underway::Underway;
@@ -92,6 +96,7 @@ struct Ports {
     front: Bound,
     pop3: Pop3Listeners,
     admin: Option<TcpListener>,
+    services: listen::Bound,
 }
 
 impl Ports {
@@ -102,7 +107,8 @@ impl Ports {
         let pop3 = Pop3Listeners::bind(&config.store).map_err(at("[store] can't be bound"))?;
         let admin =
             config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
-        Ok(Ports { front, pop3, admin })
+        let services = listen::bind(&config.service).map_err(at("[service] can't be bound"))?;
+        Ok(Ports { front, pop3, admin, services })
     }
 }
 
@@ -181,8 +187,10 @@ impl Gateway {
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
         self.shared.save_rates();
+        self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
+        self.shared.house.trace.close();
         self.run_file.remove();
         tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -244,8 +252,11 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
+            greylist: load_greylist(config),
+            trace: Trace::open(&config.data_dir.join(trace::FOLDER), &config.trace, registry).map_err(at("[trace]"))?,
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
             clock: DateClock::default(),
@@ -308,6 +319,7 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();
@@ -316,7 +328,7 @@ impl Parts<'_> {
             &self.config.store,
             &self.config.hostname,
             Arc::new(move || Some(tls.server_config())),
-            shared.house.users.clone(),
+            Logins { users: shared.house.users.clone(), guard: shared.house.clone() },
             mailboxes,
             store_meters,
         );
@@ -324,6 +336,15 @@ impl Parts<'_> {
         handle.spawn(async move {
             if let Err(error) = pop3.run(end).await {
                 tracing::error!(%error, "POP3 can't be served");
+            }
+        });
+        ports.services.addresses().into_iter().for_each(|(name, address)| run_file.add(name, address));
+        let services_meters = services::meters::Meters::register(self.metrics.registry()).map_err(at("metrics"))?;
+        let counsel = Arc::new(Counsel(shared.house.clone()));
+        let end = until(stopped.clone());
+        handle.spawn(async move {
+            if let Err(error) = ports.services.serve(counsel, services_meters, end).await {
+                tracing::error!(%error, "[service] can't be served");
             }
         });
         if let Some(listener) = ports.admin {

@@ -4,7 +4,7 @@
 //! the moment; passwords go to the rayon pool, call-ahead and message checks to tokio.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::base::machine::TlsFacts;
 use crate::base::secret::Secret;
@@ -63,7 +63,7 @@ impl SmtpService {
     }
 
     fn password(&self, origin: &Origin, login: String, password: Secret, later: Ticket<'_>) -> Answered<Answer> {
-        if let Some(decision) = self.refused_for_failures(origin, &login) {
+        if let Some(decision) = self.house.refused_for_failures(&facts_of_login(origin, &login)) {
             return Answered::Now(answer_of(decision, |reply| reply));
         }
         let (house, origin, ticket) = (self.house.clone(), origin.clone(), later.ticket());
@@ -85,15 +85,6 @@ impl SmtpService {
             ticket.answer(Answer::Refuse(TOO_MANY_CHECKS));
         }
         Answered::Later
-    }
-
-    fn refused_for_failures(&self, origin: &Origin, login: &str) -> Option<Decision> {
-        let facts = RateFacts { login: Some(login), ..facts_of(origin) };
-        self.house
-            .rates
-            .load()
-            .would_refuse(RateCount::AuthFailures, &facts, 1, SystemTime::now())
-            .map(|hit| hit.decision())
     }
 
     fn mail(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin, reverse_path: Option<&Mailbox>) -> Answer {
@@ -192,9 +183,7 @@ impl House {
 
     fn auth_failed(&self, origin: &Origin, login: &str) {
         tracing::warn!(client = %origin.ip, login = %login, listener = %origin.listener, "authentication failed");
-        self.meters.auth_failures.inc();
-        let facts = RateFacts { login: Some(login), ..facts_of(origin) };
-        self.charge(RateCount::AuthFailures, &facts, 1);
+        self.login_failed(&facts_of_login(origin, login));
     }
 }
 
@@ -208,6 +197,11 @@ pub fn facts_of(origin: &Origin) -> RateFacts<'_> {
         sender: None,
         recipient: None,
     }
+}
+
+/// The same of an attempt to log in.
+fn facts_of_login<'a>(origin: &'a Origin, login: &'a str) -> RateFacts<'a> {
+    RateFacts { login: Some(login), ..facts_of(origin) }
 }
 
 fn answer_of(decision: Decision, dress: impl FnOnce(Reply) -> Reply) -> Answer {
@@ -250,10 +244,12 @@ impl Service for SmtpService {
             Ask::Connect { ip } => Answered::Now(self.connect(&snapshot, peer, ip)),
             Ask::Hello { origin } => Answered::Now(self.hello(&snapshot, peer, &origin)),
             Ask::Password { origin, login, password } => self.password(&origin, login, password, later),
-            Ask::ScramKeys { origin, login } => Answered::Now(match self.refused_for_failures(&origin, &login) {
-                Some(decision) => answer_of(decision, |reply| reply),
-                None => Answer::ScramKeys(self.house.users.scram_keys(&login)),
-            }),
+            Ask::ScramKeys { origin, login } => {
+                Answered::Now(match self.house.refused_for_failures(&facts_of_login(&origin, &login)) {
+                    Some(decision) => answer_of(decision, |reply| reply),
+                    None => Answer::ScramKeys(self.house.users.scram_keys(&login)),
+                })
+            }
             Ask::AuthFailed { origin, login } => {
                 self.house.auth_failed(&origin, &login);
                 Answered::Now(Answer::Go)

@@ -9,6 +9,7 @@ use crate::policy::Domains;
 use crate::smtp::server::settings::SessionSettings;
 
 use super::checks::Checks;
+use super::lists::Lists;
 
 /// What a listener's conversations need.
 pub struct ListenerView {
@@ -33,10 +34,14 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Our domains by name.
     pub domains: Domains,
+    /// `[[list]]`.
+    pub lists: Lists,
     /// Where recipients' mail goes.
     pub routes: Routes,
     /// What judges messages.
     pub checks: Arc<Checks>,
+    /// What `[service]` judges with: a listener that listens nowhere.
+    pub service: Listener,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerView>,
 }
@@ -50,6 +55,15 @@ impl Snapshot {
             listener: listener.clone(),
         };
         let listeners = config.listeners.iter().map(view).collect();
-        Snapshot { domains: Domains::new(config.clone()), routes: Routes::new(&config), checks, listeners, config }
+        let service = config.service_listener();
+        Snapshot {
+            service,
+            domains: Domains::new(config.clone()),
+            lists: Lists::new(config.clone()),
+            routes: Routes::new(&config),
+            checks,
+            listeners,
+            config,
+        }
     }
 }

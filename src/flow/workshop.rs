@@ -5,7 +5,6 @@ use std::sync::Arc;
 use prometheus::Registry;
 
 use crate::config::Config;
-use crate::config::settings::Mode;
 use crate::dns::Resolver;
 use crate::filter::scanners::ask::Resolve;
 use crate::filter::scanners::{self, Scanners};
@@ -37,7 +36,7 @@ impl Workshop {
     /// # Errors
     /// A damaged model or a key that can't be used, in words.
     pub fn checks(&self, config: &Config, old: Option<&Checks>) -> Result<Arc<Checks>, String> {
-        let wanted = config.listeners.iter().any(|listener| listener.filter != Mode::Off);
+        let wanted = config.filters();
         let engine = match old.and_then(|old| old.engine.clone()).filter(|_| wanted) {
             Some(engine) => {
                 engine.reload(&config.filter);

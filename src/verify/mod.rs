@@ -5,6 +5,7 @@
 //! the XML and JSON of [`reports`]. Words are RFC 8601's throughout ([`outcome`]).
 
 pub mod arc;
+pub mod asked;
 pub mod author;
 pub mod authres;
 pub mod dane;
@@ -28,6 +29,7 @@ pub mod srs;
 pub mod tags;
 pub mod verifier;
 
+pub use asked::Asked;
 pub use author::{Author, AuthorError};
 pub use message::Message;
 pub use outcome::Outcome;

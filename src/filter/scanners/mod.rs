@@ -352,7 +352,8 @@ fn by_rspamd(settings: &Scanner, said: Judgement) -> Report {
         || Reply::new(451, Enhanced(4, 7, 1), said.smtp_message.clone().unwrap_or("Try again later".to_owned()));
     let consequence = match said.action.as_str() {
         "reject" | "quarantine" | "discard" => found(settings.on_found, text),
-        "soft reject" | "greylist" if settings.on_found != OnFound::Score => Some(Consequence::Refuse(later())),
+        // "greylist" alone is a hint: Rspamd's own greylisting, where it runs, turns it into a soft reject.
+        "soft reject" if settings.on_found != OnFound::Score => Some(Consequence::Refuse(later())),
         _ => None,
     };
     Report {
