@@ -34,6 +34,11 @@ fn every_sample_comes_to_what_it_must_and_the_sums_add_up() {
         "header.a=ed25519-sha256",
         "refused: 550 5.1.1",
         "score 5.5: spam",
+        "550 5.7.1 Refused as spam (score ",
+        "weir explain ",
+        "= score",
+        "1 released, 1 learned",
+        "quarantine 8 -> reject 8",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }

@@ -92,6 +92,7 @@ fn write_key(domain: &str, selector: &str, kind: KeyKind, directory: &Path) -> R
     let pem = generate(kind)?;
     let key = SigningKey::from_pem(domain, selector, &pem).map_err(|error| error.to_string())?;
     let directory = std::path::absolute(directory).map_err(|error| error.to_string())?;
+    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let file = directory.join(format!("{selector}.{domain}.pem"));
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
     let written = opened.and_then(|mut open| open.write_all(pem.as_bytes()).and_then(|()| open.sync_all()));

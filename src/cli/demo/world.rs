@@ -138,6 +138,17 @@ filter = "tag"
 trusted_sealers = ["list.example"]
 
 [[listener]]
+name = "filtered"
+role = "mx"
+address = "127.0.0.1:0"
+tls = "starttls"
+verify = "tag"
+filter = "enforce"
+
+[trace]
+content = "judged"
+
+[[listener]]
 role = "submission"
 address = "127.0.0.1:0"
 tls = "starttls"
