@@ -1,7 +1,7 @@
 //! The whole gateway under load, beside a bare durable server (the limit) and the mail servers that are installed.
 //!
 //! `cargo bench --bench gateway [-- --quick] [--runs 3] [--seconds 3] [--only PART]`; PART is a part of a work's name, as
-//! printed. Three more works run only when named: `queue` (from an empty queue to `--messages 1000000` queued), `big`
+//! printed. Four more works run only when named: `milter` (all checks on, beside Postfix with Rspamd), `queue` (from an empty queue to `--messages 1000000` queued), `big`
 //! (200 clients with 50 MiB each) and `lone` (one client beside the bare loop).
 //!
 //! Each server is started anew for each run, on loopback, in a folder on disk (`--disk target`) or in /dev/shm; the
@@ -30,6 +30,7 @@ mod server;
 mod sink;
 
 mod children;
+mod filtered;
 mod held;
 mod process;
 mod subject;
@@ -87,6 +88,7 @@ fn main() {
     match plan.only.as_deref() {
         Some("queue") => held::queue(&plan),
         Some("big") => held::big(&plan),
+        Some("milter") => filtered::milter(&plan),
         Some("lone") => held::lone(&plan),
         _ => {
             table::accept_and_relay(&plan);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::children::Part;
+use crate::filtered;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const EXIM: &str = "/usr/sbin/exim4";
@@ -26,6 +27,10 @@ pub enum Subject {
     WeirLogging,
     Postfix,
     Exim,
+    /// Identity and filter on.
+    WeirFiltered,
+    /// With Rspamd as its milter.
+    PostfixRspamd,
 }
 
 impl Subject {
@@ -46,6 +51,8 @@ impl Subject {
             Subject::WeirLogging => "Weir, log level info",
             Subject::Postfix => "Postfix",
             Subject::Exim => "Exim",
+            Subject::WeirFiltered => "Weir, all checks",
+            Subject::PostfixRspamd => "Postfix with Rspamd",
         }
     }
 
@@ -62,7 +69,7 @@ impl Subject {
 
     /// Servers of thousands a second need more messages for the same time than those of hundreds.
     pub fn is_fast(self) -> bool {
-        !matches!(self, Subject::Postfix | Subject::Exim)
+        matches!(self, Subject::LimitInline | Subject::LimitThread | Subject::Weir | Subject::WeirLogging)
     }
 
     /// Starts it in a folder below `place`. Without `to` it keeps the mail; with it, it relays there.
@@ -74,7 +81,9 @@ impl Subject {
             Subject::LimitThread => limit(folder, "thread", to),
             Subject::Weir => weir(folder, "warn", to, ""),
             Subject::WeirLogging => weir(folder, "info", to, ""),
-            Subject::Postfix => postfix(folder, to),
+            Subject::Postfix => postfix_with(folder, to, ""),
+            Subject::WeirFiltered => filtered::start_weir(folder, to),
+            Subject::PostfixRspamd => filtered::start_postfix(folder, to),
             Subject::Exim => exim(folder, to),
         }
     }
@@ -104,8 +113,19 @@ impl Drop for Running {
             }
             Handle::Postfix => {
                 let _ = postfix_script().arg("stop").arg(self.folder.path()).output();
+                filtered::stop_rspamd(self.folder.path());
             }
         }
+    }
+}
+
+impl Running {
+    /// The same, reached by another of its listeners.
+    pub fn at(mut self, listener: &str) -> Self {
+        let text = fs::read_to_string(self.folder.path().join("data/run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_str(&text).unwrap();
+        self.address = run["addresses"][listener].as_str().unwrap().parse().unwrap();
+        self
     }
 }
 
@@ -164,8 +184,10 @@ fn postfix_script() -> Command {
     command
 }
 
-fn postfix(folder: TempDir, to: Option<SocketAddr>) -> Running {
+/// Postfix with these milters.
+pub fn postfix_with(folder: TempDir, to: Option<SocketAddr>, milters: &str) -> Running {
     let mut command = postfix_script();
+    command.env("MILTERS", milters);
     let mut extra = "relay_domains=example.net;default_process_limit=200".to_owned();
     match to {
         Some(to) => drop(command.env("RELAY", to.to_string())),
