@@ -249,6 +249,29 @@ fn recipients_of_one_message_may_differ_and_nothing_is_lost() {
     assert!(!ok, "all would refuse");
 }
 
+/// LMTP says of each recipient what became of it (RFC 2033 §4.2).
+#[test]
+fn over_lmtp_each_recipient_has_its_own_answer() {
+    let more = "[[listener]]\nname = \"lmtp\"\naddress = \"127.0.0.1:0\"\nrole = \"lmtp\"\nfilter = \"enforce\"\n";
+    let gate = gate("", "scores = { reject = 9.0 }", "", more);
+    let program = "import socket, sys\n\
+        s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\nf = s.makefile('rwb')\n\
+        def say(line, replies=1):\n    f.write(line.encode() + b'\\r\\n'); f.flush()\n    out = []\n\
+        \x20   while len(out) < replies:\n        line = f.readline().decode()\n\
+        \x20       if line[3] == ' ': out.append(line)\n    return out\n\
+        f.readline(); say('LHLO x'); say('MAIL FROM:<nora@shop.test>')\n\
+        say('RCPT TO:<ann@weir.test>'); say('RCPT TO:<bob@other.test>'); say('DATA')\n\
+        print(''.join(say('Subject: x\\r\\n\\r\\nnine\\r\\n.', 2)))";
+    let said = python(program, &[&gate.weir.port("lmtp").to_string()]);
+    let replies: Vec<&str> = said.lines().collect();
+    assert!(replies[0].starts_with("550 5.7.1 Refused as spam (score 9.1)"), "{said}");
+    assert!(replies[1].starts_with("250 2.0.0 "), "{said}");
+    let rows = gate.quarantined();
+    assert!(rows.len() == 1 && rows[0]["recipients"] == 1, "{rows:?}");
+    let story = gate.explain(&reference(replies[1].trim()));
+    assert!(story.contains("reject, so rejected") && story.contains("quarantine, so quarantined"), "{story}");
+}
+
 #[test]
 fn lists_are_for_all_for_a_domain_and_for_one_recipient() {
     let more = "[[list]]\nblock = [\"@junk.test\", \"203.0.113.0/24\"]\n[[list]]\nfor = [\"other.test\"]\nblock = [\"nora@shop.test\"]\n\

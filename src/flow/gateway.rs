@@ -20,6 +20,7 @@ use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::deliver::call_ahead::CallAhead;
+use crate::deliver::mta_sts::Sts;
 use crate::deliver::tls_result::TlsResultSink;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
@@ -59,6 +60,8 @@ use super::workshop::Workshop;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// Messages that are checked at once; each is held by a connection that waits.
 const CHECKS_MAX: usize = 1024;
+/// Where MTA-STS policies are kept, in `data_dir`.
+const STS_DIRECTORY: &str = "mta-sts";
 /// How often the keys of rates are counted for the gauge: as often as a scraper asks.
 const RATES_COUNTED_EVERY: Duration = Duration::from_secs(15);
 
@@ -226,13 +229,18 @@ impl Parts<'_> {
         let mailboxes = Mailboxes::open(&config.store.directory, &config.hostname, store_meters.clone());
         let mailboxes = Arc::new(mailboxes.map_err(at("[store] directory"))?);
         let deliver_meters = deliver::meters::Meters::register(registry).map_err(at("metrics"))?;
-        let opener = || Opener::new(resolver.clone(), ClientTls::new(), deliver_meters.clone());
+        let tls = ClientTls::open(config.deliver.ca_file.as_deref()).map_err(at("[deliver]"))?;
+        let sts =
+            Sts::open(&config.data_dir.join(STS_DIRECTORY), resolver.clone(), tls.clone(), deliver_meters.clone());
+        let sts = Arc::new(sts);
+        let opener = || Opener::new(resolver.clone(), tls.clone(), deliver_meters.clone());
         let delivery = Delivery::start(
             deliver::Parts {
                 queue: spool.clone(),
                 store: Arc::new(LocalMailboxes::new(users.clone(), mailboxes.clone(), snapshot.clone())),
                 resolver: resolver.clone(),
-                tls: ClientTls::new(),
+                tls: tls.clone(),
+                sts: Some(sts.clone()),
                 tls_results: TlsResultSink::default(),
                 meters: deliver_meters.clone(),
                 config: config.clone(),

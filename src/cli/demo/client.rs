@@ -98,7 +98,7 @@ impl Client {
 
     async fn converse(&self, sample: &Sample, may_chunk: bool, sent: &mut Sent) -> Result<Vec<Answer>, String> {
         let job = Job::new(Held::loose(lease(sample)?));
-        let opened = self.opener.open(&self.config, &self.hop(sample.way), DOMAIN, DeliverTls::Required).await;
+        let opened = self.opener.open(&self.config, &self.hop(sample.way), DOMAIN, DeliverTls::Required.into()).await;
         let mut connection = opened.map_err(|answer| answer.line())?;
         connection.offers.chunking &= may_chunk;
         (sent.chunked, sent.encrypted) = (connection.offers.chunking, connection.encrypted);
