@@ -34,6 +34,8 @@ pub mod verify;
 
 pub mod filter;
 
+pub mod services;
+
 pub mod spool;
 
 pub mod deliver;

@@ -62,6 +62,15 @@ impl AdminBackend for Fake {
         let audited: Audited = serde_json::from_str(text).unwrap();
         now(Ok(Audited { from: from.unwrap_or(0), ..audited }))
     }
+    fn reports_waiting(&self, _: usize) -> Answering<'_, Vec<ReportWaiting>> {
+        now(Ok(Vec::new()))
+    }
+    fn reports_send(&self, what: ReportSend) -> Answering<'_, ReportsSent> {
+        now(Ok(ReportsSent { sent: what.now.into(), ..ReportsSent::default() }))
+    }
+    fn reports_received(&self, _: ReportFilter, _: usize) -> Answering<'_, Vec<ReportReceived>> {
+        now(Ok(Vec::new()))
+    }
     fn stats(&self) -> Answering<'_, Stats> {
         now(Ok(Stats::from([("queued".to_owned(), 2.0)])))
     }

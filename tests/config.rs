@@ -123,24 +123,22 @@ fn known_keys(table: &str) -> Vec<String> {
     help.unwrap_or_else(|| panic!("{problems}")).split(", ").map(str::to_owned).collect()
 }
 
-#[test]
-fn the_annotated_file_names_every_key() {
-    for table in known_keys("") {
-        let header = format!("[{table}]");
-        let is_table = ANNOTATED.contains(&header);
-        assert!(
-            is_table || ANNOTATED.contains(&format!("\n{table} = ")) || ANNOTATED.contains(&format!("\n# {table} = ")),
-            "{table}"
-        );
-        if !is_table {
-            continue;
-        }
-        let is_list = ANNOTATED.contains(&format!("[[{table}]]"));
-        for key in known_keys(&if is_list { format!("[{header}]") } else { header }) {
-            let set = format!("\n{key} = ");
-            assert!(ANNOTATED.contains(&set) || ANNOTATED.contains(&format!("\n# {key} = ")), "{key} of {table}");
+/// Looks for every key of the table `name` (empty: the top), and of the tables in it.
+fn names_every_key(name: &str, header: &str) {
+    let stands = |text: &str| ANNOTATED.contains(&format!("\n{text}")) || ANNOTATED.contains(&format!("\n# {text}"));
+    for key in known_keys(header) {
+        let path = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+        let headers = [format!("[[{path}]]"), format!("[{path}]")];
+        match headers.iter().find(|header| stands(header)) {
+            Some(header) => names_every_key(&path, header),
+            None => assert!(stands(&format!("{key} = ")), "{path}"),
         }
     }
+}
+
+#[test]
+fn the_annotated_file_names_every_key() {
+    names_every_key("", "");
 }
 
 #[test]

@@ -19,8 +19,9 @@ use hops::{Hop, Manners, Tls};
 use memory::{BrokenStore, MemoryQueue, NoStore, config, message};
 use prometheus::Registry;
 use support::{Peer, python};
-use weir::config::settings::{Config, DeliverTls, Domain, NextHop, Recipients};
+use weir::config::settings::{Config, DeliverTls, Domain, NextHop, Recipients, Scores};
 use weir::deliver::meters::Meters;
+use weir::deliver::tls_result::TlsResultSink;
 use weir::deliver::transport::LocalStore;
 use weir::deliver::transport::tls::ClientTls;
 use weir::deliver::{Delivery, Parts};
@@ -49,6 +50,7 @@ fn bench_over(queue: Arc<MemoryQueue>, config: Config, store: Arc<dyn LocalStore
         store,
         resolver: Arc::new(Resolver::new(&config.dns).unwrap()),
         tls,
+        tls_results: TlsResultSink::default(),
         meters: Meters::register(&registry).unwrap(),
         config: Arc::new(config),
     };
@@ -83,7 +85,14 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn domain(name: &str, deliver_to: NextHop) -> Domain {
-    Domain { name: name.into(), deliver_to, recipients: Recipients::Any, detail_separator: None, subdomains: false }
+    Domain {
+        name: name.into(),
+        deliver_to,
+        recipients: Recipients::Any,
+        detail_separator: None,
+        subdomains: false,
+        scores: Scores::default(),
+    }
 }
 
 fn smtp(hop: &Hop) -> NextHop {

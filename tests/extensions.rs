@@ -1,5 +1,5 @@
 //! ESMTP extensions from one end of a live gateway to the other: what was asked for at the front arrives at the next hop, or the
-//! sender is told why not. DSN (RFC 3461), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689), LIMITS (RFC 9422).
+//! sender is told why not. SNI (RFC 6066), DSN (RFC 3461), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689), LIMITS (RFC 9422).
 #![allow(clippy::unwrap_used)] // Helpers of tests, too.
 
 #[path = "support/hop.rs"]
@@ -137,4 +137,56 @@ s.sendmail("a@here.test", ["u@far.test"], "Subject: tls\r\n\r\nx\r\n", mail_opti
     let report = reports(weir.path(), 1).concat();
     assert!(report.contains("5.7.30") && report.contains("TLS is required"), "{report}");
     assert_eq!(hop.count(), 0);
+}
+
+#[test]
+fn the_name_that_a_client_asks_for_chooses_the_certificate() {
+    let keys = support::folder();
+    let mut config = HEAD.to_owned();
+    for (table, name) in [("[tls]", "mx.example.test"), ("[[tls.also]]", "mx.other.test")] {
+        let [certificate, key] = ["pem", "key"].map(|end| format!("{}/{name}.{end}", keys.path().display()));
+        let subject = [format!("/CN={name}"), format!("subjectAltName=DNS:{name}")];
+        let (made, said) = support::run(
+            "openssl",
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                &subject[0],
+                "-addext",
+                &subject[1],
+                "-out",
+                &certificate,
+                "-keyout",
+                &key,
+            ],
+        );
+        assert!(made, "{said}");
+        config.push_str(&format!("{table}\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n"));
+    }
+    let weir = Weir::start(&config);
+    let presented = |asked: &str| {
+        python(
+            r#"
+import smtplib, socket, ssl, subprocess, sys
+host, port = sys.argv[1].rsplit(":", 1)
+s = smtplib.SMTP(host, int(port)); s.ehlo("client.test"); s.docmd("STARTTLS")
+context = ssl._create_unverified_context()
+t = context.wrap_socket(s.sock, server_hostname=sys.argv[2] or None)
+der = t.getpeercert(binary_form=True)
+print(subprocess.run(["openssl", "x509", "-inform", "der", "-noout", "-subject"], input=der, capture_output=True).stdout.decode())
+"#,
+            &[&weir.address("mx"), asked],
+        )
+    };
+    assert!(presented("").contains("mx.example.test"), "{}", presented(""));
+    assert!(presented("mx.other.test").contains("mx.other.test"), "{}", presented("mx.other.test"));
+    assert!(presented("unknown.test").contains("mx.example.test"), "{}", presented("unknown.test"));
 }

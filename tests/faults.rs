@@ -551,3 +551,58 @@ fn no_trick_makes_it_an_open_relay() {
     empty_queue(&weir);
     assert!(sink.all().is_empty(), "relayed: {:?}", sink.all());
 }
+
+#[test]
+fn nobody_reads_the_log_and_mail_goes_on() {
+    let config =
+        HEAD.to_owned() + "[log]\nlevel = \"debug\"\n" + &listener("mx", "mx", "") + &domain("here.test", "discard:");
+    // A pipe with 64 KiB of room, that nobody empties.
+    let hung = "mkfifo \"${1%/*}/unread\"; exec 2<>\"${1%/*}/unread\"";
+    let mut weir = Weir::start_under(hung, &config);
+    let mut client = Client::connect(&weir.address("mx"));
+    client.command("EHLO client.test");
+    for n in 0..600 {
+        let said = client.mail("a@far.test", "u@here.test", &format!("Subject: {n}\r\n\r\nx"));
+        assert!(said.starts_with("250"), "{n}: {said}");
+    }
+    empty_queue(&weir);
+    weir.signal("TERM");
+    assert!(weir.wait_end(), "it stops as if somebody read");
+}
+
+#[test]
+fn guessing_of_passwords_ends_whatever_the_protocol() {
+    let config = HEAD.replace("pop3 = \"off\"", "pop3 = \"127.0.0.1:0\"\nplaintext_login = true")
+        + &listener("in", "submission", "auth_plaintext = true")
+        + "[[rate]]\nkey = [\"login\"]\ncount = \"auth_failures\"\nlimit = \"4/1h\"\naction = \"defer\"\n";
+    let weir = Weir::start(&config);
+    weir.add_user("alice");
+    weir.add_user("bob");
+    let said = python(
+        r#"
+import base64, poplib, smtplib, sys
+def pop3(login, password):
+    s = poplib.POP3(*sys.argv[2].split(":"), timeout=60)
+    try: s.user(login); s.pass_(password); return "in"
+    except poplib.error_proto as e: return e.args[0].decode()
+def smtp(login, password, how):
+    s = smtplib.SMTP(sys.argv[1], timeout=60); s.ehlo("client.test"); s.user, s.password = login, password
+    try: return str(s.auth(how, getattr(s, "auth_" + how.lower()))[0])
+    except smtplib.SMTPAuthenticationError as e: return f"{e.smtp_code} {e.smtp_error.decode()}"
+print(smtp("alice", "guess1", "PLAIN")); print(smtp("Alice", "guess2", "LOGIN"))
+print(pop3("alice", "guess3")); print(pop3("ALICE", "guess4"))
+print(smtp("alice", "pw", "PLAIN")); print(pop3("alice", "pw"))
+print(smtp("bob", "pw", "PLAIN")); print(pop3("bob", "pw"))
+"#,
+        &[&weir.address("in"), &weir.address("pop3")],
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[..2].iter().all(|line| line.starts_with("535 5.7.8")), "{said}");
+    assert!(lines[2..4].iter().all(|line| line.starts_with("-ERR [AUTH]")), "{said}");
+    assert!(
+        lines[4].starts_with("454 4.7.0") && lines[5].starts_with("-ERR [SYS/TEMP]"),
+        "even right ones wait: {said}"
+    );
+    assert_eq!(lines[6..], ["235", "in"], "others are not bothered: {said}");
+    assert!(weir.ok(&["rate", "list"]).contains("login=alice"), "{}", weir.ok(&["rate", "list"]));
+}

@@ -175,7 +175,7 @@ fn setup(tls: ListenerTls) -> ListenerSetup {
 
 fn serve(setups: Vec<ListenerSetup>) -> Server {
     let folder = tempfile::tempdir().unwrap();
-    let none = Tls { certificate: None, key: None };
+    let none = Tls::default();
     let tls = TlsStore::open(&none, folder.path(), "localhost").unwrap();
     let service = Arc::new(LineService::default());
     let meters = Meters::new().unwrap();
@@ -353,7 +353,7 @@ fn a_new_certificate_is_used_without_a_restart() {
     for name in ["self-signed.pem", "self-signed.key"] {
         std::fs::remove_file(server.folder.path().join(name)).unwrap();
     }
-    TlsStore::open(&Tls { certificate: None, key: None }, server.folder.path(), "localhost").unwrap();
+    TlsStore::open(&Tls::default(), server.folder.path(), "localhost").unwrap();
     assert!(server.tls.reload().unwrap());
     let mut new = server.connect_tls(dial(server.address()));
     new.expect_start("hello");

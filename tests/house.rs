@@ -18,6 +18,7 @@ fn plan() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("policy", stage(&[])),
         ("verify", stage(&["dns"])),
         ("filter", stage(&[])),
+        ("services", stage(&[])),
         ("spool", stage(&[])),
         ("store", stage(&[])),
         // It drives the client half of smtp, leases from the spool, and resolves.

@@ -327,6 +327,42 @@ async fn tagging_refuses_nothing_and_forged_results_are_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_answer_is_asked_for_once_and_as_early_as_can_be() {
+    let mut zone = Zone::new();
+    txt(&mut zone, "out.other.example", "v=spf1 a -all");
+    txt(&mut zone, "a.example", "v=spf1 include:spf.a.example -all");
+    txt(&mut zone, "spf.a.example", "v=spf1 ip4:192.0.2.10 -all");
+    txt(&mut zone, "_dmarc.a.example", "v=DMARC1; p=reject");
+    zone.insert("10.2.0.192.in-addr.arpa".into(), vec![("PTR".into(), Value::String("out.other.example".into()))]);
+    zone.get_mut("out.other.example").unwrap().push(("A".into(), Value::String("192.0.2.10".into())));
+    // Nothing may be taken from the cache.
+    let dns = Dns::with_ttl(&zone, 0).await;
+    let weir = gateway(dns.address, "");
+    let mut smtp = Smtp::connect(&weir.address("enforce"));
+    let asked = |question: &str| wait_for(question, || dns.asked().iter().any(|one| one == question).then_some(()));
+    assert!(smtp.say("XCLIENT ADDR=192.0.2.10").starts_with("220"));
+    asked("10.2.0.192.in-addr.arpa PTR");
+    asked("out.other.example A");
+    assert!(smtp.say("EHLO out.other.example").starts_with("250"));
+    asked("out.other.example TXT");
+    assert!(smtp.say("MAIL FROM:<ann@a.example>").starts_with("250"));
+    asked("a.example TXT");
+    asked("spf.a.example TXT");
+    assert!(smtp.say("RCPT TO:<early@judge.example>").starts_with("250"));
+    assert!(smtp.say("DATA").starts_with("354"));
+    assert!(smtp.say(&format!("{}\r\n.", MAIL.replace("\r\n.\r\n", "\r\n"))).starts_with("250"));
+    let mail = delivered(&weir, "early");
+    assert_eq!(spf_word(&results(&mail)), "pass", "{mail}");
+    assert!(mail.contains("Received: from out.other.example (out.other.example [192.0.2.10])"), "{mail}");
+    // SPF's `a` of HELO asks for the same address as the client's name does; everything else is asked once.
+    let mut all: Vec<_> = dns.asked().into_iter().filter(|one| one != "out.other.example A").collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count, "{:?}", dns.asked());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_trusted_hop_the_client_is_the_one_that_it_saw() {
     let mut zone = Zone::new();
     txt(&mut zone, "a.example", "v=spf1 ip4:192.0.2.77 -all");

@@ -1,7 +1,7 @@
 //! The embedded store from outside: Python's poplib and curl against the live POP3 server.
 #![allow(clippy::unwrap_used)] // A test's helpers may panic too.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use weir::base::secret::Secret;
 use weir::config::settings;
 use weir::store::mailbox::Mailboxes;
 use weir::store::meters::Meters;
-use weir::store::server::{Pop3Listeners, Pop3Server, TlsSource};
+use weir::store::server::{LoginGuard, Logins, Pop3Listeners, Pop3Server, TlsSource};
 use weir::store::users::file::{self, UserEntry};
 use weir::store::users::{Users, password, watch};
 
@@ -31,6 +31,17 @@ struct Live {
     meters: Arc<Meters>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+/// Lets everybody try, as often as they like.
+struct Unguarded;
+
+impl LoginGuard for Unguarded {
+    fn may_try(&self, _: IpAddr, _: &str) -> bool {
+        true
+    }
+
+    fn failed(&self, _: IpAddr, _: &str) {}
 }
 
 fn tls() -> TlsSource {
@@ -79,7 +90,8 @@ impl Live {
             tokio::runtime::Runtime::new().unwrap().block_on(async {
                 let listeners = Pop3Listeners::bind(&settings).unwrap();
                 ready.send((listeners.pop3_address().unwrap(), listeners.pop3s_address().unwrap())).unwrap();
-                let server = Pop3Server::new(listeners, &settings, "mx.test", tls(), u.clone(), m, c);
+                let logins = Logins { users: u.clone(), guard: Arc::new(Unguarded) };
+                let server = Pop3Server::new(listeners, &settings, "mx.test", tls(), logins, m, c);
                 let watcher = tokio::spawn(watch(u));
                 server.run(async { stopped.await.unwrap_or(()) }).await.unwrap();
                 watcher.abort();

@@ -299,7 +299,7 @@ impl World {
         let refusal = self.one_in(self.chances.refuse).then(|| if self.rng.bool() { LATER } else { NEVER });
         match (ask, refusal) {
             (Ask::Message(received), refusal) => Answer::Message(self.judge(&received, refusal)),
-            (Ask::Connect { .. }, _) | (_, None) => Answer::Go,
+            (Ask::Connect { .. } | Ask::Hello { .. }, _) | (_, None) => Answer::Go,
             (_, Some(reply)) => Answer::Refuse(reply),
         }
     }

@@ -110,7 +110,7 @@ impl Service for Nothing {
 pub fn run(options: &Options) -> io::Result<serde_json::Value> {
     raise_descriptor_limit();
     let folder = tempfile::tempdir()?;
-    let tls = TlsStore::open(&Tls { certificate: None, key: None }, folder.path(), "localhost")?;
+    let tls = TlsStore::open(&Tls::default(), folder.path(), "localhost")?;
     let limits = Limits {
         connections: 1_000_000,
         connections_per_ip: 1_000_000,

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::model::{
-    Acted, Audited, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, Selection, Sentence, Stats,
-    Verified,
+    Acted, Audited, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, ReportFilter, ReportReceived,
+    ReportSend, ReportWaiting, ReportsSent, Selection, Sentence, Stats, Verified,
 };
 
 /// Why the gateway said no.
@@ -46,6 +46,12 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn rate_list(&self, key: Option<String>, most: usize) -> Answering<'_, Vec<RateEntry>>;
     /// Forgets what is counted for `key`.
     fn rate_reset(&self, key: String) -> Answering<'_, Acted>;
+    /// What is collected for reports of ours.
+    fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>>;
+    /// Sends the reports that are due, or all.
+    fn reports_send(&self, what: ReportSend) -> Answering<'_, ReportsSent>;
+    /// Reports that others sent us.
+    fn reports_received(&self, filter: ReportFilter, most: usize) -> Answering<'_, Vec<ReportReceived>>;
     /// Reads the configuration again. A bad one leaves the old one in force and is no fault but an answer.
     fn reload(&self) -> Answering<'_, Reloaded>;
     /// Stops or resumes delivery; accepting goes on.

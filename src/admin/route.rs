@@ -1,6 +1,6 @@
 //! Method and path to a question. Pure.
 
-use super::model::{Filter, QueueAction, State};
+use super::model::{Filter, QueueAction, ReportFilter, State};
 use super::query;
 
 /// Entries of a list when `limit` is not given, and at most.
@@ -36,6 +36,12 @@ pub enum Route {
     RateList(Option<String>, usize),
     /// `POST /v1/rates/reset`
     RateReset,
+    /// `GET /v1/reports/waiting`
+    ReportsWaiting(usize),
+    /// `POST /v1/reports/send`
+    ReportsSend,
+    /// `GET /v1/reports/received`, with `domain` and `since`
+    ReportsReceived(ReportFilter, usize),
     /// `POST /v1/reload`
     Reload,
     /// `POST /v1/delivery/pause`, `POST /v1/delivery/resume`
@@ -114,6 +120,19 @@ fn get(segments: &[&str], query: &str) -> Result<Option<Route>, NoRoute> {
             })?;
             Route::RateList(key, most)
         }
+        ["v1", "reports", "waiting"] => Route::ReportsWaiting(read_query(query, |_, _| false)?),
+        ["v1", "reports", "received"] => {
+            let mut filter = ReportFilter::default();
+            let most = read_query(query, |name, value| match name {
+                "domain" => {
+                    filter.domain = Some(value.to_ascii_lowercase());
+                    true
+                }
+                "since" => value.parse().map(|since| filter.since = since).is_ok(),
+                _ => false,
+            })?;
+            Route::ReportsReceived(filter, most)
+        }
         _ => return Ok(None),
     }))
 }
@@ -125,6 +144,7 @@ fn post(segments: &[&str]) -> Option<Route> {
             action_of(word).map(|action| Route::QueueAct(action, true))
         }
         ["v1", "rates", "reset"] => Some(Route::RateReset),
+        ["v1", "reports", "send"] => Some(Route::ReportsSend),
         ["v1", "reload"] => Some(Route::Reload),
         ["v1", "delivery", "pause"] => Some(Route::PauseDelivery(true)),
         ["v1", "delivery", "resume"] => Some(Route::PauseDelivery(false)),

@@ -2,11 +2,14 @@
 //!
 //! Small messages grow in one heap buffer; beyond `spill_at_bytes` the content moves into a file that the
 //! spool provides, and is mapped when complete, so resident memory does not grow with message size times connections.
-//! All heap bytes in flight are counted against one [`MemoryBudget`]; a builder that can't get its share spills early.
+//! All heap bytes in flight are counted against one [`MemoryBudget`]; a builder that can't get its share spills early. Pages of
+//! a map count as resident once they were read: whoever has read large content through [releases](Content::release) it.
+//!
+//! The checksum that the journal keeps is made while the bytes come in and lie in the processor's cache.
 
 use std::fmt;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -64,8 +67,22 @@ pub trait SpillFile: Send {
     /// Ends writing and gives the bytes as one slice.
     /// # Errors
     /// When the file can't be mapped.
-    fn finish(self: Box<Self>) -> io::Result<Arc<dyn Deref<Target = [u8]> + Send + Sync>>;
+    fn finish(self: Box<Self>) -> io::Result<Mapped>;
 }
+
+/// The bytes of a mapped piece of a file.
+pub trait MappedBytes: Deref<Target = [u8]> + Send + Sync {
+    /// The pages of `range` need not be resident any more; they come again from the file when they are read.
+    fn release(&self, range: Range<usize>);
+}
+
+/// What is not mapped has nothing to release: for storage that lies in memory.
+impl MappedBytes for Vec<u8> {
+    fn release(&self, _: Range<usize>) {}
+}
+
+/// A shared mapped piece of a file.
+pub type Mapped = Arc<dyn MappedBytes>;
 
 struct Heap {
     bytes: Vec<u8>,
@@ -84,27 +101,48 @@ enum Place {
     Empty,
     Heap(Arc<Heap>),
     Plain(Arc<[u8]>),
-    Mapped(Arc<dyn Deref<Target = [u8]> + Send + Sync>),
+    Mapped(Mapped),
 }
 
 /// The bytes of a message as received (after dot-unstuffing), immutable; a clone shares them.
 #[derive(Clone)]
-pub struct Content(Place);
+pub struct Content {
+    place: Place,
+    crc32c: u32,
+}
 
 impl Content {
     /// Content that is known already and not counted against a budget: a report of our own, a test's message.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Content(Place::Plain(bytes.into()))
+        let bytes = bytes.into();
+        Content { crc32c: crc32c::crc32c(&bytes), place: Place::Plain(bytes) }
     }
 
-    /// Content that lies in a mapped file.
-    pub fn from_mapped(bytes: Arc<dyn Deref<Target = [u8]> + Send + Sync>) -> Self {
-        Content(Place::Mapped(bytes))
+    /// Content that lies in a mapped file, with its checksum, which the caller has seen to be right.
+    pub fn from_mapped(bytes: Mapped, crc32c: u32) -> Self {
+        Content { place: Place::Mapped(bytes), crc32c }
     }
 
     /// True if the bytes lie in a file and not on the heap.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.0, Place::Mapped(_))
+        matches!(self.place, Place::Mapped(_))
+    }
+
+    /// CRC-32C of all bytes; known without looking at them.
+    pub fn crc32c(&self) -> u32 {
+        self.crc32c
+    }
+
+    /// Says that nobody reads the bytes soon: those in a file are not resident until they are read again.
+    pub fn release(&self) {
+        self.release_range(0..self.len());
+    }
+
+    /// The same for a part, as a reader leaves it behind.
+    pub fn release_range(&self, range: Range<usize>) {
+        if let Place::Mapped(bytes) = &self.place {
+            bytes.release(range);
+        }
     }
 }
 
@@ -112,7 +150,7 @@ impl Deref for Content {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
+        match &self.place {
             Place::Empty => &[],
             Place::Heap(heap) => &heap.bytes,
             Place::Plain(bytes) => bytes,
@@ -141,7 +179,16 @@ pub struct ContentSource {
 impl ContentSource {
     /// A builder for one message.
     pub fn builder(&self) -> ContentBuilder {
-        ContentBuilder { source: self.clone(), heap: Vec::new(), reserved_bytes: 0, file: None, len: 0 }
+        ContentBuilder { source: self.clone(), heap: Vec::new(), reserved_bytes: 0, file: None, len: 0, crc32c: 0 }
+    }
+
+    /// Content made of several parts.
+    /// # Errors
+    /// As [`ContentBuilder::append`].
+    pub fn join(&self, parts: &[&[u8]]) -> io::Result<Content> {
+        let mut builder = self.builder();
+        parts.iter().try_for_each(|part| builder.append(part))?;
+        builder.finish()
     }
 
     /// A source that never spills, for tests and tools that judge files.
@@ -169,6 +216,7 @@ pub struct ContentBuilder {
     reserved_bytes: usize,
     file: Option<Box<dyn SpillFile>>,
     len: u64,
+    crc32c: u32,
 }
 
 /// First reservation of a builder; it doubles from there.
@@ -190,6 +238,7 @@ impl ContentBuilder {
     /// When the spill file can't be made or written.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.len += bytes.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
         if let Some(file) = &mut self.file {
             return file.append(bytes);
         }
@@ -231,18 +280,19 @@ impl ContentBuilder {
     /// # Errors
     /// When the spill file can't be mapped.
     pub fn finish(mut self) -> io::Result<Content> {
+        let crc32c = self.crc32c;
         if let Some(file) = self.file.take() {
-            return Ok(Content(Place::Mapped(file.finish()?)));
+            return Ok(Content { place: Place::Mapped(file.finish()?), crc32c });
         }
         if self.heap.is_empty() {
-            return Ok(Content(Place::Empty));
+            return Ok(Content { place: Place::Empty, crc32c });
         }
         let heap = Heap {
             bytes: std::mem::take(&mut self.heap),
             reserved_bytes: std::mem::take(&mut self.reserved_bytes),
             budget: self.source.budget.clone(),
         };
-        Ok(Content(Place::Heap(Arc::new(heap))))
+        Ok(Content { place: Place::Heap(Arc::new(heap)), crc32c })
     }
 }
 
@@ -258,13 +308,6 @@ mod tests {
 
     struct InMemory;
     struct File(Vec<u8>);
-    struct Whole(Vec<u8>);
-    impl Deref for Whole {
-        type Target = [u8];
-        fn deref(&self) -> &[u8] {
-            &self.0
-        }
-    }
     impl SpillSpace for InMemory {
         fn create(&self) -> io::Result<Box<dyn SpillFile>> {
             Ok(Box::new(File(Vec::new())))
@@ -275,8 +318,8 @@ mod tests {
             self.0.extend_from_slice(bytes);
             Ok(())
         }
-        fn finish(self: Box<Self>) -> io::Result<Arc<dyn Deref<Target = [u8]> + Send + Sync>> {
-            Ok(Arc::new(Whole(self.0)))
+        fn finish(self: Box<Self>) -> io::Result<Mapped> {
+            Ok(Arc::new(self.0))
         }
     }
 
@@ -295,6 +338,7 @@ mod tests {
         let content = builder.finish().unwrap();
         assert!(content.is_mapped());
         assert_eq!(&content[..], &text[..]);
+        assert_eq!(content.crc32c(), crc32c::crc32c(&text));
         assert_eq!(source.budget.used_bytes(), 0);
     }
 

@@ -5,19 +5,42 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, Range};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
+
+use super::content::MappedBytes;
+
+/// A piece of a file, mapped.
+pub struct Map(Mmap);
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl MappedBytes for Map {
+    fn release(&self, range: Range<usize>) {
+        // SAFETY: the map is shared and read-only, so it has no pages of its own that could be lost: what is read later
+        // comes from the same file. A range that is no part of the map is refused by the call.
+        let advised = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        debug_assert!(advised.is_ok(), "the range is a part of the map");
+    }
+}
 
 /// Maps `bytes` of `file` from `offset`, read-only.
 /// # Errors
 /// As `mmap(2)`.
-pub fn map(file: &File, offset: u64, bytes: usize) -> io::Result<Mmap> {
+pub fn map(file: &File, offset: u64, bytes: usize) -> io::Result<Map> {
     // SAFETY: the spool maps only its own files, which the lock file keeps from other processes: spill files,
     // complete and without a name, and records of segments, which are immutable once written and whose file is not
     // reused, truncated or removed from use while a reader of the map lives (`spool::segments` counts them).
-    unsafe { MmapOptions::new().offset(offset).len(bytes).map(file) }
+    unsafe { MmapOptions::new().offset(offset).len(bytes).map(file) }.map(Map)
 }
 
 /// The first descriptor that systemd hands over (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).

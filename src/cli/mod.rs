@@ -16,6 +16,7 @@ mod quarantine;
 mod queue;
 mod rate;
 mod reload;
+mod report;
 mod rules;
 mod scan;
 mod serve;
@@ -67,6 +68,8 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Look at what rates count, and reset them.
     Rate(rate::Args),
+    /// Read reports of others (DMARC, TLS), and look at those of a running Weir.
+    Report(report::Args),
     /// Make a running Weir read its configuration again.
     Reload(reload::Args),
     /// Check who sent a message: SPF, DKIM, DMARC, ARC, and what becomes of it.
@@ -144,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
+        Command::Report(args) => report::run(args),
         Command::Reload(args) => reload::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Dkim(args) => dkim::run(args),

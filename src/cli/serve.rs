@@ -30,9 +30,10 @@ pub fn run(args: &Args) -> Exit {
         }
     };
     let notifier = Notifier::from_env();
-    let gateway = match Gateway::start(config, args.config.path(), Some(log)) {
+    let gateway = match Gateway::start(config, args.config.path(), Some(log.clone())) {
         Ok(gateway) => gateway,
         Err(error) => {
+            log.attach();
             tracing::error!(%error, "can't start");
             eprintln!("error: {error}");
             return Exit::No;
@@ -41,6 +42,7 @@ pub fn run(args: &Args) -> Exit {
     let served = gateway.block_on(serve(&gateway, &notifier));
     notifier.stopping();
     gateway.stop();
+    log.attach();
     match served {
         Ok(()) => Exit::Done,
         Err(error) => {

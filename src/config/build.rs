@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{listener, routing, units};
+use super::{listener, reports, routing, scanners, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -46,13 +46,20 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         None if bare => vec![routing::localhost()],
         None => Vec::new(),
     };
+    let dkim: Vec<Dkim> = top.sections("dkim").map(dkim).unwrap_or_default();
     let config = Config {
+        reports: reports::reports(top.section("reports"), &hostname, &dkim),
         dns: dns(top.section("dns")),
         verify: verify(top.section("verify"), &hostname),
-        dkim: top.sections("dkim").map(dkim).unwrap_or_default(),
+        dkim,
         relay: routing::relay(top.section("relay"), &listeners),
-        rates: top.sections("rate").map(routing::rates).unwrap_or_default(),
+        rates: routing::rates(top.sections("rate").unwrap_or_default()),
         filter: filter(top.section("filter")),
+        scanners: top.sections("scanner").map(|sections| scanners::scanners(sections, &listeners)).unwrap_or_default(),
+        service: scanners::service(top.section("service")),
+        lists: top.sections("list").map(scores::lists).unwrap_or_default(),
+        greylist: scores::greylist(top.section("greylist")),
+        trace: scores::trace(top.section("trace")),
         spool: spool(top.section("spool"), &data_dir, &limits),
         deliver: deliver(top.section("deliver")),
         retry: retry(top.section("retry")),
@@ -136,15 +143,37 @@ fn dkim(sections: Vec<Section<'_>>) -> Vec<Dkim> {
 }
 
 fn tls(mut section: Section<'_>) -> Tls {
-    let tls = Tls { certificate: section.path("certificate"), key: section.path("key") };
-    match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => listener::check_certificate(&section, certificate, key),
-        (Some(_), None) => section.fault("certificate", "`certificate` needs its `key`", "key = \"privkey.pem\""),
-        (None, Some(_)) => section.fault("key", "`key` needs its `certificate`", "certificate = \"fullchain.pem\""),
-        (None, None) => {}
+    let also = section.sections("also").unwrap_or_default();
+    Tls { pair: pair(section), also: also.into_iter().filter_map(further_pair).collect() }
+}
+
+/// One of `[[tls.also]]`, which needs both files.
+fn further_pair(section: Section<'_>) -> Option<Pair> {
+    if !section.has("certificate") && !section.has("key") {
+        section.fault("certificate", "`[[tls.also]]` needs `certificate` and `key`", "");
     }
+    pair(section)
+}
+
+/// `certificate` and `key`, checked; nothing if neither is set.
+fn pair(mut section: Section<'_>) -> Option<Pair> {
+    let pair = match (section.path("certificate"), section.path("key")) {
+        (Some(certificate), Some(key)) => {
+            listener::check_certificate(&section, &certificate, &key);
+            Some(Pair { certificate, key })
+        }
+        (Some(_), None) => {
+            section.fault("certificate", "`certificate` needs its `key`", "key = \"privkey.pem\"");
+            None
+        }
+        (None, Some(_)) => {
+            section.fault("key", "`key` needs its `certificate`", "certificate = \"fullchain.pem\"");
+            None
+        }
+        (None, None) => None,
+    };
     section.finish();
-    tls
+    pair
 }
 
 fn auth(mut section: Section<'_>, data_dir: &Path) -> Auth {
@@ -178,7 +207,6 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
         auth_failures: section.number32("auth_failures", base.auth_failures, COUNT),
         junk_commands: section.number32("junk_commands", base.junk_commands, COUNT),
         command_bytes: section.size("command_bytes", base.command_bytes.into(), 512..=65_536) as u32,
-        line_bytes: section.size("line_bytes", base.line_bytes.into(), 1000..=65_536) as u32,
         header_bytes: section.size("header_bytes", base.header_bytes.into(), 4096..=16 * MIB) as u32,
         hops: section.number32("hops", base.hops, 10..=1000),
         command_timeout: section.duration("command_timeout", base.command_timeout, times.clone()),
@@ -200,22 +228,26 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
 }
 
 fn filter(mut section: Section<'_>) -> Filter {
-    const SCORES: RangeInclusive<f64> = -1000.0..=1000.0;
     let rules = section.paths("rules");
     let filter = Filter {
         rules_shipped: rules.is_none(),
         rules: rules.unwrap_or_default(),
-        tag: section.float("tag", 5.0, SCORES),
-        quarantine: section.float("quarantine", 8.0, SCORES),
-        reject: section.float("reject", 15.0, SCORES),
+        scores: Scores::of_filter(&mut section),
+        outbound: Scores::table(&mut section, "outbound"),
+        subject_mark: section.parsed("subject_mark", subject_mark).unwrap_or_else(|| "[SPAM] ".to_owned()),
         classifier: classifier(section.section("classifier")),
     };
-    if !(filter.tag <= filter.quarantine && filter.quarantine <= filter.reject) {
-        let at = if filter.quarantine > filter.reject { "quarantine" } else { "tag" };
-        section.fault(at, "the scores must grow: tag <= quarantine <= reject", "the defaults are 5, 8 and 15");
-    }
     section.finish();
     filter
+}
+
+/// A subject is one line; what is not ASCII would need an encoding of its own there.
+fn subject_mark(text: &str) -> Result<String, units::Wrong> {
+    const CHARS_MAX: usize = 40; // leaves room for the subject in a list of messages
+    if text.is_empty() || text.len() > CHARS_MAX || !text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+        return Err(format!("write 1 to {CHARS_MAX} printable ASCII characters"));
+    }
+    Ok(text.to_owned())
 }
 
 fn classifier(mut section: Section<'_>) -> Classifier {

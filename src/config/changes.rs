@@ -1,6 +1,7 @@
 //! What a reload can't put into force. Pure.
 
 use super::Config;
+use super::scanners::Service;
 use super::settings::Listener;
 
 impl Config {
@@ -24,6 +25,15 @@ impl Config {
             (&running.admin.address, &running.admin.hosts, running.admin.token.as_ref().map(|token| token.expose()));
         keep("[admin]", admin != held_admin);
         self.admin = running.admin.clone();
+        let ports = |service: &Service| (service.milter, service.spamd, service.rspamd, service.connections);
+        keep("[service]", ports(&self.service) != ports(&running.service));
+        self.service = Service {
+            milter: running.service.milter,
+            spamd: running.service.spamd,
+            rspamd: running.service.rspamd,
+            connections: running.service.connections,
+            ..self.service.clone()
+        };
         keep("[log] json", held(&mut self.log.json, &running.log.json));
         keep("[security]", held(&mut self.security, &running.security));
         waiting.extend(align_listeners(&running.listeners, &mut self.listeners));

@@ -31,8 +31,6 @@ pub struct Limits {
     pub junk_commands: u32,
     /// Command line with CR LF, in bytes (RFC 5321 §4.5.3.1.4 says 512; parameters add; AUTH is 12,288 by RFC 4954 §4).
     pub command_bytes: u32,
-    /// Text line of content with CR LF, in bytes; longer lines are taken but are not sent on unfolded (RFC 5321 §4.5.3.1.6).
-    pub line_bytes: u32,
     /// Header section of a message in bytes. Exchange: 256 KiB.
     pub header_bytes: u32,
     /// `Received` fields before a message counts as looping (RFC 5321 §6.3: at least 100).
@@ -66,7 +64,6 @@ impl Default for Limits {
             auth_failures: 3,
             junk_commands: 100,
             command_bytes: 2048,
-            line_bytes: 1000,
             header_bytes: 256 * 1024,
             hops: 100,
             command_timeout: Duration::from_secs(300),

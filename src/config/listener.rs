@@ -20,7 +20,7 @@ const ROLES: [(&str, Role); 4] =
     [("mx", Role::Mx), ("submission", Role::Submission), ("relay", Role::Relay), ("lmtp", Role::Lmtp)];
 const TLS: [(&str, ListenerTls); 3] =
     [("none", ListenerTls::None), ("starttls", ListenerTls::StartTls), ("implicit", ListenerTls::Implicit)];
-const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("tag", Mode::Tag), ("off", Mode::Off)];
+pub(super) const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("tag", Mode::Tag), ("off", Mode::Off)];
 const BARE_LF: [(&str, BareLf); 3] =
     [("reject", BareLf::Reject), ("normalize", BareLf::Normalize), ("accept", BareLf::Accept)];
 
@@ -51,6 +51,21 @@ pub(super) fn loopback(limits: &Limits) -> Vec<Listener> {
         .into()
 }
 
+impl Config {
+    /// The listener, bound nowhere, with which `[service]` judges.
+    pub fn service_listener(&self) -> Listener {
+        let (verify, filter) = (self.service.verify, self.service.filter);
+        Listener { name: "service".into(), verify, filter, ..of_role(Role::Mx, &self.limits) }
+    }
+
+    /// True if anything here asks the filter.
+    pub fn filters(&self) -> bool {
+        let service = &self.service;
+        let serves = service.milter.or(service.spamd).or(service.rspamd).is_some();
+        self.listeners.iter().any(|listener| listener.filter != Mode::Off) || serves && service.filter != Mode::Off
+    }
+}
+
 /// The defaults of a role; the address is a placeholder.
 fn of_role(role: Role, limits: &Limits) -> Listener {
     let judged = if role == Role::Mx { Mode::Enforce } else { Mode::Off };
@@ -67,6 +82,8 @@ fn of_role(role: Role, limits: &Limits) -> Listener {
         filter: judged,
         bare_lf: BareLf::Reject,
         own_sender: false,
+        scores: Scores::default(),
+        line: Line::default(),
         limits: limits.clone(),
     }
 }
@@ -92,6 +109,8 @@ fn listener(section: &mut Section<'_>, limits: &Limits) -> Listener {
         filter: section.word("filter", &MODES, &[]).unwrap_or(base.filter),
         bare_lf: section.word("bare_lf", &BARE_LF, &[]).unwrap_or(base.bare_lf),
         own_sender: section.boolean("own_sender", base.own_sender),
+        scores: Scores::table(section, "scores"),
+        line: section.line_of("role"),
         limits: read_limits(section, limits),
         role: base.role,
     };
@@ -104,7 +123,7 @@ fn listener(section: &mut Section<'_>, limits: &Limits) -> Listener {
 /// Longest name of a listener: it is a label of metrics.
 const NAME_CHARS_MAX: usize = 32;
 
-fn name(text: &str) -> Result<Arc<str>, units::Wrong> {
+pub(super) fn name(text: &str) -> Result<Arc<str>, units::Wrong> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if text.is_empty() || text.len() > NAME_CHARS_MAX || !text.chars().all(fits) {
         return Err(format!("a name has 1 to {NAME_CHARS_MAX} letters, digits, dots, dashes and underscores"));
@@ -153,6 +172,9 @@ pub(super) fn check_addresses(top: &mut Section<'_>, config: &Config) {
         ("store", "pop3", config.store.pop3),
         ("store", "pop3s", config.store.pop3s),
         ("admin", "address", config.admin.address),
+        ("service", "milter", config.service.milter),
+        ("service", "spamd", config.service.spamd),
+        ("service", "rspamd", config.service.rspamd),
     ];
     for (table, key, address) in others {
         let Some(address) = address else { continue };

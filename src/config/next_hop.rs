@@ -54,7 +54,7 @@ fn unknown_scheme(scheme: &str) -> Wrong {
     )
 }
 
-fn absolute(path: &str, example: &str) -> Result<String, Wrong> {
+pub(super) fn absolute(path: &str, example: &str) -> Result<String, Wrong> {
     let path = percent_decode(path)?;
     if !path.starts_with('/') {
         return Err(format!("the path must be absolute, such as `{example}`"));
@@ -108,7 +108,7 @@ fn parse_login(text: &str) -> Result<Login, Wrong> {
     Ok(login)
 }
 
-fn host_port_of(text: &str, default_port: u16) -> Result<(String, u16), Wrong> {
+pub(super) fn host_port_of(text: &str, default_port: u16) -> Result<(String, u16), Wrong> {
     let (host, port) = match text.strip_prefix('[') {
         Some(literal) => {
             let (host, tail) = literal.split_once(']').ok_or("the bracket of the address is not closed")?;

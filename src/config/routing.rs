@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -37,6 +38,7 @@ pub(super) fn localhost() -> Domain {
         recipients: Recipients::Store,
         subdomains: false,
         detail_separator: Some('+'),
+        scores: Scores::default(),
     }
 }
 
@@ -58,6 +60,7 @@ fn domain(section: &mut Section<'_>) -> Domain {
         recipients: recipients(section, &name).unwrap_or(base),
         subdomains: section.boolean("subdomains", false),
         detail_separator: section.parsed("detail_separator", separator).unwrap_or(Some('+')),
+        scores: Scores::table(section, "scores"),
         deliver_to: deliver_to.unwrap_or(NextHop::Discard),
         name,
     };
@@ -286,8 +289,23 @@ fn word_of<T: PartialEq>(words: &'static [(&'static str, T)], value: T) -> &'sta
 /// Windows of one rate; each costs a cell per key.
 const RATE_WINDOWS_MAX: usize = 4;
 
+/// Failed logins in an hour, where no rate of the file counts them: enough for who mistypes, and a guesser gets 480 a day. By
+/// login it is looser, so that a stranger does not lock its owner out so soon. Stalwart bans an address after 100 a day.
+const AUTH_FAILURES_MAX: [(RateKey, u64); 3] = [(RateKey::Ip, 20), (RateKey::Net, 60), (RateKey::Login, 100)];
+const AUTH_FAILURES_PERIOD: Duration = Duration::from_secs(3600);
+
+/// `[[rate]]`, and the defaults against guessing of passwords.
 pub(super) fn rates(sections: Vec<Section<'_>>) -> Vec<Rate> {
-    sections.into_iter().map(rate).collect()
+    let mut rates: Vec<Rate> = sections.into_iter().map(rate).collect();
+    if !rates.iter().any(|rate| rate.count == RateCount::AuthFailures) {
+        rates.extend(AUTH_FAILURES_MAX.map(|(key, limit)| Rate {
+            key: vec![key],
+            count: RateCount::AuthFailures,
+            windows: vec![RateWindow { limit, period: AUTH_FAILURES_PERIOD }],
+            action: RateAction::Defer,
+        }));
+    }
+    rates
 }
 
 fn rate(mut section: Section<'_>) -> Rate {

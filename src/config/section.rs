@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::node::{Node, Table, Value};
 use super::problem::{Place, Sink, Source, directory_of};
+use super::scores::Line;
 use super::units::{self, Wrong, nearest};
 
 /// What all readers share.
@@ -92,6 +93,18 @@ impl<'a> Section<'a> {
     pub fn place_of(&self, key: &str) -> Place {
         let entry = self.table.and_then(|table| table.get(key));
         entry.map_or_else(|| self.place.clone(), |entry| entry.node.place.clone())
+    }
+
+    /// The line of `key`, or of the table; no line for a table that is not there.
+    pub fn line_of(&self, key: &str) -> Line {
+        if self.table.is_none() {
+            return Line::default();
+        }
+        let place = self.place_of(key);
+        let source = &self.cx.sources[place.file];
+        let name = source.path.file_name().unwrap_or_default().to_string_lossy();
+        let before = source.text.get(..place.span.start).unwrap_or_default();
+        Line::new(format!("{name}:{}", before.matches('\n').count() + 1))
     }
 
     pub fn has(&self, key: &str) -> bool {

@@ -8,7 +8,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::limits::Limits;
+use super::scanners::{Scanner, Service};
+pub use super::scores::{Bound, Greylist, Kept, Line, List, Scores, Sender, Trace};
 use crate::base::secret::Secret;
+use crate::wire::address::Mailbox;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct Config {
     pub verify: Verify,
     /// `[[dkim]]`
     pub dkim: Vec<Dkim>,
+    /// `[reports]`
+    pub reports: Reports,
     /// `[tls]`
     pub tls: Tls,
     /// `[[listener]]`
@@ -39,6 +44,16 @@ pub struct Config {
     pub rates: Vec<Rate>,
     /// `[filter]`
     pub filter: Filter,
+    /// `[[scanner]]`
+    pub scanners: Vec<Scanner>,
+    /// `[service]`
+    pub service: Service,
+    /// `[[list]]`
+    pub lists: Vec<List>,
+    /// `[greylist]`
+    pub greylist: Greylist,
+    /// `[trace]`
+    pub trace: Trace,
     /// `[spool]`
     pub spool: Spool,
     /// `[deliver]`
@@ -96,13 +111,72 @@ pub struct Dkim {
     pub key: PathBuf,
 }
 
-/// `[tls]`
+/// What a DMARC failure report quotes of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReports {
+    /// Its header section.
+    Headers,
+    /// None are sent.
+    Off,
+}
+
+impl FailureReports {
+    /// The configuration's words.
+    pub const WORDS: [(&str, FailureReports); 2] = [("headers", FailureReports::Headers), ("off", FailureReports::Off)];
+}
+
+/// `[reports]`
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// The author of our reports; nothing: none are collected or sent.
+    pub from: Option<Mailbox>,
+    /// Where bounces of reports go; nothing: the null reverse-path.
+    pub reverse_path: Option<Mailbox>,
+    /// Who reports, as readers see it; default: the host name.
+    pub organization: String,
+    /// DMARC aggregate reports, to those who ask by `rua=`.
+    pub aggregate: bool,
+    /// DMARC failure reports, to those who ask by `ruf=`.
+    pub failure: FailureReports,
+    /// Failure reports of one domain in an hour.
+    pub failure_per_hour: u32,
+    /// Local parts in failure reports are made unreadable (RFC 6590).
+    pub redact: bool,
+    /// TLS reports, to those who ask in `_smtp._tls`.
+    pub tls: bool,
+    /// From midnight (UTC).
+    pub daily_at: Duration,
+    /// Reports are sent at most this much later, so that not all of the world reports at once.
+    pub jitter: Duration,
+    /// Rows that are collected at most.
+    pub rows: usize,
+    /// Mail to these addresses is read as reports about us, and delivered as well.
+    pub inbox: Vec<Mailbox>,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// PEM chain; absent: a self-signed one is made in `data_dir`.
-    pub certificate: Option<PathBuf>,
+    /// For clients that ask for no name, or for one that no certificate has; absent: a self-signed one is made in `data_dir`.
+    pub pair: Option<Pair>,
+    /// `[[tls.also]]`: for clients that ask for one of its names (SNI, RFC 6066 §3).
+    pub also: Vec<Pair>,
+}
+
+impl Tls {
+    /// All that are configured.
+    pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pair.iter().chain(&self.also)
+    }
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// PEM chain.
+    pub certificate: PathBuf,
     /// PEM key.
-    pub key: Option<PathBuf>,
+    pub key: PathBuf,
 }
 
 /// What a listener is for.
@@ -188,6 +262,10 @@ pub struct Listener {
     pub filter: Mode,
     /// Bare CR or LF in DATA.
     pub bare_lf: BareLf,
+    /// Scores laid over those of [filter].
+    pub scores: Scores,
+    /// Where it stands.
+    pub line: Line,
     /// A login may only use reverse-paths of its own: its name, or its name at a domain of ours.
     pub own_sender: bool,
     /// `[limits]` with this listener's own values laid over.
@@ -220,6 +298,8 @@ pub struct Domain {
     pub subdomains: bool,
     /// `user+detail` is delivered to `user`; the character, if any.
     pub detail_separator: Option<char>,
+    /// Scores for its mail, laid over the listener's.
+    pub scores: Scores,
 }
 
 /// TLS towards a next hop.
@@ -390,12 +470,12 @@ pub struct Filter {
     pub rules: Vec<PathBuf>,
     /// `rules` is absent: those that are built in are used.
     pub rules_shipped: bool,
-    /// Score from which a message is marked.
-    pub tag: f64,
-    /// Score from which it is kept back.
-    pub quarantine: f64,
-    /// Score from which it is refused.
-    pub reject: f64,
+    /// Scores from which something is done.
+    pub scores: Scores,
+    /// The same for mail that goes out, laid over.
+    pub outbound: Scores,
+    /// What a marked subject begins with.
+    pub subject_mark: String,
     /// `[filter.classifier]`
     pub classifier: Classifier,
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::settings::{Listener, ListenerTls, NextHop, Recipients};
+use super::settings::{FailureReports, Listener, ListenerTls, NextHop, Recipients, Reports, Scores};
 use super::units::{show_duration, show_size};
 
 impl Config {
@@ -13,11 +13,12 @@ impl Config {
         let mut line = |key: &str, value: String| writeln!(text, "{key:<12}{value}").expect("a String takes any write");
         line("hostname", self.hostname.clone());
         line("data_dir", self.data_dir.display().to_string());
-        let certificate = self.tls.certificate.as_ref();
-        line(
-            "certificate",
-            certificate.map_or("self-signed, made in data_dir".to_owned(), |path| path.display().to_string()),
-        );
+        let certificate = self.tls.pair.as_ref().map(|pair| pair.certificate.display().to_string());
+        line("certificate", certificate.unwrap_or_else(|| "self-signed, made in data_dir".to_owned()));
+        self.tls
+            .also
+            .iter()
+            .for_each(|pair| line("certificate", format!("{}, by its names", pair.certificate.display())));
         self.listeners.iter().for_each(|listener| line("listener", listener_line(listener)));
         for domain in &self.domains {
             let below = if domain.subdomains { " and below" } else { "" };
@@ -37,12 +38,25 @@ impl Config {
             line("rate", format!("{count} by {}: {}, then {action}", keys.join("+"), windows.join(", ")));
         }
         let filter = &self.filter;
-        line("filter", format!("tag {}, quarantine {}, reject {}", filter.tag, filter.quarantine, filter.reject));
+        for scanner in &self.scanners {
+            line("scanner", format!("{} by {} at {}", scanner.name, scanner.kind.as_str(), scanner.place));
+        }
+        line("filter", filter.scores.to_string());
+        if filter.outbound != Scores::default() {
+            line("outbound", filter.outbound.to_string());
+        }
+        let trace = &self.trace;
+        line("trace", format!("{} for {}, up to {}", trace.record, show_duration(trace.keep), show_size(trace.size)));
         let retry = &self.retry;
         let (first, max, expire) = (show_duration(retry.first), show_duration(retry.max), show_duration(retry.expire));
         line("retry", format!("{first} x{} up to {max}, bounced after {expire}", retry.factor));
+        line("reports", reports_text(&self.reports));
         let address =
             |address: Option<std::net::SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+        let service = &self.service;
+        for (kind, place) in [("milter", service.milter), ("spamd", service.spamd), ("rspamd", service.rspamd)] {
+            place.into_iter().for_each(|place| line("service", format!("{kind} at {place}")));
+        }
         line("pop3", format!("{}, with TLS {}", address(self.store.pop3), address(self.store.pop3s)));
         line("admin", address(self.admin.address));
         text
@@ -69,6 +83,18 @@ fn recipients_text(recipients: &Recipients) -> String {
         Recipients::Store => "users of the store".to_owned(),
         Recipients::Verify => "asked of the next hop".to_owned(),
     }
+}
+
+fn reports_text(reports: &Reports) -> String {
+    let Some(from) = &reports.from else { return "none are sent".to_owned() };
+    let kinds = [
+        (reports.aggregate, "DMARC"),
+        (reports.failure != FailureReports::Off, "DMARC failures"),
+        (reports.tls, "TLS"),
+    ];
+    let kinds: Vec<&str> = kinds.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+    let minutes = reports.daily_at.as_secs() / 60;
+    format!("{} from {from}, daily at {:02}:{:02} UTC", kinds.join(", "), minutes / 60, minutes % 60)
 }
 
 fn list(networks: &[ipnet::IpNet]) -> String {

@@ -18,6 +18,7 @@ use super::held::Held;
 use super::meters::Meters;
 use super::pool::Pool;
 use super::route::Routes;
+use super::tls_result::TlsResultSink;
 use super::transport::open::Opener;
 use super::transport::tls::ClientTls;
 use super::transport::{Job, LocalStore};
@@ -50,6 +51,8 @@ pub struct Parts {
     pub resolver: Arc<Resolver>,
     /// TLS as client.
     pub tls: ClientTls,
+    /// Where results for TLS-RPT go.
+    pub tls_results: TlsResultSink,
     /// Counters.
     pub meters: Meters,
     /// The configuration.
@@ -90,7 +93,7 @@ impl Delivery {
     /// Begins to deliver on `handle`'s runtime, unless `[deliver] paused`.
     pub fn start(parts: Parts, handle: Handle) -> Self {
         let paused = parts.config.deliver.paused;
-        let opener = Opener::new(parts.resolver, parts.tls, parts.meters.clone());
+        let opener = Opener::new(parts.resolver, parts.tls, parts.meters.clone()).with_results(parts.tls_results);
         let shared = Arc::new(Shared {
             queue: parts.queue,
             store: parts.store,

@@ -14,6 +14,7 @@ pub mod route;
 pub mod schedule;
 pub mod settle;
 pub mod shape;
+pub mod tls_result;
 pub mod transport;
 mod worker;
 

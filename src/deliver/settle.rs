@@ -2,7 +2,6 @@
 //!
 //! RFC 3461 §5.2, RFC 5321 §6.1. Invariant: each leased recipient gets exactly one outcome; nobody hears of a message with a null reverse-path.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -133,7 +132,7 @@ fn report(job: &Job, facts: &Facts<'_>, id: QueueId, rows: &[Row<'_>]) -> NewMes
     let utf8 = bounce::is_utf8(&lease.envelope);
     let received = format!("Received: by {} id {id};\r\n\t{}\r\n", facts.hostname, bounce::date(facts.now));
     let envelope = Envelope {
-        origin: own_origin(),
+        origin: Origin::local("report"),
         reverse_path: None,
         body: if content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
         smtputf8: utf8,
@@ -150,20 +149,6 @@ fn report(job: &Job, facts: &Facts<'_>, id: QueueId, rows: &[Row<'_>]) -> NewMes
         content: Content::from_bytes(content),
         disposition: Disposition::Deliver,
         verdict: format!("report about {}", lease.id).into(),
-    }
-}
-
-/// Where mail of our own comes from.
-fn own_origin() -> Origin {
-    Origin {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: 0,
-        helo: String::new(),
-        host: None,
-        login: None,
-        tls: None,
-        protocol: "local",
-        listener: "report".into(),
     }
 }
 
@@ -206,7 +191,7 @@ mod tests {
     fn job(sender: &str, recipients: &[&str], answer: &Answer) -> Job {
         let mailbox = |text: &str| Mailbox::parse(text, true).expect("a test's address");
         let envelope = Envelope {
-            origin: own_origin(),
+            origin: Origin::local("report"),
             reverse_path: (!sender.is_empty()).then(|| mailbox(sender)),
             recipients: recipients.iter().map(|text| Recipient::plain(mailbox(text))).collect(),
             body: BodyType::SevenBit,

@@ -10,6 +10,7 @@ pub mod meters;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -221,11 +222,20 @@ impl Resolver {
             return known;
         }
         let flight = Flight::join(&self.flights, (kind, name.clone()));
+        // Boxed: the resolver's future is large, and every check that asks would carry its size around, asked or cached.
         flight.answer.get_or_init(|| self.look_up(kind, name)).await.clone()
     }
 
+    fn look_up(
+        &self,
+        kind: Kind,
+        name: String,
+    ) -> Pin<Box<dyn Future<Output = Result<Records, DnsFault>> + Send + '_>> {
+        Box::pin(self.ask(kind, name))
+    }
+
     /// Asks the servers and keeps the answer.
-    async fn look_up(&self, kind: Kind, name: String) -> Result<Records, DnsFault> {
+    async fn ask(&self, kind: Kind, name: String) -> Result<Records, DnsFault> {
         // Raw labels, for a name that SPF macros made may hold any byte; complete, so that no search list is tried.
         let labels = name.split('.').map(str::as_bytes);
         let mut asked = Name::from_labels(labels).map_err(|_| DnsFault::NotFound { name_exists: false })?;

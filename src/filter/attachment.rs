@@ -7,7 +7,7 @@ mod archive;
 
 use super::budget::Budget;
 use super::message::{Body, View};
-use super::verdict::{Points, Symbol};
+use super::verdict::{Judge, Points, Symbol};
 
 /// Symbols of this room: name, points, description.
 const SYMBOLS: [(&str, f64, &str); 11] = [
@@ -115,13 +115,7 @@ pub fn inspect(view: &View<'_>, budget: &mut Budget) -> Vec<Symbol> {
 
 fn symbol(name: &'static str, file: &str) -> Symbol {
     let row = SYMBOLS.iter().find(|(known, ..)| *known == name).expect("every finding is in the table");
-    Symbol {
-        name: name.to_owned(),
-        points: Points::new(row.1),
-        description: row.2.to_owned(),
-        evidence: Some(format!("`{file}`")),
-        shadow: false,
-    }
+    Symbol::new(Judge::Attachment, name, Points::new(row.1), row.2).because(format!("`{file}`"))
 }
 
 fn file(findings: &mut Findings, name: &str, bytes: &[u8], declared: &str, budget: &mut Budget) {

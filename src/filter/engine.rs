@@ -16,7 +16,7 @@ use super::classifier::{Label, Learned, Models, Opinion, features};
 use super::message::View;
 use super::rules::cost::Cost;
 use super::rules::{Hit, Problem, Rules, Source};
-use super::verdict::{Points, Symbol, Thresholds, Verdict};
+use super::verdict::{Judge, Points, Symbol, Thresholds, Verdict};
 use crate::config::settings::Filter;
 
 /// What is known about a message beside its bytes.
@@ -64,7 +64,7 @@ struct Policy {
 
 impl Policy {
     fn load(filter: &Filter) -> Self {
-        Policy { thresholds: Thresholds::from(filter), rules: Rules::load(Source::configured(filter)) }
+        Policy { thresholds: Thresholds::from(&filter.scores), rules: Rules::load(Source::configured(filter)) }
     }
 }
 
@@ -138,13 +138,9 @@ fn classifier_symbol(opinion: &Opinion) -> Option<Symbol> {
         return None;
     }
     let (name, word) = if opinion.score > 0.0 { ("CLASSIFIER_SPAM", "spam") } else { ("CLASSIFIER_HAM", "ham") };
-    Some(Symbol {
-        name: name.to_owned(),
-        points: Points::new(f64::from(opinion.score)),
-        description: format!("The classifier thinks of {word}"),
-        evidence: Some(format!("probability of spam {:.4}", opinion.probability)),
-        shadow: false,
-    })
+    let points = Points::new(f64::from(opinion.score));
+    let symbol = Symbol::new(Judge::Classifier, name, points, format!("The classifier thinks of {word}"));
+    Some(symbol.because(format!("probability of spam {:.4}", opinion.probability)))
 }
 
 /// The symbol of a rule that hit; nothing for rules that only serve others.
@@ -161,15 +157,10 @@ fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
         description: rule.description.clone(),
         evidence: Some(format!("{matched}{times}({})", rule.place)),
         shadow: rule.shadow,
+        judge: Judge::Rule,
     })
 }
 
 fn limit_symbol(row: &'static LimitRow) -> Symbol {
-    Symbol {
-        name: row.symbol.to_owned(),
-        points: Points::new(LIMIT_POINTS),
-        description: format!("Over the limit of {}", row.default),
-        evidence: None,
-        shadow: false,
-    }
+    Symbol::new(Judge::Limit, row.symbol, Points::new(LIMIT_POINTS), format!("Over the limit of {}", row.default))
 }

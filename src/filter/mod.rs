@@ -10,7 +10,8 @@ pub mod engine;
 pub mod message;
 pub mod meters;
 pub mod rules;
+pub mod scanners;
 pub mod verdict;
 
 pub use engine::{Engine, Facts};
-pub use verdict::{Action, Symbol, Verdict};
+pub use verdict::{Action, Judge, Points, Symbol, Thresholds, Verdict};

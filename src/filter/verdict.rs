@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::config::settings::Filter;
+use crate::config::settings::Scores;
 
 /// Points in thousandths: exact, so that sums agree with what is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,11 @@ impl Points {
     /// As a decimal number.
     pub fn value(self) -> f64 {
         f64::from(self.0) / 1000.0
+    }
+
+    /// True from `bound` on.
+    pub fn reaches(self, bound: f64) -> bool {
+        self.value() >= bound
     }
 }
 
@@ -43,6 +48,26 @@ impl fmt::Display for Points {
     }
 }
 
+/// Who says so. A later judgement of a recorded message asks rules, attachments and limits again and believes the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Judge {
+    /// What is attached.
+    Attachment,
+    /// The classifier.
+    Classifier,
+    /// SPF, DKIM, DMARC, ARC.
+    Identity,
+    /// A limit of the budget.
+    Limit,
+    /// `[[list]]`.
+    List,
+    /// A rule file.
+    Rule,
+    /// Another program, or another room.
+    Scanner,
+}
+
 /// One reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
@@ -56,6 +81,21 @@ pub struct Symbol {
     pub evidence: Option<String>,
     /// It is counted but adds nothing to the score: `tflags shadow`.
     pub shadow: bool,
+    /// Who says so.
+    pub judge: Judge,
+}
+
+impl Symbol {
+    /// A symbol without evidence.
+    pub fn new(judge: Judge, name: impl Into<String>, points: Points, description: impl Into<String>) -> Self {
+        let (name, description) = (name.into(), description.into());
+        Symbol { name, points, description, evidence: None, shadow: false, judge }
+    }
+
+    /// The same with what made it so.
+    pub fn because(self, evidence: impl Into<String>) -> Self {
+        Symbol { evidence: Some(evidence.into()), ..self }
+    }
 }
 
 /// What is to be done.
@@ -65,38 +105,120 @@ pub enum Action {
     Accept,
     /// Deliver with a mark.
     Tag,
+    /// Deliver with a mark in the subject.
+    Subject,
+    /// Ask to come again.
+    Greylist,
+    /// Keep for an operator.
+    Hold,
     /// Keep back.
     Quarantine,
+    /// Take and throw away.
+    Discard,
     /// Refuse.
     Reject,
 }
 
 impl Action {
+    /// All of them, the mildest first.
+    pub const ALL: [Action; 8] = [
+        Action::Accept,
+        Action::Tag,
+        Action::Subject,
+        Action::Greylist,
+        Action::Hold,
+        Action::Quarantine,
+        Action::Discard,
+        Action::Reject,
+    ];
+
     /// The word for logs and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Accept => "accept",
+            Action::Discard => "discard",
+            Action::Greylist => "greylist",
+            Action::Hold => "hold",
             Action::Quarantine => "quarantine",
             Action::Reject => "reject",
+            Action::Subject => "subject",
             Action::Tag => "tag",
         }
     }
+
+    /// True if something else than delivery follows.
+    pub fn is_kept_back(self) -> bool {
+        self >= Action::Greylist
+    }
 }
 
-/// Scores from which something is done.
+/// Scores from which something is done; infinite: never.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// Mark.
     pub tag: f64,
+    /// Mark the subject.
+    pub subject: f64,
+    /// Ask to come again.
+    pub greylist: f64,
+    /// Keep for an operator.
+    pub hold: f64,
     /// Keep back.
     pub quarantine: f64,
     /// Refuse.
     pub reject: f64,
+    /// Throw away.
+    pub discard: f64,
 }
 
-impl From<&Filter> for Thresholds {
-    fn from(filter: &Filter) -> Self {
-        Thresholds { tag: filter.tag, quarantine: filter.quarantine, reject: filter.reject }
+impl From<&Scores> for Thresholds {
+    fn from(scores: &Scores) -> Self {
+        let of = |name| scores.bound(name).map_or(f64::INFINITY, |bound| bound.score);
+        Thresholds {
+            tag: of("tag"),
+            subject: of("subject"),
+            greylist: of("greylist"),
+            hold: of("hold"),
+            quarantine: of("quarantine"),
+            reject: of("reject"),
+            discard: of("discard"),
+        }
+    }
+}
+
+impl Thresholds {
+    /// What follows from `score`: of what keeps a message back, that with the highest threshold at or below the score; else
+    /// the strongest mark.
+    pub fn action(&self, score: Points) -> Action {
+        let kept = [
+            (self.greylist, Action::Greylist),
+            (self.hold, Action::Hold),
+            (self.quarantine, Action::Quarantine),
+            (self.discard, Action::Discard),
+            (self.reject, Action::Reject),
+        ];
+        let reached = kept.into_iter().filter(|(bound, _)| score.reaches(*bound));
+        let last = reached.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        match last {
+            Some((_, action)) => action,
+            None if score.reaches(self.subject) => Action::Subject,
+            None if score.reaches(self.tag) => Action::Tag,
+            None => Action::Accept,
+        }
+    }
+
+    /// The threshold of an action; nothing for [`Action::Accept`].
+    pub fn of(&self, action: Action) -> Option<f64> {
+        Some(match action {
+            Action::Accept => return None,
+            Action::Discard => self.discard,
+            Action::Greylist => self.greylist,
+            Action::Hold => self.hold,
+            Action::Quarantine => self.quarantine,
+            Action::Reject => self.reject,
+            Action::Subject => self.subject,
+            Action::Tag => self.tag,
+        })
     }
 }
 
@@ -125,12 +247,28 @@ impl Verdict {
     pub fn new(mut symbols: Vec<Symbol>, thresholds: Thresholds, probability: Option<f32>) -> Self {
         let score: Points = symbols.iter().filter(|symbol| !symbol.shadow).map(|symbol| symbol.points).sum();
         symbols.sort_by(|a, b| b.points.0.abs().cmp(&a.points.0.abs()).then_with(|| a.name.cmp(&b.name)));
-        Verdict { score, symbols, action: action(score, &thresholds), thresholds, probability }
+        Verdict { score, symbols, action: thresholds.action(score), thresholds, probability }
     }
 
-    /// True if the message is marked as spam at least.
+    /// The same reasons and `more` under other thresholds.
+    pub fn under(&self, thresholds: Thresholds, more: impl IntoIterator<Item = Symbol>) -> Self {
+        let symbols = self.symbols.iter().cloned().chain(more).collect();
+        Verdict::new(symbols, thresholds, self.probability)
+    }
+
+    /// What it comes to once the client has come again.
+    pub fn beyond_greylist(&self) -> Self {
+        self.under(Thresholds { greylist: f64::INFINITY, ..self.thresholds }, [])
+    }
+
+    /// True if the message is marked as spam.
     pub fn is_spam(&self) -> bool {
-        self.action >= Action::Tag
+        self.score.reaches(self.thresholds.tag)
+    }
+
+    /// True if the subject is to be marked.
+    pub fn marks_subject(&self) -> bool {
+        self.score.reaches(self.thresholds.subject)
     }
 
     /// True if a symbol of this name was found.
@@ -149,8 +287,7 @@ impl Verdict {
             writeln!(out, "X-Spam-Level: {}\r", "*".repeat(stars)).expect("a String takes any write");
         }
         let answer = if self.is_spam() { "Yes" } else { "No" };
-        let head =
-            format!("X-Spam-Status: {answer}, score={} required={}", self.score, Points::new(self.thresholds.tag));
+        let head = format!("X-Spam-Status: {answer}, score={} required={}", self.score, self.required());
         out.push_str(&head);
         let mut column = head.len();
         let mut text = "tests=".to_owned();
@@ -181,7 +318,12 @@ impl Verdict {
             .take(3)
             .map(|symbol| symbol.name.as_str())
             .collect();
-        format!("score {} of {}: {}", self.score, Points::new(self.thresholds.tag), reasons.join(", "))
+        format!("score {} of {}: {}", self.score, self.required(), reasons.join(", "))
+    }
+
+    /// The score from which a message counts as spam.
+    fn required(&self) -> Points {
+        Points::new(self.thresholds.tag)
     }
 }
 
@@ -197,28 +339,50 @@ fn fold_word(out: &mut String, column: &mut usize, word: &str) {
     *column += word.len();
 }
 
-fn action(score: Points, thresholds: &Thresholds) -> Action {
-    let value = score.value();
-    if value >= thresholds.reject {
-        Action::Reject
-    } else if value >= thresholds.quarantine {
-        Action::Quarantine
-    } else if value >= thresholds.tag {
-        Action::Tag
-    } else {
-        Action::Accept
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn symbol(name: &str, points: f64, shadow: bool) -> Symbol {
-        Symbol { name: name.into(), points: Points::new(points), description: String::new(), evidence: None, shadow }
+        Symbol { shadow, ..Symbol::new(Judge::Rule, name, Points::new(points), "") }
     }
 
-    const THRESHOLDS: Thresholds = Thresholds { tag: 5.0, quarantine: 8.0, reject: 15.0 };
+    const NEVER: f64 = f64::INFINITY;
+    const THRESHOLDS: Thresholds = Thresholds {
+        tag: 5.0,
+        subject: NEVER,
+        greylist: NEVER,
+        hold: NEVER,
+        quarantine: 8.0,
+        reject: 15.0,
+        discard: NEVER,
+    };
+
+    #[test]
+    fn the_highest_threshold_that_is_reached_decides() {
+        let all = Thresholds { subject: 6.0, greylist: 4.0, hold: 7.0, discard: 30.0, ..THRESHOLDS };
+        let table = [
+            (3.9, Action::Accept),
+            (4.0, Action::Greylist),
+            (6.5, Action::Greylist),
+            (7.0, Action::Hold),
+            (8.0, Action::Quarantine),
+            (15.0, Action::Reject),
+            (30.0, Action::Discard),
+        ];
+        for (score, action) in table {
+            assert_eq!(all.action(Points::new(score)), action, "{score}");
+        }
+        let passed = Verdict::new(vec![symbol("A", 6.5, false)], all, None).beyond_greylist();
+        assert_eq!((passed.action, passed.marks_subject(), passed.is_spam()), (Action::Subject, true, true));
+    }
+
+    #[test]
+    fn other_thresholds_and_more_reasons_keep_the_sum() {
+        let verdict = Verdict::new(vec![symbol("A", 9.0, false)], THRESHOLDS, Some(0.5));
+        let allowed = verdict.under(THRESHOLDS, [symbol("ALLOWED", -100.0, false)]);
+        assert_eq!((allowed.score.to_string(), allowed.action), ("-91".to_owned(), Action::Accept));
+    }
 
     #[test]
     fn points_print_as_they_add() {

@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::backend::{AdminBackend, AdminFault, Answering};
 use crate::admin::model::{
-    Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, Selection,
-    Sentence, Stats, Verified,
+    Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, ReportFilter,
+    ReportReceived, ReportSend, ReportWaiting, ReportsSent, Selection, Sentence, Stats, Verified,
 };
 use crate::policy::rates::Usage;
 use crate::spool::queue::ItemState;
 use crate::spool::{Audit, Report};
 
+use super::reports::{Sent, view as reports_view};
 use super::shared::Shared;
 
 /// Answers the admin API.
@@ -98,6 +99,25 @@ impl AdminBackend for Backend {
             tracing::info!(key = %key, count, "an operator reset rates");
             Ok(Acted { count: count as u64 })
         })
+    }
+
+    fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>> {
+        self.blocking(move |shared| Ok(reports_view::waiting(&shared.house.reports, most)))
+    }
+
+    fn reports_send(&self, what: ReportSend) -> Answering<'_, ReportsSent> {
+        // A task of its own: a client that goes away must not stop it between two domains.
+        let house = self.shared.house.clone();
+        let task = tokio::spawn(async move { house.send_reports(what.now).await });
+        Box::pin(async move {
+            let Sent { sent, failed, lines } =
+                task.await.map_err(|error| AdminFault::Unavailable(error.to_string()))?;
+            Ok(ReportsSent { sent, failed, lines })
+        })
+    }
+
+    fn reports_received(&self, filter: ReportFilter, most: usize) -> Answering<'_, Vec<ReportReceived>> {
+        self.blocking(move |shared| Ok(reports_view::received(&shared.house.reports, &filter, most)))
     }
 
     fn reload(&self) -> Answering<'_, Reloaded> {

@@ -11,15 +11,17 @@ use tokio::sync::oneshot;
 use crate::base::content::Content;
 use crate::config::settings::{Listener, Mode};
 use crate::dns::Resolver;
+use crate::filter::scanners::Scanners;
 use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
 use crate::spool::queue::Disposition;
 use crate::verify::decide::{self, Decision, Overrides};
-use crate::verify::{self, Message, Results, Signer, Verifier, arc, authres};
+use crate::verify::{self, Begun, Message, Results, Signer, Verifier, arc, authres};
 use crate::wire::envelope::Envelope;
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::judge::Ruling;
+use super::scanning::Scanned;
 
 /// The stages that judge messages.
 pub struct Checks {
@@ -29,6 +31,8 @@ pub struct Checks {
     pub engine: Option<Arc<Engine>>,
     /// What the engine's verdicts are counted by.
     pub filter_meters: Arc<filter::meters::Meters>,
+    /// Filters of others.
+    pub scanners: Scanners,
     /// Our keys.
     pub signer: Signer,
     /// The operator's exceptions.
@@ -70,34 +74,50 @@ struct Identity {
 pub struct Found {
     identity: Option<Identity>,
     verdict: Option<Verdict>,
+    pub(super) scanned: Scanned,
     seal: String,
     signatures: String,
 }
 
-impl Checks {
-    /// Begins the look-ups that MAIL makes possible, so that their answers are in the cache when the content is there.
-    pub fn begin(&self, listener: &Listener, facts: &verify::Facts) {
-        // Who stands behind a hop of ours is known only when the content is there.
-        if listener.verify != Mode::Off && !verify::hops::is_trusted(facts.ip, &self.trusted_hops) {
-            let begun = self.verifier.begin(facts);
-            tokio::spawn(begun.warm());
-        }
+impl Found {
+    /// Whom the results are about, the results, and what they ask for.
+    pub fn identity(&self) -> Option<(&verify::Facts, &Results, &Decision)> {
+        self.identity.as_ref().map(|identity| (&identity.facts, &identity.results, &identity.decision))
     }
 
+    /// What the filter says, if it was asked.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+}
+
+impl Checks {
     /// Runs what the listener asks for.
-    pub async fn gather(self: &Arc<Self>, question: &Question<'_>, meters: &meters::Meters) -> Found {
+    /// `begun` is what HELO and MAIL set going.
+    pub async fn gather(
+        self: &Arc<Self>,
+        question: &Question<'_>,
+        begun: Option<Begun<Resolver>>,
+        meters: &meters::Meters,
+    ) -> Found {
         let mut found = Found::default();
         let message = Message::parse(question.content.clone());
         if question.listener.verify != Mode::Off {
             let began = Instant::now();
-            found.identity = Some(self.identify(question, &message).await);
+            found.identity = Some(self.identify(question, begun, &message).await);
             meters.stage(Stage::Verify, began.elapsed());
         }
+        found.scanned = self.scan(question).await;
         if question.listener.filter != Mode::Off && self.engine.is_some() {
             let began = Instant::now();
             found.verdict = self.judge(question, &found).await;
             meters.stage(Stage::Filter, began.elapsed());
         }
+        // What is refused already needs no milter; what milters change is signed as they left it.
+        if matches!(rule(question.listener, &found, question.reference), Ruling::Keep { .. }) {
+            found.scanned.milled = self.mill(question).await;
+        }
+        let message = found.scanned.content().map_or(message, |content| Message::parse(content.clone()));
         if question.signs {
             let (checks, message) = (self.clone(), message.clone());
             found.signatures = on_rayon(move || checks.signer.sign(&message, now_secs())).await.unwrap_or_default();
@@ -109,7 +129,7 @@ impl Checks {
         found
     }
 
-    async fn identify(&self, question: &Question<'_>, message: &Message) -> Identity {
+    async fn identify(&self, question: &Question<'_>, begun: Option<Begun<Resolver>>, message: &Message) -> Identity {
         let origin = &question.envelope.origin;
         // Behind another gateway of the operator's the client is the one that gateway saw.
         let hop = verify::hops::client(message, origin.ip, &self.trusted_hops);
@@ -118,7 +138,9 @@ impl Checks {
             helo: hop.map_or_else(|| origin.helo.clone(), |hop| hop.helo),
             reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
         };
-        let results = self.verifier.check(&facts, message).await;
+        let begun = begun.filter(|begun| *begun.facts() == facts);
+        let begun = begun.unwrap_or_else(|| self.verifier.begin(facts.clone(), None));
+        let results = self.verifier.finish(begun, message).await;
         let mode = question.listener.verify;
         let decision = decide::decide(&results, mode, &self.overrides, facts.ip, question.reference);
         Identity { facts, results, decision }
@@ -139,7 +161,7 @@ impl Checks {
     async fn judge(&self, question: &Question<'_>, found: &Found) -> Option<Verdict> {
         let engine = self.engine.clone()?;
         let origin = &question.envelope.origin;
-        let facts = filter::Facts {
+        let mut facts = filter::Facts {
             ip: Some(origin.ip),
             helo: origin.helo.clone(),
             host: origin.host.clone(),
@@ -148,6 +170,7 @@ impl Checks {
             trusted: origin.login.is_some(),
             symbols: found.identity.as_ref().map_or_else(Vec::new, |identity| symbols(&identity.results)),
         };
+        facts.symbols.extend(found.scanned.symbols());
         let (content, meters) = (question.content.clone(), self.filter_meters.clone());
         on_rayon(move || {
             let began = Instant::now();
@@ -170,18 +193,15 @@ impl Checks {
         if let Some(verdict) = &found.verdict {
             fields.push_str(&verdict.header_fields());
         }
+        fields.push_str(&found.scanned.fields());
         fields.into_bytes()
     }
 }
 
 /// Symbols of the identity's results, as SpamAssassin's users know them. They carry no points: rules give them theirs.
 fn symbols(results: &Results) -> Vec<filter::Symbol> {
-    let symbol = |name: String, description: String| filter::Symbol {
-        name,
-        points: Default::default(),
-        description,
-        evidence: None,
-        shadow: false,
+    let symbol = |name: String, description: String| {
+        filter::Symbol::new(filter::Judge::Identity, name, filter::Points::default(), description)
     };
     let spf = results.spf().outcome;
     let mut found = vec![
@@ -198,7 +218,7 @@ fn symbols(results: &Results) -> Vec<filter::Symbol> {
 }
 
 /// Runs `work` on the rayon pool; nothing if it panicked.
-async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     rayon::spawn(move || {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -214,6 +234,10 @@ fn now_secs() -> u64 {
 
 /// What becomes of a message: identity first, since it names the sender's own wish; then what it is.
 pub fn rule(listener: &Listener, found: &Found, reference: &str) -> Ruling {
+    found.scanned.rule(listener, judged(listener, found, reference))
+}
+
+fn judged(listener: &Listener, found: &Found, reference: &str) -> Ruling {
     if let Some(identity) = &found.identity
         && let Some(ruling) = by_identity(&identity.decision)
     {
@@ -242,12 +266,22 @@ fn by_identity(decision: &Decision) -> Option<Ruling> {
 fn by_verdict(verdict: &Verdict, reference: &str) -> Ruling {
     let summary = verdict.summary();
     match verdict.action {
-        filter::Action::Accept | filter::Action::Tag => {
+        filter::Action::Accept | filter::Action::Tag | filter::Action::Subject => {
             Ruling::Keep { disposition: Disposition::Deliver, reason: summary.into() }
+        }
+        filter::Action::Hold => {
+            Ruling::Keep { disposition: Disposition::Hold(summary.clone()), reason: summary.into() }
+        }
+        filter::Action::Discard => {
+            Ruling::Keep { disposition: Disposition::Discard(summary.clone()), reason: summary.into() }
         }
         filter::Action::Quarantine => {
             Ruling::Keep { disposition: Disposition::Quarantine(summary.clone()), reason: summary.into() }
         }
+        filter::Action::Greylist => Ruling::Refuse {
+            reply: Reply::new(451, Enhanced(4, 7, 1), format!("Please come again: {summary}; ref {reference}")),
+            reason: "greylist",
+        },
         filter::Action::Reject => Ruling::Refuse {
             reply: Reply::new(550, Enhanced(5, 7, 1), format!("Refused as spam: {summary}; ref {reference}")),
             reason: "spam",

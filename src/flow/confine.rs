@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::harden;
 use crate::config::Config;
+use crate::config::scanners::ScannerPlace;
 use crate::config::settings::NextHop;
 
 /// Does what `[security]` asks for.
@@ -46,7 +47,12 @@ fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
             _ => {}
         }
     }
-    let mut read: Vec<PathBuf> = config.tls.certificate.iter().chain(&config.tls.key).cloned().collect();
+    for scanner in &config.scanners {
+        if let ScannerPlace::Unix(path) = &scanner.place {
+            read_write.push(path.clone());
+        }
+    }
+    let mut read: Vec<PathBuf> = config.tls.pairs().flat_map(|pair| [&pair.certificate, &pair.key]).cloned().collect();
     read.extend(config.filter.rules.iter().cloned());
     read.push(config.auth.users_file.clone());
     // Their folders, so that a reload can read the keys that `weir dkim rotate` puts beside them.

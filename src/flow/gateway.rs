@@ -20,6 +20,7 @@ use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::deliver::call_ahead::CallAhead;
+use crate::deliver::tls_result::TlsResultSink;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
 use crate::deliver::{self, Delivery};
@@ -29,24 +30,28 @@ use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
-use crate::store::server::{Pop3Listeners, Pop3Server};
+use crate::store::server::{Logins, Pop3Listeners, Pop3Server};
 use crate::store::users::{self, Users};
 use crate::store::{self};
 
 use super::backend::Backend;
 use super::clock::DateClock;
 use super::confine::confine;
+use super::counsel::Counsel;
 use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
 use super::shared::{Shared, load_rates, setups};
 use super::snapshot::Snapshot;
 use super::teach::keep_lessons;
+use super::underway::Underway;
 use super::workshop::Workshop;
 
 /// How long conversations and deliveries may take to end when the gateway stops.
@@ -90,6 +95,7 @@ struct Ports {
     front: Bound,
     pop3: Pop3Listeners,
     admin: Option<TcpListener>,
+    services: listen::Bound,
 }
 
 impl Ports {
@@ -100,7 +106,8 @@ impl Ports {
         let pop3 = Pop3Listeners::bind(&config.store).map_err(at("[store] can't be bound"))?;
         let admin =
             config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
-        Ok(Ports { front, pop3, admin })
+        let services = listen::bind(&config.service).map_err(at("[service] can't be bound"))?;
+        Ok(Ports { front, pop3, admin, services })
     }
 }
 
@@ -118,6 +125,9 @@ impl Gateway {
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
         confine(&config, config_file.as_deref()).map_err(at("[security]"))?;
+        if let Some(log) = &log {
+            log.detach();
+        }
         let config = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -125,6 +135,9 @@ impl Gateway {
             .build()
             .map_err(at("no runtime"))?;
         let metrics = Metrics::new().map_err(at("metrics"))?;
+        if let Some(log) = &log {
+            log.register(metrics.registry()).map_err(at("metrics"))?;
+        }
         let parts = Parts { config, tls, metrics, runtime: &runtime };
         let built = parts.build(config_file, log)?;
         parts.serve(ports, built, runtime.handle().clone()).map(|(front, stop, run_file, shared)| {
@@ -173,6 +186,7 @@ impl Gateway {
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
         self.shared.save_rates();
+        self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
         self.run_file.remove();
@@ -217,6 +231,7 @@ impl Parts<'_> {
                 store: Arc::new(LocalMailboxes::new(users.clone(), mailboxes.clone(), snapshot.clone())),
                 resolver: resolver.clone(),
                 tls: ClientTls::new(),
+                tls_results: TlsResultSink::default(),
                 meters: deliver_meters.clone(),
                 config: config.clone(),
             },
@@ -235,6 +250,8 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
+            underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
@@ -298,6 +315,7 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();
@@ -306,7 +324,7 @@ impl Parts<'_> {
             &self.config.store,
             &self.config.hostname,
             Arc::new(move || Some(tls.server_config())),
-            shared.house.users.clone(),
+            Logins { users: shared.house.users.clone(), guard: shared.house.clone() },
             mailboxes,
             store_meters,
         );
@@ -314,6 +332,15 @@ impl Parts<'_> {
         handle.spawn(async move {
             if let Err(error) = pop3.run(end).await {
                 tracing::error!(%error, "POP3 can't be served");
+            }
+        });
+        ports.services.addresses().into_iter().for_each(|(name, address)| run_file.add(name, address));
+        let services_meters = services::meters::Meters::register(self.metrics.registry()).map_err(at("metrics"))?;
+        let counsel = Arc::new(Counsel(shared.house.clone()));
+        let end = until(stopped.clone());
+        handle.spawn(async move {
+            if let Err(error) = ports.services.serve(counsel, services_meters, end).await {
+                tracing::error!(%error, "[service] can't be served");
             }
         });
         if let Some(listener) = ports.admin {

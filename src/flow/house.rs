@@ -19,7 +19,9 @@ use crate::store::users::Users;
 use super::clock::DateClock;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::Reports;
 use super::snapshot::Snapshot;
+use super::underway::Underway;
 
 /// The stages.
 pub struct House {
@@ -37,6 +39,10 @@ pub struct House {
     pub rates: ArcSwap<Rates>,
     /// Asks next hops whether a recipient exists.
     pub call_ahead: CallAhead,
+    /// What is collected for reports.
+    pub reports: Reports,
+    /// What was begun for conversations before their messages are there.
+    pub underway: Underway,
     /// Messages whose checks are under way.
     pub checks_under_way: Places,
     /// What is counted.
@@ -89,6 +95,7 @@ impl House {
 
     /// A conversation is over: its counters join the process's.
     pub fn session_closed(&self, peer: &Peer, counters: &SessionCounters) {
+        self.underway.closed(peer);
         self.meters.session_closed(peer.listener, counters);
     }
 }

@@ -4,19 +4,22 @@
 //! refusal, by the committer once the message is on disk.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::base::content::Content;
 use crate::base::id::QueueId;
 use crate::config::settings::{RateAction, RateCount, Role};
-use crate::front::service::{Answered, Later, Ticket};
+use crate::dns::Resolver;
+use crate::front::service::{Answered, Later, Peer, Ticket};
 use crate::observe::meters::Stage;
 use crate::observe::outcome::{Fate, Outcome};
 use crate::policy::access;
 use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::{Disposition, NewMessage};
+use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
@@ -24,6 +27,8 @@ use crate::wire::reply::{Enhanced, Reply};
 use super::checks::{self, Question};
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
+use super::reports::Judged;
+use super::scanning::Scanned;
 use super::service::facts_of;
 use super::snapshot::Snapshot;
 use super::stamp::Stamp;
@@ -33,10 +38,16 @@ struct Passage {
     id: QueueId,
     envelope: Arc<Envelope>,
     content: Content,
+    /// Replies that the session waits for (RFC 2033 §4.2).
+    replies_due: usize,
+    /// Milters changed the content; fields that we would cut are theirs.
+    milled: bool,
     facts: ContentFacts,
     listener: usize,
-    lmtp: bool,
+    submitted: bool,
     signs: bool,
+    /// DMARC's word, once it is known.
+    dmarc: Option<verify::Outcome>,
     began: Instant,
 }
 
@@ -45,12 +56,16 @@ impl House {
     pub fn message(
         self: Arc<Self>,
         snapshot: &Arc<Snapshot>,
-        listener: usize,
+        peer: &Peer,
         received: Box<Received>,
         later: &mut dyn Later<Answer>,
     ) -> Answered<Answer> {
-        let view = &snapshot.listeners[listener];
-        let passage = self.passage(snapshot, listener, *received);
+        let view = &snapshot.listeners[peer.listener];
+        let begin = self.underway.take(peer);
+        let mut passage = self.passage(snapshot, peer.listener, *received, begin.host);
+        if let Err(error) = self.complete(&mut passage, &snapshot.config.hostname) {
+            return Answered::Now(self.no_room(&passage, &error));
+        }
         match self.ruling(&passage, &view.listener.limits) {
             Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
@@ -61,7 +76,7 @@ impl House {
                     let (snapshot, ticket) = (snapshot.clone(), later.ticket());
                     let runtime = self.runtime.clone();
                     runtime.spawn(async move {
-                        self.checked(&snapshot, passage, disposition, ticket).await;
+                        self.checked(&snapshot, passage, begin.identity, disposition, ticket).await;
                         drop(place);
                     });
                 } else {
@@ -72,33 +87,48 @@ impl House {
         }
     }
 
-    fn passage(&self, snapshot: &Snapshot, listener: usize, received: Received) -> Passage {
+    fn passage(&self, snapshot: &Snapshot, listener: usize, received: Received, host: Option<String>) -> Passage {
         let id = self.spool.next_id();
         let config = &snapshot.config;
         let role = snapshot.listeners[listener].listener.role;
         let is_submission = judge::is_submission(role, received.envelope.origin.login.is_some());
         let mut envelope = received.envelope;
+        // What a proxy that may say so told us stands.
+        envelope.origin.host = envelope.origin.host.or(host);
         for recipient in &mut envelope.recipients {
             if let Some(settled) = snapshot.domains.settled(&recipient.mailbox) {
                 recipient.mailbox = settled;
             }
         }
-        let mut content = received.content;
-        if is_submission && (received.header.date == 0 || received.header.message_id == 0) {
-            let message_id = format!("{id}@{}", config.hostname);
-            let missing = missing_on_submission(&received.header, &message_id, SystemTime::now());
-            content = Content::from_bytes([missing.as_bytes(), &content].concat());
-        }
         Passage {
             id,
-            facts: ContentFacts::of(received.header, &content, &config.hostname),
-            content,
+            facts: ContentFacts::of(received.header, &received.content, &config.hostname),
+            content: received.content,
             listener,
-            lmtp: role == Role::Lmtp,
+            submitted: is_submission,
+            replies_due: if role == Role::Lmtp { envelope.recipients.len() } else { 1 },
+            milled: false,
             signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
+            dmarc: None,
             began: Instant::now(),
         }
+    }
+
+    /// Adds what RFC 6409 §8 lets a submission server add. The result may be as large as the message, and lies where that may lie.
+    fn complete(&self, passage: &mut Passage, hostname: &str) -> io::Result<()> {
+        let header = &passage.facts.header;
+        if passage.submitted && (header.date == 0 || header.message_id == 0) {
+            let message_id = format!("{}@{hostname}", passage.id);
+            let missing = missing_on_submission(header, &message_id, SystemTime::now());
+            passage.content = self.content.join(&[missing.as_bytes(), &passage.content])?;
+        }
+        Ok(())
+    }
+
+    fn no_room(&self, passage: &Passage, error: &io::Error) -> Answer {
+        tracing::error!(id = %passage.id, %error, "no room for the content");
+        self.refused(passage, Reply::NO_SPACE, "spool")
     }
 
     fn refused(&self, passage: &Passage, reply: Reply, reason: &'static str) -> Answer {
@@ -112,7 +142,8 @@ impl House {
     async fn checked(
         self: Arc<Self>,
         snapshot: &Snapshot,
-        passage: Passage,
+        mut passage: Passage,
+        begun: Option<Begun<Resolver>>,
         before: Disposition,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
@@ -126,15 +157,36 @@ impl House {
             signs: passage.signs,
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
-        let found = snapshot.checks.gather(&question, &self.meters.flow).await;
+        let found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
+        self.tell(snapshot, &mut passage, &found);
         match checks::rule(listener, &found, &reference) {
             Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
             Ruling::Keep { disposition, reason } => {
                 let disposition = if before == Disposition::Deliver { disposition } else { before };
                 let fields = snapshot.checks.fields(&found);
+                passage.take_over(&found.scanned);
+                let disposition = passage.without_recipients().unwrap_or(disposition);
                 self.keep(snapshot, passage, fields, disposition, reason, ticket);
             }
         }
+    }
+
+    /// Tells those who collect for reports who sent the message. What begins its way here is no business of theirs.
+    fn tell(self: &Arc<Self>, snapshot: &Snapshot, passage: &mut Passage, found: &checks::Found) {
+        let Some((facts, results, decision)) = found.identity() else { return };
+        passage.dmarc = Some(results.dmarc.outcome);
+        let wanted = snapshot.config.reports.from.is_some() && results.dmarc.record.is_some();
+        if passage.signs || !wanted {
+            return;
+        }
+        let judged = Judged {
+            envelope: passage.envelope.clone(),
+            content: passage.content.clone(),
+            facts: facts.clone(),
+            results: results.clone(),
+            decision: decision.clone(),
+        };
+        self.count_for_reports(&snapshot.config, &judged);
     }
 
     /// What the content and the rates say, before anything that waits.
@@ -166,6 +218,10 @@ impl House {
         reason: Cow<'static, str>,
         ticket: Box<dyn Ticket<Answer>>,
     ) {
+        let content = match self.cleaned(snapshot, &passage) {
+            Ok(content) => content,
+            Err(error) => return ticket.answer(self.no_room(&passage, &error)),
+        };
         let prefix = self.prefix(snapshot, &passage, fields);
         let destinations = passage
             .envelope
@@ -178,18 +234,21 @@ impl House {
             envelope: passage.envelope.clone(),
             destinations,
             prefix: prefix.into(),
-            content: self.cleaned(snapshot, &passage),
+            content,
             disposition,
             verdict: (&*reason).into(),
         };
         let fate = fate_of(&message.disposition);
-        let house = self.clone();
+        let (house, config, content) = (self.clone(), snapshot.config.clone(), message.content.clone());
         self.spool.accept(
             message,
             Box::new(move |result| {
                 let reply = match result {
                     Ok(()) => {
                         house.log_outcome(&passage, fate, &reason);
+                        if fate == Fate::Accepted {
+                            house.read_report(&config, &passage.envelope, &content, passage.dmarc);
+                        }
                         Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
                     }
                     Err(fault) => {
@@ -213,12 +272,15 @@ impl House {
     }
 
     /// The content without fields that only we may assert; the same bytes where there are none. A login's own mail is left as it is.
-    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> Content {
+    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> io::Result<Content> {
+        if passage.milled {
+            return Ok(passage.content.clone());
+        }
         let cut = forged_fields(&passage.content, &snapshot.config.verify.authserv_id);
         if cut.is_empty() {
-            return passage.content.clone();
+            return Ok(passage.content.clone());
         }
-        Content::from_bytes(kept_parts(&passage.content, &cut).concat())
+        self.content.join(&kept_parts(&passage.content, &cut))
     }
 
     fn log_outcome(&self, passage: &Passage, fate: Fate, reason: &str) {
@@ -245,7 +307,23 @@ impl House {
 impl Passage {
     /// One reply for SMTP, one a recipient for LMTP (RFC 2033 §4.2).
     fn replies(&self, reply: &Reply) -> Vec<Reply> {
-        vec![reply.clone(); if self.lmtp { self.envelope.recipients.len() } else { 1 }]
+        vec![reply.clone(); self.replies_due]
+    }
+
+    /// Makes the changes that milters asked for.
+    fn take_over(&mut self, scanned: &Scanned) {
+        if let Some(content) = scanned.content() {
+            self.content = content.clone();
+            self.milled = true;
+        }
+        if let Some(envelope) = scanned.envelope(&self.envelope) {
+            self.envelope = Arc::new(envelope);
+        }
+    }
+
+    /// What becomes of a message whose recipients were all removed.
+    fn without_recipients(&self) -> Option<Disposition> {
+        self.envelope.recipients.is_empty().then(|| Disposition::Discard("a milter removed all recipients".into()))
     }
 }
 

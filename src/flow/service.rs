@@ -4,7 +4,7 @@
 //! the moment; passwords go to the rayon pool, call-ahead and message checks to tokio.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::base::machine::TlsFacts;
 use crate::base::secret::Secret;
@@ -22,6 +22,7 @@ use crate::wire::envelope::{Origin, Recipient};
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::house::House;
+use super::scanning;
 use super::snapshot::Snapshot;
 
 const WRONG_PASSWORD: Reply = Reply::fixed(535, Enhanced(5, 7, 8), "Authentication failed");
@@ -47,11 +48,22 @@ impl SmtpService {
             .refused_by_rate(RateCount::Connections, &facts, 1)
             .unwrap_or_else(|| access::at_connect(ip, listener, &snapshot.config));
         self.house.meters.policy.decided("connect", &decision);
+        if decision.is_allowed() {
+            let _entered = self.house.runtime.enter();
+            self.house.underway.connected(peer, ip, listener, &snapshot.checks);
+        }
         answer_of(decision, |reply| Reply { code: if reply.is_transient() { 421 } else { 554 }, ..reply })
     }
 
+    fn hello(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin) -> Answer {
+        let listener = &snapshot.listeners[peer.listener].listener;
+        let _entered = self.house.runtime.enter();
+        self.house.underway.greeted(peer, origin, listener, &snapshot.checks);
+        Answer::Go
+    }
+
     fn password(&self, origin: &Origin, login: String, password: Secret, later: Ticket<'_>) -> Answered<Answer> {
-        if let Some(decision) = self.refused_for_failures(origin, &login) {
+        if let Some(decision) = self.house.refused_for_failures(&facts_of_login(origin, &login)) {
             return Answered::Now(answer_of(decision, |reply| reply));
         }
         let (house, origin, ticket) = (self.house.clone(), origin.clone(), later.ticket());
@@ -75,15 +87,6 @@ impl SmtpService {
         Answered::Later
     }
 
-    fn refused_for_failures(&self, origin: &Origin, login: &str) -> Option<Decision> {
-        let facts = RateFacts { login: Some(login), ..facts_of(origin) };
-        self.house
-            .rates
-            .load()
-            .would_refuse(RateCount::AuthFailures, &facts, 1, SystemTime::now())
-            .map(|hit| hit.decision())
-    }
-
     fn mail(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin, reverse_path: Option<&Mailbox>) -> Answer {
         let listener = &snapshot.listeners[peer.listener].listener;
         let mut decision = access::at_mail(origin, reverse_path, listener, &snapshot.config, &snapshot.domains);
@@ -100,7 +103,7 @@ impl SmtpService {
                 reverse_path: reverse_path.map(|path| path.as_str().to_owned()),
             };
             let _entered = self.house.runtime.enter();
-            snapshot.checks.begin(listener, &facts);
+            self.house.underway.mail(peer, facts, listener, &snapshot.checks);
         }
         self.house.meters.policy.decided("mail", &decision);
         answer_of(decision, |reply| reply)
@@ -129,12 +132,14 @@ impl SmtpService {
                             Existence::No => Known::No,
                             Existence::Unknown => Known::Later,
                         };
-                    ticket.answer(house.rcpt_decided(&snapshot, listener, &question, known));
+                    let answer = house.rcpt_decided(&snapshot, listener, &question, known);
+                    ticket.answer(scanning::milters_at_rcpt(&snapshot, listener, &question, answer).await);
                 });
                 return Answered::Later;
             }
         };
-        Answered::Now(self.house.rcpt_decided(snapshot, peer.listener, &question, known))
+        let answer = self.house.rcpt_decided(snapshot, peer.listener, &question, known);
+        self.house.with_milters(snapshot, peer.listener, question, answer, later)
     }
 
     /// The refusal of a `[[rate]]` that is reached; rates that only hold or alert are counted here and acted upon at the end of the message.
@@ -151,6 +156,8 @@ pub struct RcptQuestion {
     pub reverse_path: Option<Mailbox>,
     /// Whom.
     pub recipient: Recipient,
+    /// Recipients accepted before.
+    pub accepted: u32,
 }
 
 impl House {
@@ -176,9 +183,7 @@ impl House {
 
     fn auth_failed(&self, origin: &Origin, login: &str) {
         tracing::warn!(client = %origin.ip, login = %login, listener = %origin.listener, "authentication failed");
-        self.meters.auth_failures.inc();
-        let facts = RateFacts { login: Some(login), ..facts_of(origin) };
-        self.charge(RateCount::AuthFailures, &facts, 1);
+        self.login_failed(&facts_of_login(origin, login));
     }
 }
 
@@ -192,6 +197,11 @@ pub fn facts_of(origin: &Origin) -> RateFacts<'_> {
         sender: None,
         recipient: None,
     }
+}
+
+/// The same of an attempt to log in.
+fn facts_of_login<'a>(origin: &'a Origin, login: &'a str) -> RateFacts<'a> {
+    RateFacts { login: Some(login), ..facts_of(origin) }
 }
 
 fn answer_of(decision: Decision, dress: impl FnOnce(Reply) -> Reply) -> Answer {
@@ -232,11 +242,14 @@ impl Service for SmtpService {
         let snapshot = self.house.snapshot.load();
         match ask {
             Ask::Connect { ip } => Answered::Now(self.connect(&snapshot, peer, ip)),
+            Ask::Hello { origin } => Answered::Now(self.hello(&snapshot, peer, &origin)),
             Ask::Password { origin, login, password } => self.password(&origin, login, password, later),
-            Ask::ScramKeys { origin, login } => Answered::Now(match self.refused_for_failures(&origin, &login) {
-                Some(decision) => answer_of(decision, |reply| reply),
-                None => Answer::ScramKeys(self.house.users.scram_keys(&login)),
-            }),
+            Ask::ScramKeys { origin, login } => {
+                Answered::Now(match self.house.refused_for_failures(&facts_of_login(&origin, &login)) {
+                    Some(decision) => answer_of(decision, |reply| reply),
+                    None => Answer::ScramKeys(self.house.users.scram_keys(&login)),
+                })
+            }
             Ask::AuthFailed { origin, login } => {
                 self.house.auth_failed(&origin, &login);
                 Answered::Now(Answer::Go)
@@ -244,11 +257,11 @@ impl Service for SmtpService {
             Ask::Mail { origin, reverse_path, .. } => {
                 Answered::Now(self.mail(&snapshot, peer, &origin, reverse_path.as_ref()))
             }
-            Ask::Rcpt { origin, reverse_path, recipient, .. } => {
-                let question = RcptQuestion { origin, reverse_path, recipient };
+            Ask::Rcpt { origin, reverse_path, recipient, accepted } => {
+                let question = RcptQuestion { origin, reverse_path, recipient, accepted };
                 self.rcpt(&snapshot, peer, question, later)
             }
-            Ask::Message(received) => self.house.clone().message(&snapshot, peer.listener, received, later),
+            Ask::Message(received) => self.house.clone().message(&snapshot, peer, received, later),
         }
     }
 

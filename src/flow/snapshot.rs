@@ -16,12 +16,14 @@ pub struct ListenerView {
     pub listener: Listener,
     /// For the protocol.
     pub session: Arc<SessionSettings>,
+    /// A scanner or milter sees its mail.
+    pub scanned: bool,
 }
 
 impl ListenerView {
     /// True if a message needs checks that leave the reactor's thread.
     pub fn waits_for_checks(&self) -> bool {
-        self.listener.verify != Mode::Off || self.listener.filter != Mode::Off
+        self.listener.verify != Mode::Off || self.listener.filter != Mode::Off || self.scanned
     }
 }
 
@@ -35,6 +37,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// What judges messages.
     pub checks: Arc<Checks>,
+    /// What `[service]` judges with: a listener that listens nowhere.
+    pub service: Listener,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerView>,
 }
@@ -44,9 +48,18 @@ impl Snapshot {
     pub fn new(config: Arc<Config>, checks: Arc<Checks>) -> Self {
         let view = |listener: &Listener| ListenerView {
             session: Arc::new(SessionSettings::from_listener(&config, listener)),
+            scanned: checks.scanners.see(listener),
             listener: listener.clone(),
         };
         let listeners = config.listeners.iter().map(view).collect();
-        Snapshot { domains: Domains::new(config.clone()), routes: Routes::new(&config), checks, listeners, config }
+        let service = config.service_listener();
+        Snapshot {
+            service,
+            domains: Domains::new(config.clone()),
+            routes: Routes::new(&config),
+            checks,
+            listeners,
+            config,
+        }
     }
 }

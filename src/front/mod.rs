@@ -12,7 +12,7 @@ mod handshake;
 mod inbox;
 mod listen;
 pub mod meters;
-mod proxy;
+pub mod proxy;
 mod reactor;
 pub mod service;
 mod shared;

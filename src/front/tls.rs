@@ -1,9 +1,10 @@
-//! The server's certificate and TLS settings. I/O: reads and writes certificate files.
+//! The server's certificates and TLS settings. I/O: reads and writes certificate files.
 //!
-//! The certificate is behind a swap: connections that are there keep theirs, the next handshake takes the new one.
+//! Of several the client's SNI (RFC 6066 §3) chooses by the names in them. They are behind a swap: connections that are there keep theirs, the next handshake takes the new one.
 //! Without a configured certificate a self-signed one is made in the data folder and kept, so that clients that pin it
 //! see the same after a restart. A file that can't be read or does not fit its key leaves the old one in place, loudly.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
 use std::io;
@@ -21,7 +22,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 
 use super::meters::Meters;
-use crate::config::settings;
+use crate::config::settings::{self, Pair};
 
 /// How often the watcher looks at the files.
 const WATCH_EVERY: Duration = Duration::from_secs(5);
@@ -30,34 +31,53 @@ const SELF_SIGNED: [&str; 2] = ["self-signed.pem", "self-signed.key"];
 /// Tickets sent after a TLS 1.3 handshake. Mail clients seldom come back at once; one is enough, and is one write less.
 const TICKETS: usize = 1;
 
-/// Certificate, key and the settings of every server-side handshake.
+/// The certificates and the settings of every server-side handshake.
 pub struct TlsStore {
     config: Arc<ServerConfig>,
     current: Arc<Current>,
     files: Mutex<Files>,
 }
 
-/// Where certificate and key are, and what they were like when last read.
+/// The pairs, the one for everybody first, and what their files were like when last read.
 struct Files {
-    certificate: PathBuf,
-    key: PathBuf,
-    seen: Stamp,
+    pairs: Vec<Pair>,
+    seen: Vec<Stamp>,
 }
 
-/// What tells that a file was replaced: time of change and length of both files.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+/// What tells that a file was replaced: its time of change and length.
+type Stamp = Option<(SystemTime, u64)>;
 
 #[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
+struct Current(ArcSwap<Certificates>);
+
+/// What the next handshake chooses from.
+#[derive(Debug)]
+struct Certificates {
+    default: Arc<CertifiedKey>,
+    /// By each name in it, in lower case; `*.example.org` for a wildcard.
+    by_name: HashMap<String, Arc<CertifiedKey>>,
+}
 
 impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load().choose(hello.server_name()))
+    }
+}
+
+impl Certificates {
+    /// The one that has `name`, or a wildcard for its first label (RFC 9525 §6.3), or the default one.
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let found = name.filter(|_| !self.by_name.is_empty()).and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            let wildcard = || self.by_name.get(&format!("*.{}", name.split_once('.')?.1));
+            self.by_name.get(&name).or_else(wildcard)
+        });
+        found.unwrap_or(&self.default).clone()
     }
 }
 
 impl TlsStore {
-    /// Opens the configured pair, or the self-signed one in `data_dir`, which is made for `hostname` if it is not there.
+    /// Opens the configured pairs, or the self-signed one in `data_dir`, which is made for `hostname` if it is not there.
     /// # Errors
     /// When the files can't be read, hold no certificate or key, or don't belong together; the text names the file.
     pub fn open(tls: &settings::Tls, data_dir: &Path, hostname: &str) -> io::Result<Arc<Self>> {
@@ -79,12 +99,12 @@ impl TlsStore {
         self.config.clone()
     }
 
-    /// Loads the files again if they changed; true if a new certificate is in use.
+    /// Loads the files again if they changed; true if new certificates are in use.
     /// # Errors
-    /// As [`TlsStore::open`]; the old certificate stays.
+    /// As [`TlsStore::open`]; the old certificates stay.
     pub fn reload(&self) -> io::Result<bool> {
         let mut files = self.files.lock();
-        let found = stamp(&files.certificate, &files.key);
+        let found = stamps(&files.pairs);
         if files.seen == found {
             return Ok(false);
         }
@@ -96,7 +116,7 @@ impl TlsStore {
 
     /// Goes over to other files, as a new configuration may name them.
     /// # Errors
-    /// As [`TlsStore::open`]; the old certificate and its files stay.
+    /// As [`TlsStore::open`]; the old certificates and their files stay.
     pub fn reconfigure(&self, tls: &settings::Tls, data_dir: &Path, hostname: &str) -> io::Result<()> {
         let files = Files::find(tls, data_dir, hostname)?;
         self.use_files(&files)?;
@@ -106,7 +126,9 @@ impl TlsStore {
 
     fn use_files(&self, files: &Files) -> io::Result<()> {
         self.current.0.store(Arc::new(files.load(self.config.crypto_provider())?));
-        tracing::info!(certificate = %files.certificate.display(), "the certificate was loaded");
+        for pair in &files.pairs {
+            tracing::info!(certificate = %pair.certificate.display(), "the certificate was loaded");
+        }
         Ok(())
     }
 
@@ -129,51 +151,73 @@ impl TlsStore {
     }
 }
 
-fn stamp(certificate: &Path, key: &Path) -> Stamp {
-    [certificate, key].map(|path| {
+fn stamps(pairs: &[Pair]) -> Vec<Stamp> {
+    let stamp = |path: &PathBuf| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
-    })
+    };
+    pairs.iter().flat_map(|pair| [&pair.certificate, &pair.key]).map(stamp).collect()
 }
 
 impl Files {
-    /// The configured files, or the self-signed ones.
+    /// The configured files, or the self-signed ones in the place of the default.
     fn find(tls: &settings::Tls, data_dir: &Path, hostname: &str) -> io::Result<Self> {
-        let [certificate, key] = match (&tls.certificate, &tls.key) {
-            (Some(certificate), Some(key)) => [certificate.clone(), key.clone()],
-            // One PEM file may hold both.
-            (Some(both), None) => [both.clone(), both.clone()],
-            _ => self_signed(data_dir, hostname)?,
-        };
-        Ok(Files { seen: stamp(&certificate, &key), certificate, key })
+        let mut pairs = vec![match &tls.pair {
+            Some(pair) => pair.clone(),
+            None => self_signed(data_dir, hostname)?,
+        }];
+        pairs.extend_from_slice(&tls.also);
+        Ok(Files { seen: stamps(&pairs), pairs })
     }
 
-    fn load(&self, provider: &CryptoProvider) -> io::Result<CertifiedKey> {
-        let named = |path: &Path, error: &dyn Display| io::Error::other(format!("{}: {error}", path.display()));
-        let chain = CertificateDer::pem_file_iter(&self.certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| named(&self.certificate, &error))?;
-        if chain.is_empty() {
-            return Err(named(&self.certificate, &"no certificate in this file"));
+    fn load(&self, provider: &CryptoProvider) -> io::Result<Certificates> {
+        let mut loaded = Vec::with_capacity(self.pairs.len());
+        for pair in &self.pairs {
+            loaded.push(Arc::new(load(pair, provider)?));
         }
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| named(&self.key, &error))?;
-        CertifiedKey::from_der(chain, key, provider).map_err(|error| named(&self.key, &error))
+        let default = loaded[0].clone();
+        let mut by_name = HashMap::new();
+        // A name that two have is the first one's; without a second there is nothing to choose.
+        for key in loaded.iter().filter(|_| loaded.len() > 1) {
+            for name in names(key)? {
+                by_name.entry(name).or_insert_with(|| key.clone());
+            }
+        }
+        Ok(Certificates { default, by_name })
     }
 }
 
+fn load(pair: &Pair, provider: &CryptoProvider) -> io::Result<CertifiedKey> {
+    let named = |path: &Path, error: &dyn Display| io::Error::other(format!("{}: {error}", path.display()));
+    let chain = CertificateDer::pem_file_iter(&pair.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| named(&pair.certificate, &error))?;
+    if chain.is_empty() {
+        return Err(named(&pair.certificate, &"no certificate in this file"));
+    }
+    let key = PrivateKeyDer::from_pem_file(&pair.key).map_err(|error| named(&pair.key, &error))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| named(&pair.key, &error))
+}
+
+/// The DNS names that a certificate is for.
+fn names(key: &CertifiedKey) -> io::Result<Vec<String>> {
+    let certificate = webpki::EndEntityCert::try_from(key.end_entity_cert().map_err(io::Error::other)?);
+    Ok(certificate.map_err(io::Error::other)?.valid_dns_names().map(str::to_ascii_lowercase).collect())
+}
+
 /// The self-signed pair, made if it is not there.
-fn self_signed(data_dir: &Path, hostname: &str) -> io::Result<[PathBuf; 2]> {
-    let paths = SELF_SIGNED.map(|name| data_dir.join(name));
-    if paths.iter().all(|path| path.exists()) {
-        return Ok(paths);
+fn self_signed(data_dir: &Path, hostname: &str) -> io::Result<Pair> {
+    let [certificate, key] = SELF_SIGNED.map(|name| data_dir.join(name));
+    if certificate.exists() && key.exists() {
+        return Ok(Pair { certificate, key });
     }
     let pair = rcgen::generate_simple_self_signed([hostname.to_owned()]).map_err(io::Error::other)?;
     fs::create_dir_all(data_dir)?;
     // The key first: a certificate without its key would look like a pair at the next start.
-    write_private(&paths[1], &pair.signing_key.serialize_pem())?;
-    write_private(&paths[0], &pair.cert.pem())?;
-    tracing::warn!(path = %paths[0].display(), "no certificate is configured; made a self-signed one");
-    Ok(paths)
+    write_private(&key, &pair.signing_key.serialize_pem())?;
+    write_private(&certificate, &pair.cert.pem())?;
+    tracing::warn!(path = %certificate.display(), "no certificate is configured; made a self-signed one");
+    Ok(Pair { certificate, key })
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
@@ -187,27 +231,27 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const NONE: settings::Tls = settings::Tls { certificate: None, key: None };
+    const NONE: settings::Tls = settings::Tls { pair: None, also: Vec::new() };
 
     #[test]
     fn the_self_signed_pair_is_made_once_and_a_broken_file_leaves_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
         let store = TlsStore::open(&NONE, dir.path(), "mx.example.org").unwrap();
-        let first = store.current.0.load_full();
+        let first = store.current.0.load_full().default.clone();
         let again = TlsStore::open(&NONE, dir.path(), "mx.example.org").unwrap();
-        assert_eq!(again.current.0.load().cert, first.cert, "kept over a restart");
+        assert_eq!(again.current.0.load().default.cert, first.cert, "kept over a restart");
         assert!(!store.reload().unwrap(), "nothing changed");
 
         fs::write(dir.path().join(SELF_SIGNED[0]), "no certificate").unwrap();
         assert!(store.reload().is_err());
-        assert_eq!(store.current.0.load().cert, first.cert);
+        assert_eq!(store.current.0.load().default.cert, first.cert);
 
         for name in SELF_SIGNED {
             fs::remove_file(dir.path().join(name)).unwrap();
         }
         TlsStore::open(&NONE, dir.path(), "other.example.org").unwrap();
         assert!(store.reload().unwrap());
-        assert_ne!(store.current.0.load().cert, first.cert);
+        assert_ne!(store.current.0.load().default.cert, first.cert);
     }
 
     #[test]
@@ -215,10 +259,33 @@ mod tests {
         let [one, two] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         TlsStore::open(&NONE, one.path(), "one.example").unwrap();
         TlsStore::open(&NONE, two.path(), "two.example").unwrap();
-        let mixed = settings::Tls {
-            certificate: Some(one.path().join(SELF_SIGNED[0])),
-            key: Some(two.path().join(SELF_SIGNED[1])),
-        };
+        let mixed = Pair { certificate: one.path().join(SELF_SIGNED[0]), key: two.path().join(SELF_SIGNED[1]) };
+        let mixed = settings::Tls { pair: Some(mixed), ..NONE };
         assert!(TlsStore::open(&mixed, one.path(), "x").is_err());
+    }
+
+    #[test]
+    fn the_name_that_a_client_asks_for_chooses_the_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let of = folder.path().join(name.replace('*', "any"));
+            self_signed(&of, name).unwrap()
+        };
+        let also = vec![make("mx.example.net"), make("*.example.com")];
+        let tls = settings::Tls { pair: Some(make("mx.example.org")), also };
+        let store = TlsStore::open(&tls, folder.path(), "unused").unwrap();
+        let chosen = |name: Option<&str>| names(&store.current.0.load().choose(name)).unwrap().concat();
+        let table = [
+            (None, "mx.example.org"),
+            (Some("mx.example.org"), "mx.example.org"),
+            (Some("MX.example.net"), "mx.example.net"),
+            (Some("smtp.example.com"), "*.example.com"),
+            (Some("a.b.example.com"), "mx.example.org"),
+            (Some("example.com"), "mx.example.org"),
+            (Some("localhost"), "mx.example.org"),
+        ];
+        for (asked, is) in table {
+            assert_eq!(chosen(asked), is, "{asked:?}");
+        }
     }
 }

@@ -2,10 +2,20 @@
 //!
 //! Control characters (C0, DEL, C1) of whatever a peer said are escaped where the line is written, so no field can forge a line
 //! or steer a terminal. `level` is for our own events; libraries below us are heard from `warn` on.
+//!
+//! Whoever reads our standard error may be slow or hang: once [`LogHandle::detach`] was called, a thread of its own writes
+//! what waits in a bounded queue, and a line that finds it full is dropped and counted. Mail never waits for its log.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use prometheus::IntCounter;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -14,15 +24,83 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::settings::Log;
 
-/// Changes the level of a running log.
+/// Lines that may wait for the writing thread: some seconds of a busy gateway, a few MiB.
+const LINES_WAITING_MAX: usize = 16_384;
+
+/// The running log.
 #[derive(Clone)]
-pub struct LogHandle(reload::Handle<Targets, Registry>);
+pub struct LogHandle {
+    level: reload::Handle<Targets, Registry>,
+    writer: Arc<Writer>,
+}
 
 impl LogHandle {
     /// From now on `level`: `error`, `warn`, `info`, `debug` or `trace`.
     pub fn set_level(&self, level: &str) {
         // Fails only if the log is gone, and then there is nobody to tell.
-        let _gone = self.0.reload(filter(level));
+        let _gone = self.level.reload(filter(level));
+    }
+
+    /// Hands the writing to a thread of its own. Call it once the process is confined: a thread keeps the rights it began with.
+    pub fn detach(&self) {
+        let builder = NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
+        let (queue, guard) = builder.finish(io::stderr());
+        *self.writer.guard.lock() = Some(guard);
+        self.writer.queue.store(Some(Arc::new(queue)));
+    }
+
+    /// Lines that found the queue full.
+    pub fn lines_dropped(&self) -> u64 {
+        let count = |queue: &NonBlocking| ErrorCounter::dropped_lines(&queue.error_counter()) as u64;
+        self.writer.queue.load().as_deref().map_or(0, count)
+    }
+
+    /// Makes the number of dropped lines a metric.
+    /// # Errors
+    /// If the name is taken.
+    pub fn register(&self, registry: &prometheus::Registry) -> Result<(), prometheus::Error> {
+        let counter = IntCounter::new("weir_log_lines_dropped_total", "Log lines that found the queue full")?;
+        registry.register(Box::new(Dropped { log: self.clone(), counter }))
+    }
+
+    /// Writes what waits, for a second at most, and from here on writes at once again. Call before the process ends.
+    pub fn attach(&self) {
+        self.writer.queue.store(None);
+        // The guard's end is what makes the thread finish its queue.
+        drop(self.writer.guard.lock().take());
+    }
+}
+
+/// Asks the queue when metrics are read.
+struct Dropped {
+    log: LogHandle,
+    counter: IntCounter,
+}
+
+impl Collector for Dropped {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counter.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.counter.inc_by(self.log.lines_dropped().saturating_sub(self.counter.get()));
+        self.counter.collect()
+    }
+}
+
+/// Where events go: standard error itself, or the queue before it.
+#[derive(Default)]
+struct Writer {
+    queue: ArcSwapOption<NonBlocking>,
+    guard: Mutex<Option<WorkerGuard>>,
+}
+
+impl Writer {
+    fn make(&self) -> Box<dyn Write> {
+        match self.queue.load().as_deref() {
+            Some(queue) => Box::new(queue.clone()),
+            None => Box::new(io::stderr()),
+        }
     }
 }
 
@@ -30,14 +108,17 @@ impl LogHandle {
 /// # Errors
 /// If it was started before.
 pub fn init(log: &Log) -> Result<LogHandle, String> {
-    let (filter, handle) = reload::Layer::new(filter(&log.level));
+    let (filter, level) = reload::Layer::new(filter(&log.level));
     let registry = tracing_subscriber::registry().with(filter);
+    let writer = Arc::new(Writer::default());
+    let made = writer.clone();
+    let make = Escaping(move || made.make());
     let started = if log.json {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(Escaping(io::stderr))).try_init()
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(make)).try_init()
     } else {
-        registry.with(fmt::layer().with_ansi(false).with_writer(Escaping(io::stderr))).try_init()
+        registry.with(fmt::layer().with_ansi(false).with_writer(make)).try_init()
     };
-    started.map(|()| LogHandle(handle)).map_err(|error| error.to_string())
+    started.map(|()| LogHandle { level, writer }).map_err(|error| error.to_string())
 }
 
 fn filter(level: &str) -> Targets {

@@ -51,7 +51,13 @@ impl Hit {
     pub fn decision(&self) -> Decision {
         let (limit, count, period) = (self.window.limit, self.count.as_str(), show_duration(self.window.period));
         let text = format!("Rate limit reached: {limit} {} in {period}", count.replace('_', " "));
+        let at_login = self.count == RateCount::AuthFailures;
         let reply = match self.action {
+            // RFC 4954 §6: what AUTH may be answered.
+            RateAction::Defer if at_login => {
+                Some(Reply::new(454, Enhanced(4, 7, 0), format!("{text}, try again later")))
+            }
+            RateAction::Reject if at_login => Some(Reply::new(535, Enhanced(5, 7, 8), text)),
             RateAction::Defer => Some(Reply::new(450, Enhanced(4, 7, 1), format!("{text}, try again later"))),
             RateAction::Reject => Some(Reply::new(550, Enhanced(5, 7, 1), text)),
             RateAction::Alert | RateAction::Hold => None,

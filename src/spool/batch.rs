@@ -24,7 +24,7 @@ pub(super) struct NewRecord<'a> {
     pub(super) kind: Kind,
     pub(super) meta: &'a [u8],
     pub(super) meta_crc: u32,
-    pub(super) content: Option<(&'a Content, u32)>,
+    pub(super) content: Option<&'a Content>,
     /// The next record belongs to it.
     pub(super) more: bool,
 }
@@ -40,7 +40,7 @@ impl<'a> NewRecord<'a> {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        record_bytes(self.meta.len(), self.content.map_or(0, |(content, _)| content.len() as u64))
+        record_bytes(self.meta.len(), self.content.map_or(0, |content| content.len() as u64))
     }
 }
 
@@ -81,7 +81,7 @@ impl Batch {
         if self.bytes + total > self.room {
             return false;
         }
-        let content_bytes = record.content.map_or(0, |(content, _)| content.len() as u64);
+        let content_bytes = record.content.map_or(0, |content| content.len() as u64);
         let header = Header {
             seal: self.seal,
             batch: self.start,
@@ -90,14 +90,14 @@ impl Batch {
             meta_bytes: record.meta.len() as u32,
             content_bytes,
             meta_crc: record.meta_crc,
-            content_crc: record.content.map_or(0, |(_, crc)| crc),
+            content_crc: record.content.map_or(0, Content::crc32c),
         };
         let from = self.buffer.len();
         self.buffer.extend_from_slice(&header.write());
         let meta = self.buffer.len()..self.buffer.len() + record.meta.len();
         self.buffer.extend_from_slice(record.meta);
         self.extend_piece(from);
-        if let Some((content, _)) = record.content {
+        if let Some(content) = record.content {
             self.pieces.push(Piece::Content(content.clone()));
         }
         let from = self.buffer.len();
@@ -146,6 +146,15 @@ impl Batch {
 
     pub(super) fn meta(&self, record: &Written) -> &[u8] {
         &self.buffer[record.meta.clone()]
+    }
+
+    /// The contents are written: none need be resident.
+    pub(super) fn release(&self) {
+        for piece in &self.pieces {
+            if let Piece::Content(content) = piece {
+                content.release();
+            }
+        }
     }
 
     /// The whole batch, for one gather write.

@@ -46,7 +46,7 @@ pub(super) fn copy_forward(shared: &Shared) -> io::Result<()> {
             let segment = &state.segments.0[&generation];
             (segment.file.clone(), segment.seal)
         };
-        let (header, meta, content) = match hot::read_record(&copied.0, copied.1, place) {
+        let (_, meta, content) = match hot::read_record(&copied.0, copied.1, place) {
             Ok(read) => read,
             // It stays where it is, and so does the segment: a delivery attempt will hold it.
             Err(error) => {
@@ -55,7 +55,7 @@ pub(super) fn copy_forward(shared: &Shared) -> io::Result<()> {
                 continue;
             }
         };
-        let work = Copied { id, from: place, meta, content, content_crc: header.content_crc };
+        let work = Copied { id, from: place, meta, content };
         flow.send(Work::Copy(Box::new(work)), place.bytes)?;
     }
     for id in needed.restate {

@@ -36,11 +36,10 @@ pub(super) struct Prepared {
     message: NewMessage,
     meta: Vec<u8>,
     meta_crc: u32,
-    content_crc: u32,
 }
 
 impl Prepared {
-    /// Codes and sums up; this is the costly part, and it runs on the submitter's thread.
+    /// Codes and sums up, on the submitter's thread.
     pub(super) fn new(message: NewMessage) -> Self {
         if let Disposition::Discard(reason) = &message.disposition {
             let mut meta = Vec::new();
@@ -48,18 +47,18 @@ impl Prepared {
             let discarded = Discarded { id: message.id.0, at_ms: message.id.0 >> 20, recipients, reason: clip(reason) };
             payload::write_discarded(&mut Writer(&mut meta), &discarded);
             let meta_crc = crc32c::crc32c(&meta);
-            return Prepared { message, meta, meta_crc, content_crc: 0 };
+            return Prepared { message, meta, meta_crc };
         }
         let meta = message::write_accepted(&message);
-        let (meta_crc, content_crc) = (crc32c::crc32c(&meta), crc32c::crc32c(&message.content));
-        Prepared { message, meta, meta_crc, content_crc }
+        let meta_crc = crc32c::crc32c(&meta);
+        Prepared { message, meta, meta_crc }
     }
 
     fn record(&self) -> NewRecord<'_> {
         let discard = matches!(self.message.disposition, Disposition::Discard(_));
         let (kind, content) = match discard {
             true => (Kind::Discarded, None),
-            false => (Kind::Accepted, Some((&self.message.content, self.content_crc))),
+            false => (Kind::Accepted, Some(&self.message.content)),
         };
         NewRecord { kind, meta: &self.meta, meta_crc: self.meta_crc, content, more: false }
     }
@@ -71,7 +70,6 @@ pub(super) struct Copied {
     pub(super) from: Place,
     pub(super) meta: Vec<u8>,
     pub(super) content: Content,
-    pub(super) content_crc: u32,
 }
 
 /// What the committer is asked to do.
@@ -437,9 +435,9 @@ impl Committer {
         let said = state.state_record(copied.id).unwrap_or_default();
         drop(state);
         self.restated.insert(copied.id);
-        let content = Some((&copied.content, copied.content_crc));
         let meta_crc = crc32c::crc32c(&copied.meta);
-        let body = NewRecord { kind: Kind::Moved, meta: &copied.meta, meta_crc, content, more: true };
+        let body =
+            NewRecord { kind: Kind::Moved, meta: &copied.meta, meta_crc, content: Some(&copied.content), more: true };
         self.push_group(&[body, NewRecord::plain(Kind::State, &said)])
     }
 

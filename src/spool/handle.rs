@@ -12,7 +12,7 @@ use super::committer::{Committer, Prepared, Work, release};
 use super::hot::{Reading, millis, time};
 use super::index::{Checkpointer, recover_with};
 use super::journal::Journal;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, wants_free};
 use super::meters::Meters;
 use super::queue::{Done, DueDestination, FreshListener, Lease, MailQueue, NewMessage, Outcome, SpoolFault};
 use super::recover::{Damage, Recovered};
@@ -201,7 +201,7 @@ fn sort_free_files(shared: &Shared, names: Vec<String>) -> io::Result<()> {
     let mut free = shared.free.lock();
     for name in names {
         let fits = shared.storage.open(&name)?.size()? == shared.options.segment_bytes;
-        if fits && free.names.len() < 2 * shared.options.segments_ahead {
+        if fits && wants_free(shared, &free) {
             free.names.push(name);
         } else {
             shared.storage.remove(&name)?;
@@ -224,6 +224,8 @@ impl MailQueue for Spool {
             message.destinations.len(),
             "each recipient has a destination"
         );
+        // Whatever looked at it is through, and it may wait here with many others.
+        message.content.release();
         self.shared.submissions.submit(Work::Accept(Box::new(Prepared::new(message))), done);
     }
 

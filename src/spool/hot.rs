@@ -3,7 +3,7 @@
 //! Invariant: what is read back is checked against its checksum; a message that does not pass is never lent, but held as damaged.
 
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::state::State;
 use super::storage::{Mapped, StoredFile};
 use super::table::Place;
-use crate::base::content::Content;
+use crate::base::content::{Content, MappedBytes};
 use crate::base::id::QueueId;
 
 /// Content up to this size is read into memory; larger content is mapped, so that a slow next hop does not hold heap.
@@ -103,6 +103,12 @@ struct Held {
     _file: Arc<dyn StoredFile>,
 }
 
+impl MappedBytes for Held {
+    fn release(&self, range: Range<usize>) {
+        self.bytes.release(range);
+    }
+}
+
 impl Deref for Held {
     type Target = [u8];
 
@@ -168,13 +174,27 @@ pub(super) fn read_record(
     } else {
         let mut meta = vec![0; header.meta_bytes as usize];
         fill(file, at + HEADER_BYTES as u64, &mut meta)?;
-        let mapped = file.map(at + meta_end as u64, header.content_bytes as usize)?;
-        (meta, Content::from_mapped(Arc::new(Held { bytes: mapped, _file: file.clone() })))
+        let (from, bytes) = (at + meta_end as u64, header.content_bytes as usize);
+        let held = Held { bytes: file.map(from, bytes)?, _file: file.clone() };
+        (meta, Content::from_mapped(Arc::new(held), sum_of(file, from, bytes)?))
     };
-    if crc32c::crc32c(&meta) != header.meta_crc || crc32c::crc32c(&content) != header.content_crc {
+    if crc32c::crc32c(&meta) != header.meta_crc || content.crc32c() != header.content_crc {
         return Err(damaged());
     }
     Ok((header, meta, content))
+}
+
+/// The checksum of a piece of a file, read in bounded pieces: a map would leave all of it resident.
+fn sum_of(file: &Arc<dyn StoredFile>, mut at: u64, bytes: usize) -> io::Result<u32> {
+    let mut buffer = vec![0; bytes.min(READ_BYTES_MAX as usize)];
+    let (mut left, mut sum) = (bytes, 0);
+    while left > 0 {
+        let piece = left.min(buffer.len());
+        fill(file, at, &mut buffer[..piece])?;
+        sum = crc32c::crc32c_append(sum, &buffer[..piece]);
+        (at, left) = (at + piece as u64, left - piece);
+    }
+    Ok(sum)
 }
 
 fn fill(file: &Arc<dyn StoredFile>, at: u64, buffer: &mut [u8]) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! believed: the next segment's head says so, and is durable before anyone hears of the failure if the disk allows it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -20,6 +20,11 @@ use super::storage::{Storage, StoredFile};
 
 /// Offsets are kept in 32 bits.
 pub(super) const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64 - 4096;
+/// Filling a segment with zeros costs the disk as much as writing it, and saves each sync the wait for the file system's
+/// journal. From so many batches a segment on it pays (measured: 130 ms against 0.3 ms a sync).
+const BATCHES_WORTH_FILLING: u32 = 256;
+/// A batch is written up to the end of its last page: else a page that is not in memory would be read first.
+const PAGE_BYTES: u64 = 4096;
 
 struct Current {
     generation: u32,
@@ -27,12 +32,15 @@ struct Current {
     file: Arc<dyn StoredFile>,
     file_bytes: u64,
     at: u64,
+    batches: u32,
 }
 
 /// Files that wait to become segments.
 #[derive(Default)]
 pub(super) struct FreeFiles {
     pub(super) names: Vec<String>,
+    /// The last segment took few, large batches: the next ones need not be filled with zeros.
+    pub(super) large_batches: bool,
     made: u64,
 }
 
@@ -86,6 +94,7 @@ impl Journal {
         match write_and_sync(current, batch) {
             Ok(()) => {
                 current.at += batch.bytes;
+                current.batches += 1;
                 Ok(())
             }
             Err(error) => {
@@ -101,6 +110,9 @@ impl Journal {
 
     /// Ends the present segment, if any, and begins one with room for `need` bytes.
     pub(super) fn roll(&mut self, need: u64, state: &Mutex<State>) -> io::Result<()> {
+        if let Some(full) = &self.current {
+            self.free.lock().large_batches = full.batches < BATCHES_WORTH_FILLING;
+        }
         self.seal(state);
         let (generation, seal) = (self.next_generation, new_seal());
         self.next_generation += 1;
@@ -118,7 +130,7 @@ impl Journal {
         batch.push(&head);
         // Known before its head is written: if that fails, the file stays and is poisoned from its first byte.
         state.lock().segments.0.insert(generation, Segment::new(name, seal, file.clone(), file_bytes));
-        self.current = Some(Current { generation, seal, file, file_bytes, at: 0 });
+        self.current = Some(Current { generation, seal, file, file_bytes, at: 0, batches: 0 });
         self.write(&batch, state)?;
         state.lock().segments.set_bytes(generation, batch.bytes as u32);
         Ok(())
@@ -144,7 +156,8 @@ impl Journal {
             None => {
                 let free = self.free.lock().fresh_name();
                 let file = self.storage.create(&free)?;
-                file.preallocate(bytes)?;
+                // Those who wait for this batch do not wait for zeros too.
+                file.reserve(bytes)?;
                 self.storage.rename(&free, name)?;
                 file
             }
@@ -155,7 +168,12 @@ impl Journal {
 }
 
 fn write_and_sync(current: &Current, batch: &Batch) -> io::Result<()> {
-    current.file.write_at(batch.start.into(), &mut batch.slices())?;
+    let mut slices = batch.slices();
+    let end = current.at + batch.bytes;
+    let rest_of_page = end.next_multiple_of(PAGE_BYTES).min(current.file_bytes) - end;
+    slices.push(IoSlice::new(&[0; PAGE_BYTES as usize][..rest_of_page as usize]));
+    current.file.write_at(current.at, &mut slices)?;
+    batch.release();
     current.file.sync()
 }
 

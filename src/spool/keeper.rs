@@ -10,6 +10,7 @@ use super::admin::{Action, Filter};
 use super::clean;
 use super::hot::millis;
 use super::index::Checkpointer;
+use super::journal::FreeFiles;
 use super::queue::ItemState;
 use super::shared::Shared;
 
@@ -123,7 +124,16 @@ fn watch_space(shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes free files, zero-filled, until enough wait.
+/// Free files kept of those that were used, as a multiple of those made ahead. They come in bursts, behind a checkpoint, and a
+/// used file is worth more than a new one.
+const FREE_FACTOR: usize = 4;
+
+/// True if there is a place for another free file that was used.
+pub(super) fn wants_free(shared: &Shared, free: &FreeFiles) -> bool {
+    free.names.len() < FREE_FACTOR * shared.options.segments_ahead
+}
+
+/// Makes free files until enough wait.
 pub(super) fn make_ready(shared: &Shared) -> io::Result<()> {
     let bytes = shared.options.segment_bytes;
     while shared.free.lock().names.len() < shared.options.segments_ahead {
@@ -132,7 +142,9 @@ pub(super) fn make_ready(shared: &Shared) -> io::Result<()> {
         }
         let name = shared.free.lock().fresh_name();
         let file = shared.storage.create(&name)?;
-        if let Err(error) = file.preallocate(bytes) {
+        let filled = !shared.free.lock().large_batches;
+        let made = if filled { file.preallocate(bytes) } else { file.reserve(bytes) };
+        if let Err(error) = made {
             shared.storage.remove(&name)?;
             return Err(error);
         }
@@ -159,8 +171,10 @@ fn give_back(shared: &Shared) -> io::Result<()> {
             let segment = &state.segments.0[&generation];
             !segment.poisoned && segment.file_bytes == shared.options.segment_bytes
         };
-        let enough = shared.free.lock().names.len() >= 2 * shared.options.segments_ahead;
-        let fresh = (reuse && !enough).then(|| shared.free.lock().fresh_name());
+        let fresh = {
+            let mut free = shared.free.lock();
+            (reuse && wants_free(shared, &free)).then(|| free.fresh_name())
+        };
         let gone = match &fresh {
             Some(fresh) => shared.storage.rename(&name, fresh),
             None => shared.storage.remove(&name),

@@ -6,7 +6,7 @@
 //! # Files
 //!
 //! `GGGGGGGGGG-SSSSSSSSSSSSSSSS.seg` is a segment: generation (decimal, counts up, never used again) and seal (hexadecimal, random for
-//! each use of a file). `free-N` waits, zero-filled or used before, to become one. `damaged-GENERATION-OFFSET` is a copy of
+//! each use of a file). `free-N` waits, reserved, zero-filled or used before, to become one. `damaged-GENERATION-OFFSET` is a copy of
 //! bytes that could not be read. `index/` is sled's, `index.checkpoint` says whether and up to where it is to be believed. `lock` is locked.
 //!
 //! # A segment, byte by byte
@@ -84,4 +84,5 @@ pub use ledger::{Account, Audit};
 pub use recover::Damage;
 pub use shared::Options;
 pub use spill::SpillDirectory;
+pub use state::fuzz_record;
 pub use verify::{Report, audit_stopped, verify_stopped};

@@ -35,7 +35,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Kind::Segment,
             2 => Kind::Accepted,

@@ -4,13 +4,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::base::content::{SpillFile, SpillSpace};
+use crate::base::content::{Mapped, SpillFile, SpillSpace};
 use crate::base::sys;
 
 /// Makes unnamed files in the spool's directory.
@@ -43,7 +42,7 @@ impl SpillFile for Spilled {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> io::Result<Arc<dyn Deref<Target = [u8]> + Send + Sync>> {
+    fn finish(self: Box<Self>) -> io::Result<Mapped> {
         if self.bytes == 0 {
             return Ok(Arc::new(Vec::new()));
         }

@@ -188,3 +188,15 @@ impl State {
         missing
     }
 }
+
+/// Reads `bytes` as recovery reads the record whose kind is their first byte; for fuzzing, for a checksum holds mutations back.
+pub fn fuzz_record(bytes: &[u8]) {
+    let Some((kind, meta)) = bytes.split_first() else { return };
+    let Some(kind) = Kind::from_byte(*kind) else { return };
+    let place = Place { segment: 1, offset: 0, bytes: meta.len() as u64 };
+    let mut state = State::default();
+    // A record must be readable or not, whatever it says of itself, and a second time too.
+    let _ = state.apply(kind, meta, place, false);
+    let _ = state.apply(kind, meta, place, true);
+    let _ = message::read_accepted(meta);
+}

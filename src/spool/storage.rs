@@ -6,15 +6,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::sys;
+use rustix::fs::{FallocateFlags, OFlags};
 
-/// Bytes of a mapped piece of a file.
-pub type Mapped = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
+pub use crate::base::content::Mapped;
+use crate::base::sys;
 
 /// One directory of files.
 pub trait Storage: Send + Sync {
@@ -70,6 +69,11 @@ pub trait StoredFile: Send + Sync {
     /// # Errors
     /// As the file system.
     fn preallocate(&self, bytes: u64) -> io::Result<()>;
+    /// Makes the file `bytes` long with space for all of them, at once and cheaply; the first sync behind each write has
+    /// the file system's own journal to wait for.
+    /// # Errors
+    /// As the file system.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
     /// Maps `bytes` from `offset`.
     /// # Errors
     /// As the file system.
@@ -85,8 +89,11 @@ pub struct Directory {
 
 /// Held by `flock` as long as the spool is open, so that two processes never write one journal.
 const LOCK_NAME: &str = "lock";
-/// Zeros are written in pieces of this size: large enough for few calls, small enough not to hold up a commit beside it.
-const ZERO_FILL_BYTES: usize = 1024 * 1024;
+/// Zeros are written in pieces of this size: large enough for few calls, small enough not to hold up a commit beside it
+/// (measured: at 1 MiB a commit takes twice as long as at 256 KiB).
+const ZERO_FILL_BYTES: usize = 256 * 1024;
+/// What direct I/O wants memory and offsets to be a multiple of (open(2)): no disk has larger blocks.
+const DIRECT_ALIGNMENT: usize = 4096;
 /// `UIO_MAXIOV` of Linux.
 const SLICES_MAX: usize = 1024;
 
@@ -157,6 +164,21 @@ impl Storage for Directory {
 
 struct PlainFile(File);
 
+impl PlainFile {
+    /// Writes zeros from the start up to `bytes`.
+    fn fill(&self, bytes: u64) -> io::Result<()> {
+        let zeros = vec![0u8; ZERO_FILL_BYTES + DIRECT_ALIGNMENT];
+        let zeros = &zeros[zeros.as_ptr().align_offset(DIRECT_ALIGNMENT)..][..ZERO_FILL_BYTES];
+        let mut offset = 0;
+        while offset < bytes {
+            let piece = (bytes - offset).min(ZERO_FILL_BYTES as u64) as usize;
+            self.0.write_all_at(&zeros[..piece], offset)?;
+            offset += piece as u64;
+        }
+        Ok(())
+    }
+}
+
 impl StoredFile for PlainFile {
     fn write_at(&self, mut offset: u64, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         while !slices.is_empty() {
@@ -195,12 +217,25 @@ impl StoredFile for PlainFile {
     }
 
     fn preallocate(&self, bytes: u64) -> io::Result<()> {
-        let zeros = vec![0u8; ZERO_FILL_BYTES.min(bytes as usize)];
-        let mut offset = 0;
-        while offset < bytes {
-            let piece = (bytes - offset).min(zeros.len() as u64) as usize;
-            self.0.write_all_at(&zeros[..piece], offset)?;
-            offset += piece as u64;
+        self.reserve(bytes)?;
+        // Past the page cache: filling through it cost twenty times the processor time, and one sync of all of it
+        // held up the commits beside it. Where it can't be done, as in memory, the cache is as good.
+        let usual = rustix::fs::fcntl_getfl(&self.0)?;
+        let _ = rustix::fs::fcntl_setfl(&self.0, usual | OFlags::DIRECT);
+        let filled = self.fill(bytes).or_else(|_| {
+            rustix::fs::fcntl_setfl(&self.0, usual)?;
+            self.fill(bytes)
+        });
+        rustix::fs::fcntl_setfl(&self.0, usual)?;
+        filled?;
+        self.0.sync_all()
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        use rustix::io::Errno;
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill(bytes)?,
+            other => other?,
         }
         self.0.sync_all()
     }

@@ -36,6 +36,14 @@ impl<T> Answer<T> {
         matches!(self, Answer::NoData | Answer::NxDomain)
     }
 
+    /// What was found, if anything.
+    pub fn found(self) -> Option<T> {
+        match self {
+            Answer::Found(value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// The same answer about something made of what was found.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Answer<U> {
         match self {

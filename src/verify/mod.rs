@@ -11,6 +11,7 @@ pub mod dane;
 pub mod decide;
 pub mod dkim;
 pub mod dmarc;
+pub mod early;
 pub mod hops;
 pub mod lookup;
 pub mod message;
@@ -20,6 +21,7 @@ pub mod offload;
 pub mod outcome;
 pub mod reports;
 pub mod resolver;
+pub mod reverse;
 pub mod signer;
 pub mod spf;
 pub mod srs;
@@ -30,7 +32,7 @@ pub use author::{Author, AuthorError};
 pub use message::Message;
 pub use outcome::Outcome;
 pub use signer::Signer;
-pub use verifier::{Begun, Facts, Verifier};
+pub use verifier::{Begun, Facts, Greeted, Verifier};
 
 /// Everything that was found out about a message's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,23 +1,27 @@
 //! The one entry for flow: begins early, ends bounded. I/O: DNS.
 //!
-//! SPF starts at MAIL, while content is still coming in; DKIM keys, DMARC and ARC follow at the end of the content. All look-ups
-//! of a message share one budget of questions and time, and a message that uses it up gets temporary errors, never "none".
+//! The client's name is asked for when it connects, SPF of its HELO when it says it, SPF of the reverse-path at MAIL, while content
+//! is still to come; DKIM keys, DMARC and ARC follow at the end of the content. Answers are held, not asked for twice, so a TTL
+//! of zero costs nothing. All look-ups of a message share one budget of questions and time, and a message that uses it up gets
+//! temporary errors, never "none".
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::early::Early;
 use super::lookup::{Bounded, Lookup};
 use super::message::Message;
 use super::meters::Meters;
 use super::spf::{self, SpfResult};
-use super::{Results, arc, author, dkim, dmarc};
+use super::{Results, arc, author, dkim, dmarc, reverse};
 
 /// Look-ups of one message: SPF 10 with 10 addresses each and HELO besides stay below; 10 DKIM keys; a few walks.
 const LOOKUPS_MAX: u32 = 128;
+/// PTR and the addresses of ten names.
+const NAME_LOOKUPS_MAX: u32 = 11;
 /// RFC 7208 §4.6.4 asks for at least 20 seconds.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -40,43 +44,34 @@ pub struct Verifier<L> {
     meters: Meters,
 }
 
-/// SPF under way; dropped, it stops.
+/// A client that has said its name. Its SPF is found once, whatever number of messages it sends.
+#[derive(Debug)]
+pub struct Greeted {
+    ip: IpAddr,
+    helo: String,
+    spf: Early<SpfResult>,
+}
+
+impl Greeted {
+    /// True if this is that client, by that name.
+    pub fn is(&self, ip: IpAddr, helo: &str) -> bool {
+        self.ip == ip && self.helo == helo
+    }
+}
+
+/// The identity of one message under way; dropped, it stops.
 #[derive(Debug)]
 pub struct Begun<L> {
+    facts: Facts,
+    greeted: Arc<Greeted>,
+    mail_from: Option<Early<SpfResult>>,
     dns: Arc<Bounded<L>>,
-    queries: Arc<Queries>,
-    spf: JoinHandle<(SpfResult, Option<SpfResult>)>,
 }
 
 impl<L> Begun<L> {
-    /// Waits for the look-ups, whose answers are in the resolver's cache then, and for nothing else.
-    pub async fn warm(mut self) {
-        // A panic is SPF's own and is seen again where the result is needed.
-        let _ = (&mut self.spf).await;
-    }
-}
-
-#[derive(Debug)]
-struct Queries {
-    helo: spf::Query,
-    mail_from: Option<spf::Query>,
-}
-
-impl Queries {
-    async fn check<L: Lookup>(&self, dns: &Bounded<L>, now: u64) -> (SpfResult, Option<SpfResult>) {
-        let mail_from = async {
-            match &self.mail_from {
-                Some(query) => Some(spf::check(dns, query, now).await),
-                None => None,
-            }
-        };
-        tokio::join!(spf::check(dns, &self.helo, now), mail_from)
-    }
-}
-
-impl<L> Drop for Begun<L> {
-    fn drop(&mut self) {
-        self.spf.abort();
+    /// What it was begun with.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 }
 
@@ -86,31 +81,59 @@ impl<L: Lookup> Verifier<L> {
         Verifier { dns, receiver: receiver.to_owned(), meters }
     }
 
-    /// Begins with what is known at MAIL. Call within the tokio runtime.
-    pub fn begin(&self, facts: &Facts) -> Begun<L> {
-        let dns = Arc::new(Bounded::new(self.dns.clone(), LOOKUPS_MAX, Instant::now() + LOOKUP_TIME_MAX));
-        let helo = spf::Query::helo(facts.ip, &facts.helo, &self.receiver);
-        let path = facts.reverse_path.as_deref().filter(|path| !path.is_empty());
-        let mail_from = path.map(|path| spf::Query::mail_from(facts.ip, &facts.helo, Some(path), &self.receiver));
-        let queries = Arc::new(Queries { helo, mail_from });
-        let (budget, asked, now) = (dns.clone(), queries.clone(), now_secs());
-        let spf = tokio::spawn(async move { asked.check(&budget, now).await });
-        Begun { dns, queries, spf }
+    /// Begins with the connection: the client's verified name. Call this and the next two within the tokio runtime.
+    pub fn connected(&self, ip: IpAddr) -> Early<Option<String>> {
+        let dns = self.bounded(NAME_LOOKUPS_MAX);
+        Early::start(async move { reverse::verified_name(&*dns, ip).await })
+    }
+
+    /// Begins with HELO.
+    pub fn greeted(&self, ip: IpAddr, helo: &str) -> Arc<Greeted> {
+        let (dns, query) = (self.bounded(LOOKUPS_MAX), spf::Query::helo(ip, helo, &self.receiver));
+        let spf = Early::start(async move { spf::check(&*dns, &query, now_secs()).await });
+        Arc::new(Greeted { ip, helo: helo.to_owned(), spf })
+    }
+
+    /// Begins with MAIL. `greeted` is what HELO began.
+    pub fn begin(&self, facts: Facts, greeted: Option<Arc<Greeted>>) -> Begun<L> {
+        let known = greeted.filter(|greeted| greeted.is(facts.ip, &facts.helo));
+        let greeted = known.unwrap_or_else(|| self.greeted(facts.ip, &facts.helo));
+        let dns = self.bounded(LOOKUPS_MAX);
+        let mail_from = self.mail_from_query(&facts).map(|query| {
+            let dns = dns.clone();
+            Early::start(async move { spf::check(&*dns, &query, now_secs()).await })
+        });
+        Begun { facts, greeted, mail_from, dns }
+    }
+
+    fn mail_from_query(&self, facts: &Facts) -> Option<spf::Query> {
+        let path = facts.reverse_path.as_deref().filter(|path| !path.is_empty())?;
+        Some(spf::Query::mail_from(facts.ip, &facts.helo, Some(path), &self.receiver))
+    }
+
+    fn bounded(&self, lookups: u32) -> Arc<Bounded<L>> {
+        Arc::new(Bounded::new(self.dns.clone(), lookups, Instant::now() + LOOKUP_TIME_MAX))
+    }
+
+    /// SPF of both identities; what was lost is asked again.
+    async fn spf(&self, begun: &Begun<L>, dns: &Bounded<L>) -> (SpfResult, Option<SpfResult>) {
+        let query = spf::Query::helo(begun.facts.ip, &begun.facts.helo, &self.receiver);
+        let helo = begun.greeted.spf.get(spf::check(dns, &query, now_secs()));
+        let mail_from = async {
+            let (early, query) = begun.mail_from.as_ref().zip(self.mail_from_query(&begun.facts))?;
+            Some(early.get(spf::check(dns, &query, now_secs())).await)
+        };
+        tokio::join!(helo, mail_from)
     }
 
     /// Ends with the content.
     pub async fn finish(&self, begun: Begun<L>, message: &Message) -> Results {
         let started = Instant::now();
-        let mut begun = begun;
         // The content took as long as it took; what is left gets its own time.
         let dns = Bounded::new(self.dns.clone(), begun.dns.left(), started + LOOKUP_TIME_MAX);
         let now = now_secs();
-        let (dkim, arc, spf) = tokio::join!(dkim::check(&dns, message, now), arc::check(&dns, message), &mut begun.spf);
-        let (helo, mail_from) = match spf {
-            Ok(found) => found,
-            // Only a runtime that is shutting down takes the task away; what was not asked is asked again.
-            Err(_) => begun.queries.check(&dns, now).await,
-        };
+        let (dkim, arc, (helo, mail_from)) =
+            tokio::join!(dkim::check(&dns, message, now), arc::check(&dns, message), self.spf(&begun, &dns));
         let author = author::author(message);
         let found = author.as_ref().map_err(|error| *error);
         let decides = mail_from.as_ref().unwrap_or(&helo);
@@ -122,7 +145,7 @@ impl<L: Lookup> Verifier<L> {
 
     /// Both at once, for messages that are whole already.
     pub async fn check(&self, facts: &Facts, message: &Message) -> Results {
-        let begun = self.begin(facts);
+        let begun = self.begin(facts.clone(), None);
         self.finish(begun, message).await
     }
 }

@@ -206,6 +206,7 @@ fn accept(received: &Received) -> Vec<Reply> {
 fn describe(ask: &Ask) -> (&'static str, String) {
     match ask {
         Ask::Connect { ip } => ("connect", ip.to_string()),
+        Ask::Hello { origin } => ("hello", origin.helo.clone()),
         Ask::Password { login, .. } => ("password", login.clone()),
         Ask::ScramKeys { login, .. } => ("scram", login.clone()),
         Ask::AuthFailed { login, .. } => ("failed", login.clone()),

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use weir::spool::storage::{Mapped, Storage, StoredFile};
@@ -206,10 +205,13 @@ impl StoredFile for Handle {
         Ok(())
     }
 
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.preallocate(bytes)
+    }
+
     fn map(&self, offset: u64, bytes: usize) -> io::Result<Mapped> {
         let mut copy = vec![0; bytes];
         self.read_at(offset, &mut copy)?;
-        let copy: Arc<dyn Deref<Target = [u8]> + Send + Sync> = Arc::new(copy);
-        Ok(copy)
+        Ok(Arc::new(copy))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, TXT};
@@ -24,6 +24,7 @@ pub fn txt(zone: &mut Zone, name: &str, text: &str) {
 }
 
 /// `NAME TXT` lines, a blank line, a message.
+#[allow(dead_code)] // Each test file uses its part.
 pub fn with_zone(path: &str) -> (Zone, String) {
     let text = std::fs::read_to_string(format!("{}/tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
@@ -44,11 +45,14 @@ struct Data {
     records: BTreeMap<String, Vec<RData>>,
     silent: BTreeSet<(String, String)>,
     failing: BTreeSet<(String, String)>,
+    ttl: u32,
+    asked: Mutex<Vec<String>>,
 }
 
 /// The running server; it ends when dropped.
 pub struct Dns {
     pub address: SocketAddr,
+    data: Arc<Data>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -60,7 +64,17 @@ impl Drop for Dns {
 
 impl Dns {
     pub async fn start(zone: &Zone) -> Dns {
-        let data = Arc::new(Data::from_zone(zone));
+        Dns::with_ttl(zone, TTL).await
+    }
+
+    /// Every question so far, as `name TYPE`.
+    #[allow(dead_code)] // One of the tests that use this module asks.
+    pub fn asked(&self) -> Vec<String> {
+        self.data.asked.lock().unwrap().clone()
+    }
+
+    pub async fn with_ttl(zone: &Zone, ttl: u32) -> Dns {
+        let data = Arc::new(Data { ttl, ..Data::from_zone(zone) });
         let (udp, tcp) = loop {
             let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
             if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
@@ -68,8 +82,8 @@ impl Dns {
             }
         };
         let address = tcp.local_addr().unwrap();
-        let tasks = vec![tokio::spawn(serve_udp(udp, data.clone())), tokio::spawn(serve_tcp(tcp, data))];
-        Dns { address, tasks }
+        let tasks = vec![tokio::spawn(serve_udp(udp, data.clone())), tokio::spawn(serve_tcp(tcp, data.clone()))];
+        Dns { address, data, tasks }
     }
 }
 
@@ -139,6 +153,7 @@ impl Data {
         answer.add_query(query.clone());
         let mut name = key(query.name());
         let kind = query.query_type();
+        self.asked.lock().unwrap().push(format!("{name} {kind}"));
         for _ in 0..8 {
             let marked = |set: &BTreeSet<(String, String)>| {
                 [kind.to_string().as_str(), "ANY"].iter().any(|kind| set.contains(&(name.clone(), (*kind).to_owned())))
@@ -159,7 +174,7 @@ impl Data {
             };
             let owner = self::name(&name);
             let add = |answer: &mut Message, data: &RData| {
-                answer.add_answer(Record::from_rdata(owner.clone(), TTL, data.clone()));
+                answer.add_answer(Record::from_rdata(owner.clone(), self.ttl, data.clone()));
             };
             records.iter().filter(|data| data.record_type() == kind).for_each(|data| add(&mut answer, data));
             let alias = records.iter().find(|data| data.record_type() == RecordType::CNAME);

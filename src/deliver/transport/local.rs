@@ -37,7 +37,9 @@ fn deliver_one(job: &Job, position: usize, hop: &NextHop, hostname: &str, store:
     let delivered = match hop {
         NextHop::Maildir(template) => {
             let path = maildir::path_of(template, mailbox);
-            maildir::deliver(&path, hostname, &prefix, &job.lease.content).map_err(|error| {
+            let (id, recipient) = (job.lease.id, job.lease.recipients[position].index);
+            let item = maildir::Item { id, recipient, prefix: &prefix, content: &job.lease.content };
+            maildir::deliver(&path, hostname, &item).map_err(|error| {
                 Answer::local(Fate::Deferred, Enhanced(4, 3, 0), format!("the Maildir can't be written: {error}"))
             })
         }

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +21,7 @@ use super::tls::ClientTls;
 use super::{Answer, Fate};
 use crate::config::settings::{Config, DeliverTls, Login, NextHop};
 use crate::deliver::meters::Meters;
+use crate::deliver::tls_result::{AppliedPolicy, FailureType, TlsFailure, TlsResult, TlsResultSink};
 use crate::dns::Resolver;
 use crate::smtp::client::Protocol;
 use crate::smtp::client::handshake::{Handshake, HandshakeFault, HandshakeOptions, Next};
@@ -34,6 +35,8 @@ pub struct Opener {
     pub tls: ClientTls,
     /// Counters.
     pub meters: Meters,
+    /// Where results for TLS-RPT go.
+    results: TlsResultSink,
     /// Addresses that gave no session lately.
     sick: Sick,
 }
@@ -45,6 +48,8 @@ struct Manner {
     tls: DeliverTls,
     implicit_tls: bool,
     login: Option<Login>,
+    /// For mail by MX: what TLS-RPT tells of.
+    policy: Option<Arc<AppliedPolicy>>,
 }
 
 /// TLS is required and not offered: security features not supported (RFC 3463 §3.8).
@@ -74,7 +79,13 @@ pub fn tls_of(config: &Config, hop: &NextHop, require_tls: bool) -> DeliverTls {
 impl Opener {
     /// Opens by these.
     pub fn new(resolver: Arc<Resolver>, tls: ClientTls, meters: Meters) -> Self {
-        Opener { resolver, tls, meters, sick: Sick::default() }
+        Opener { resolver, tls, meters, results: TlsResultSink::default(), sick: Sick::default() }
+    }
+
+    /// The same, telling what became of TLS with mail hosts.
+    pub fn with_results(mut self, results: TlsResultSink) -> Self {
+        self.results = results;
+        self
     }
 
     /// A session with `hop` (by MX: of `domain`) that is ready for mail.
@@ -98,11 +109,13 @@ impl Opener {
         domain: &str,
         tls: DeliverTls,
     ) -> Result<Connection, Answer> {
-        let plain = |protocol| Manner { protocol, tls, implicit_tls: false, login: None };
+        let plain = |protocol| Manner { protocol, tls, implicit_tls: false, login: None, policy: None };
         match hop {
             NextHop::Mx => {
                 let targets = target::by_mx(&self.resolver, config, domain).await?;
-                self.first_of(config, &targets, &plain(Protocol::Smtp), !config.deliver.allow_local).await
+                let policy = Some(Arc::new(AppliedPolicy::none(domain)));
+                let manner = Manner { policy, ..plain(Protocol::Smtp) };
+                self.first_of(config, &targets, &manner, !config.deliver.allow_local).await
             }
             NextHop::Smtp { host, port, implicit_tls, login, .. } => {
                 let targets = target::by_name(&self.resolver, host, *port).await?;
@@ -130,6 +143,7 @@ impl Opener {
         let mut last = unreachable_answer("no address to try".to_owned());
         for target in self.sick.healthy_first(targets, Instant::now()) {
             let mut tried = self.try_target(config, target, manner, refuse_self).await;
+            self.record(target, manner, &tried);
             if let Err(Failed::Tls(why)) = &tried
                 && manner.tls == DeliverTls::Opportunistic
                 && !manner.implicit_tls
@@ -150,6 +164,25 @@ impl Opener {
             }
         }
         Err(last)
+    }
+
+    /// What TLS-RPT hears of one session.
+    fn record(&self, target: &Target, manner: &Manner, tried: &Result<Connection, Failed>) {
+        let Some(policy) = manner.policy.as_ref().filter(|_| self.results.is_wanted()) else { return };
+        let failure = match tried {
+            Ok(connection) if connection.encrypted => None,
+            Ok(_) => Some(TlsFailure::new(FailureType::StarttlsNotSupported, "STARTTLS is not offered")),
+            Err(Failed::Tls(why)) => Some(TlsFailure::new(FailureType::ValidationFailure, why)),
+            Err(Failed::Other(_)) => return,
+        };
+        self.results.put(TlsResult {
+            policy: policy.clone(),
+            at: SystemTime::now(),
+            mx_host: Some(target.host.clone()),
+            sending_ip: None,
+            receiving_ip: Some(target.address.ip()),
+            failure,
+        });
     }
 
     fn count(&self, address: SocketAddr, opened: bool) {

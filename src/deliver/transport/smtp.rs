@@ -9,10 +9,14 @@ use std::time::Instant;
 
 use super::connection::{Connection, WireFault};
 use super::{Answer, Fate, Job};
+use crate::base::content::Content;
 use crate::config::settings::Deliver;
 use crate::smtp::client::content::{ContentNeeds, DataPieces, data_end};
 use crate::smtp::client::transaction::{Plan, Progress, Tail, Transaction, Verdict};
 use crate::wire::reply::{Enhanced, Reply};
+
+/// Bytes of content in a file that are resident at most while they are sent.
+const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// Where jobs come from and go to.
 pub trait Feed: Send {
@@ -205,15 +209,39 @@ impl<'a, F: Feed> Run<'a, F> {
                 let head = format!("BDAT {} LAST\r\n", prefix.len() + content.len());
                 self.connection.put(head.as_bytes(), wait).await?;
                 self.connection.put(prefix, wait).await?;
-                self.connection.put(content, wait).await
+                self.put_content(content, std::iter::once(&content[..])).await
             }
             Tail::Data { repair } => {
-                for piece in DataPieces::new(prefix, false).chain(DataPieces::new(content, repair)) {
+                for piece in DataPieces::new(prefix, false) {
                     self.connection.put(piece, wait).await?;
                 }
+                self.put_content(content, DataPieces::new(content, repair)).await?;
                 self.connection.put(data_end(content, repair), wait).await
             }
         }
+    }
+
+    /// Large content stays resident only for the window that is being sent: next hops may be slow and many.
+    async fn put_content<'c>(
+        &mut self,
+        content: &Content,
+        pieces: impl Iterator<Item = &'c [u8]>,
+    ) -> Result<(), WireFault> {
+        let mut since_release = 0;
+        for piece in pieces {
+            if piece.len() > WINDOW_BYTES {
+                content.release(); // finding the piece's end has read all of it
+            }
+            for window in piece.chunks(WINDOW_BYTES) {
+                self.connection.put(window, self.settings.command_timeout).await?;
+                since_release += window.len();
+                if since_release >= WINDOW_BYTES {
+                    content.release();
+                    since_release = 0;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Turns verdicts into answers; recipients without a verdict get `broken`.

@@ -1,20 +1,27 @@
-//! A message as two sets of hashed features. Pure.
+//! A message as four sets of hashed features. Pure.
 //!
-//! Words and pairs of words feed the first learner, runs of bytes the second: they err on different mail, so their mean
-//! errs less than either. Header, text, URLs and structure hash with a salt of their own: "free" in a subject is another
-//! feature than "free" in a body. Features count once per message.
+//! Words and pairs of words, and runs of bytes; of what a reader sees, and of the header with the structure. Each of the four sets
+//! has a learner of its own, so that a header known well does not keep the text from being learned. Within a set every
+//! space hashes with a salt of its own: "free" in a subject is another feature than "free" in a body. Digits are one
+//! digit, since sums, dates and numbers differ and their shape does not. Features count once per message.
 
 use crate::filter::message::header;
 use crate::filter::message::{Body, View};
 
-/// The distinct features of one message.
-#[derive(Clone, Debug, Default)]
-pub struct Features {
-    /// Words and pairs, header fields, URLs, structure.
-    pub words: Vec<u32>,
-    /// Runs of bytes of header and text.
-    pub grams: Vec<u32>,
-}
+/// Sets of features.
+pub const SETS: usize = 4;
+/// Text, subject, hidden text, URLs.
+pub const TEXT: usize = 0;
+/// Header fields, author, structure.
+pub const HEAD: usize = 1;
+/// Runs of bytes of the header.
+pub const HEAD_RUNS: usize = 2;
+/// Runs of bytes of the text.
+pub const TEXT_RUNS: usize = 3;
+
+/// The distinct features of one message, by set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Features(pub [Vec<u32>; SETS]);
 
 /// Bytes of decoded text that are read for words.
 const WORD_TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -69,25 +76,33 @@ fn is_way_field(name: &str) -> bool {
     name.starts_with("arc-") || name.starts_with("x-virus") || WAY_FIELDS.contains(&name)
 }
 
-/// A set that keeps insertion order.
+/// Features seen so far of all sets, each once; those of each set in their order.
 struct Once {
     slots: Vec<u32>,
-    list: Vec<u32>,
+    lists: Features,
+    set: usize,
+    left: usize,
 }
 
-/// Slots of a set; a message may fill half of them, what comes later is not read.
-const SLOTS: usize = 1 << 14;
+/// Slots of the hash table; a message may fill half of them, what comes later is not read.
+const SLOTS: usize = 1 << 15;
+/// Features of one set for which there is room from the start.
+const LIST_ROOM: usize = 2048;
 
 impl Once {
     fn new() -> Self {
-        Once { slots: vec![0; SLOTS], list: Vec::with_capacity(4096) }
+        let lists = Features(std::array::from_fn(|_| Vec::with_capacity(LIST_ROOM)));
+        Once { slots: vec![0; SLOTS], lists, set: TEXT, left: SLOTS / 2 }
+    }
+
+    /// What is added from now on belongs to `set`.
+    fn begin(&mut self, set: usize) -> &mut Self {
+        self.set = set;
+        self
     }
 
     #[inline]
     fn add(&mut self, hash: u64) {
-        if self.list.len() >= SLOTS / 2 {
-            return;
-        }
         let value = ((hash >> 32) as u32) | 1;
         let mut slot = (hash as usize) & (SLOTS - 1);
         while self.slots[slot] != 0 {
@@ -96,8 +111,11 @@ impl Once {
             }
             slot = (slot + 1) & (SLOTS - 1);
         }
-        self.slots[slot] = value;
-        self.list.push(value);
+        if self.left > 0 {
+            self.left -= 1;
+            self.slots[slot] = value;
+            self.lists.0[self.set].push(value);
+        }
     }
 }
 
@@ -117,23 +135,23 @@ fn hash(salt: u64, bytes: &[u8]) -> u64 {
 
 /// The features of `view`.
 pub fn extract(view: &View<'_>) -> Features {
-    Features { words: word_features(view), grams: gram_features(view) }
+    let mut once = Once::new();
+    let text = view.plain_text().as_bytes();
+    // The smaller sets come first: what does not fit any more is the end of a long text.
+    header_words(once.begin(HEAD), view);
+    author_words(&mut once, view);
+    shape_words(&mut once, view);
+    byte_runs(once.begin(HEAD_RUNS), space::GRAM_HEADER, &header_bytes(view));
+    byte_runs(once.begin(TEXT_RUNS), space::GRAM_TEXT, clip(text, GRAM_TEXT_BYTES_MAX));
+    url_words(once.begin(TEXT), view);
+    text_words(&mut once, space::SUBJECT, Some(space::SUBJECT), clip(view.subject.as_bytes(), FIELD_BYTES_MAX));
+    text_words(&mut once, space::TEXT, Some(space::PAIR), clip(text, WORD_TEXT_BYTES_MAX));
+    text_words(&mut once, space::HIDDEN, None, clip(view.hidden.as_bytes(), WORD_TEXT_BYTES_MAX / 4));
+    once.lists
 }
 
-fn word_features(view: &View<'_>) -> Vec<u32> {
-    let mut words = Once::new();
-    text_words(&mut words, space::TEXT, Some(space::PAIR), clip(view.plain_text().as_bytes(), WORD_TEXT_BYTES_MAX));
-    text_words(&mut words, space::HIDDEN, None, clip(view.hidden.as_bytes(), WORD_TEXT_BYTES_MAX / 4));
-    text_words(&mut words, space::SUBJECT, Some(space::SUBJECT), clip(view.subject.as_bytes(), FIELD_BYTES_MAX));
-    header_words(&mut words, view);
-    url_words(&mut words, view);
-    shape_words(&mut words, view);
-    words.list
-}
-
-fn gram_features(view: &View<'_>) -> Vec<u32> {
-    let mut grams = Once::new();
-    let mut head = Vec::with_capacity(GRAM_HEADER_BYTES_MAX);
+fn header_bytes(view: &View<'_>) -> Vec<u8> {
+    let mut head = Vec::with_capacity(GRAM_HEADER_BYTES_MAX + FIELD_BYTES_MAX);
     for field in &view.header.fields {
         if head.len() >= GRAM_HEADER_BYTES_MAX {
             break;
@@ -146,9 +164,8 @@ fn gram_features(view: &View<'_>) -> Vec<u32> {
         head.extend_from_slice(clip(field.text().as_bytes(), FIELD_BYTES_MAX));
         head.push(b'\n');
     }
-    byte_runs(&mut grams, space::GRAM_HEADER, clip(&head, GRAM_HEADER_BYTES_MAX));
-    byte_runs(&mut grams, space::GRAM_TEXT, clip(view.plain_text().as_bytes(), GRAM_TEXT_BYTES_MAX));
-    grams.list
+    head.truncate(GRAM_HEADER_BYTES_MAX);
+    head
 }
 
 fn clip(bytes: &[u8], max: usize) -> &[u8] {
@@ -173,7 +190,8 @@ fn text_words(out: &mut Once, salt: u64, pair_salt: Option<u64>, text: &[u8]) {
         let start = at;
         let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         while at < text.len() && is_word_byte(text[at]) {
-            state = (state ^ u64::from(text[at].to_ascii_lowercase())).wrapping_mul(0x0000_0100_0000_01b3);
+            let byte = if text[at].is_ascii_digit() { b'0' } else { text[at].to_ascii_lowercase() };
+            state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
             at += 1;
         }
         let len = at - start;
@@ -210,6 +228,9 @@ fn header_words(out: &mut Once, view: &View<'_>) {
         let text = field.text();
         field_words(out, name, clip(text.as_bytes(), FIELD_BYTES_MAX));
     }
+}
+
+fn author_words(out: &mut Once, view: &View<'_>) {
     let (author, address) = view.author();
     let salt = hash(space::FIELD, b"author");
     text_words(out, salt, Some(salt), author.as_bytes());

@@ -1,7 +1,7 @@
 //! A model on disk: bounded, versioned, checked, replaced as a whole. I/O: one file and its folder.
 //!
-//! Layout, little endian: magic, version, number of the second learner's weights (the first has twice as many), counts, calibration,
-//! both learners' weights, CRC32C of all before it. A reader
+//! Layout, little endian: magic, version, number of slots, messages learned, calibration, mixture, messages counted, then the
+//! weights and energies of each learner by margin, the counts of spam and of ham, and CRC32C of all before it. A reader
 //! takes only files it understands wholly; a writer makes a new file beside the old, syncs, renames, syncs the folder,
 //! so a crash leaves the old model or the new one.
 
@@ -10,16 +10,17 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::learner::Learner;
-use super::{Calibration, Classifier, Learned};
+use super::features::SETS;
+use super::learner::{Counts, Margin};
+use super::{Calibration, Classifier, Learned, SLOT_BYTES, VOICES};
 
 /// The name of the model in the data directory.
 pub const DEFAULT_NAME: &str = "classifier.model";
 
 const MAGIC: &[u8; 8] = b"WEIRCLSF";
 /// Raised with every change of features or layout: weights for other features mean nothing.
-const VERSION: u32 = 2;
-const HEADER_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 + 4;
+const VERSION: u32 = 3;
+const HEADER_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 + 4 + 4 * VOICES + 2 + 2;
 const CRC_BYTES: usize = 4;
 /// What a file has beside the weights.
 pub(super) const FRAME_BYTES: usize = HEADER_BYTES + CRC_BYTES;
@@ -89,54 +90,75 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn encode(model: &Classifier) -> Vec<u8> {
-    let grams = model.grams.weights().len();
-    let mut out = Vec::with_capacity(file_bytes(grams));
+    let slots = model.counts.spam.len();
+    let mut out = Vec::with_capacity(file_bytes(slots));
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&u32::try_from(grams).expect("a model has fewer than 2^32 weights").to_le_bytes());
+    out.extend_from_slice(&u32::try_from(slots).expect("a model has fewer than 2^32 slots").to_le_bytes());
     out.extend_from_slice(&model.learned.ham.to_le_bytes());
     out.extend_from_slice(&model.learned.spam.to_le_bytes());
-    out.extend_from_slice(&model.calibration.slope.to_le_bytes());
-    out.extend_from_slice(&model.calibration.offset.to_le_bytes());
-    for weight in model.words.weights().iter().chain(model.grams.weights()) {
-        out.extend_from_slice(&weight.to_le_bytes());
+    put_floats(&mut out, &[model.calibration.slope, model.calibration.offset]);
+    put_floats(&mut out, &model.mixture);
+    put_shorts(&mut out, &[model.counts.spams, model.counts.hams]);
+    for margin in &model.margins {
+        put_floats(&mut out, &margin.weights);
+        put_shorts(&mut out, &margin.energy);
     }
+    put_shorts(&mut out, &model.counts.spam);
+    put_shorts(&mut out, &model.counts.ham);
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_le_bytes());
     out
 }
 
+fn put_floats(out: &mut Vec<u8>, values: &[f32]) {
+    values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+}
+
+fn put_shorts(out: &mut Vec<u8>, values: &[u16]) {
+    values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+}
+
 fn decode(bytes: &[u8], path: &Path) -> Result<Classifier, ModelError> {
     let damaged = || ModelError::Damaged(path.to_owned());
-    if bytes.get(..MAGIC.len()) != Some(MAGIC) {
-        return Err(damaged());
-    }
-    let mut rest = &bytes[MAGIC.len()..];
+    let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
     let version = u32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
     if version != VERSION {
         return Err(ModelError::Version(path.to_owned(), version));
     }
-    let body = bytes.len().saturating_sub(CRC_BYTES);
-    let crc = u32::from_le_bytes(take(&mut &bytes[body..]).ok_or_else(damaged)?);
-    let grams = u32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?) as usize;
-    if !grams.is_power_of_two() || bytes.len() != file_bytes(grams) || crc32c::crc32c(&bytes[..body]) != crc {
+    let (body, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or_else(damaged)?;
+    let slots = u32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?) as usize;
+    let whole = slots.is_power_of_two() && bytes.len() == file_bytes(slots);
+    if !whole || crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
         return Err(damaged());
     }
-    let ham = u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
-    let spam = u64::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
-    let slope = f32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
-    let offset = f32::from_le_bytes(take(&mut rest).ok_or_else(damaged)?);
-    let (words, grams) = rest[..rest.len() - CRC_BYTES].split_at(4 * 2 * grams);
-    Ok(Classifier {
-        words: Learner::from_weights(weights(words)),
-        grams: Learner::from_weights(weights(grams)),
-        learned: Learned { ham, spam },
-        calibration: Calibration { slope, offset },
-    })
+    Ok(read_body(rest, slots))
 }
 
-fn file_bytes(grams: usize) -> usize {
-    FRAME_BYTES + 4 * (2 * grams + grams)
+/// Reads what stands behind the number of slots; the length was checked.
+fn read_body(mut rest: &[u8], slots: usize) -> Classifier {
+    let rest = &mut rest;
+    let count = |rest: &mut &[u8]| u64::from_le_bytes(take(rest).expect(CHECKED));
+    let learned = Learned { ham: count(rest), spam: count(rest) };
+    let calibration = floats(rest, 2);
+    let mixture = floats(rest, VOICES);
+    let messages = shorts(rest, 2);
+    let margins =
+        std::array::from_fn::<_, SETS, _>(|_| Margin { weights: floats(rest, slots), energy: shorts(rest, slots) });
+    let counts = Counts { spam: shorts(rest, slots), ham: shorts(rest, slots), spams: messages[0], hams: messages[1] };
+    Classifier {
+        margins,
+        counts,
+        mixture: mixture.try_into().expect("as many were read"),
+        learned,
+        calibration: Calibration { slope: calibration[0], offset: calibration[1] },
+    }
+}
+
+const CHECKED: &str = "the file's length was checked against its number of slots";
+
+fn file_bytes(slots: usize) -> usize {
+    FRAME_BYTES + SLOT_BYTES * slots
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -145,8 +167,12 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*head)
 }
 
-fn weights(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+fn floats(rest: &mut &[u8], count: usize) -> Vec<f32> {
+    (0..count).map(|_| f32::from_le_bytes(take(rest).expect(CHECKED))).collect()
+}
+
+fn shorts(rest: &mut &[u8], count: usize) -> Vec<u16> {
+    (0..count).map(|_| u16::from_le_bytes(take(rest).expect(CHECKED))).collect()
 }
 
 #[cfg(test)]
@@ -160,7 +186,7 @@ mod tests {
         let path = folder.path().join("model");
         assert!(load(&path).unwrap().is_none());
         let mut model = Classifier::default();
-        model.learn(&Features { words: vec![1, 3], grams: vec![5] }, Label::Spam);
+        model.learn(&Features([vec![1, 3], vec![5], vec![], vec![7]]), Label::Spam);
         save(&model, &path).unwrap();
         assert_eq!(load(&path).unwrap().unwrap(), model);
         let mut bytes = fs::read(&path).unwrap();

@@ -1,67 +1,141 @@
-//! An online linear learner over hashed binary features. Pure.
+//! Two kinds of learners over hashed features. Pure.
 //!
-//! Logistic regression by stochastic gradient. Each of a message's n features has the value 1/sqrt(n), so a long message
-//! teaches no more than a short one. It learns on errors and near them: what is right by more than `THICKNESS` changes
-//! nothing, which keeps the weights small and a flood of equal messages from drowning the rest.
+//! [`Margin`] is logistic regression by stochastic gradient. Each of a message's n features has the value 1/sqrt(n), so a long
+//! message teaches no more than a short one. It learns on errors and near them: what is right by more than `THICKNESS` changes
+//! nothing. A feature's step shrinks with the errors that it was part of already (AdaGrad): what is seen rarely learns fast,
+//! what is seen always settles.
+//!
+//! [`Counts`] counts in how much spam and ham a feature was and adds up log ratios, shrunk towards nothing by how little was seen. It
+//! learns from every message and asks no context, so it errs on other mail than [`Margin`], and less on mail of another
+//! time and place; where the ground is known, it errs more. That is why both are asked.
 
-/// Step of the gradient; measured best between 8 and 15 on public mail.
-const RATE: f32 = 12.0;
+/// Step of the gradient; measured best between 12 and 20 on public mail.
+const RATE: f32 = 16.0;
 /// Log-odds on the right side beyond which nothing is learned (95 % sure).
 const THICKNESS: f32 = 3.0;
+/// How fast steps shrink with the squared errors seen.
+const SETTLING: f32 = 0.3;
+/// Squared errors are kept in steps of 1/256, so that two bytes hold them.
+const ENERGY_UNIT: f32 = 256.0;
+/// Mentions that are assumed of each feature beside those seen, half in spam, half in ham.
+const PRIOR: f32 = 0.2;
+/// Scale of the sum of log ratios, to bring it near log-odds; the mixture corrects the rest.
+const COUNTS_SCALE: f32 = 0.35;
+/// Messages of one kind after which all counts are halved: they fit two bytes, and old mail fades.
+const MESSAGES_MAX: u16 = 60_000;
 
-/// Weights of one space of features.
+/// Weights of logistic regression.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Learner {
-    weights: Vec<f32>,
+pub struct Margin {
+    pub(super) weights: Vec<f32>,
+    pub(super) energy: Vec<u16>,
 }
 
-impl Learner {
+/// The slot of a feature: the lowest bit of a feature is always set (see `features`), so the next ones tell it.
+fn slot(feature: u32, slots: usize) -> usize {
+    (feature >> 1) as usize & (slots - 1)
+}
+
+fn value(features: usize) -> f32 {
+    1.0 / (features.max(1) as f32).sqrt()
+}
+
+impl Margin {
     /// An empty learner of `slots` weights, a power of two.
     pub fn new(slots: usize) -> Self {
         assert!(slots.is_power_of_two(), "slots are addressed by the low bits of a hash");
-        Learner { weights: vec![0.0; slots] }
-    }
-
-    /// A learner with known weights; their number is a power of two.
-    pub fn from_weights(weights: Vec<f32>) -> Self {
-        assert!(weights.len().is_power_of_two(), "slots are addressed by the low bits of a hash");
-        Learner { weights }
-    }
-
-    /// All weights.
-    pub fn weights(&self) -> &[f32] {
-        &self.weights
+        Margin { weights: vec![0.0; slots], energy: vec![0; slots] }
     }
 
     /// Log-odds of spam.
     pub fn log_odds(&self, features: &[u32]) -> f32 {
-        let sum: f32 = features.iter().map(|&feature| self.weights[self.slot(feature)]).sum();
+        let slots = self.weights.len();
+        let sum: f32 = features.iter().map(|&feature| self.weights[slot(feature, slots)]).sum();
         sum * value(features.len())
     }
 
-    /// Learns what a message was.
-    pub fn learn(&mut self, features: &[u32], spam: bool) {
-        let log_odds = self.log_odds(features);
+    /// Learns what a message was; `log_odds` is what this learner said of it.
+    pub fn learn(&mut self, features: &[u32], log_odds: f32, spam: bool) {
         let right_by = if spam { log_odds } else { -log_odds };
         if right_by > THICKNESS {
             return;
         }
         let error = f32::from(u8::from(spam)) - sigmoid(log_odds);
         let step = RATE * error * value(features.len());
+        let energy = (error * error * ENERGY_UNIT).round() as u16;
+        let slots = self.weights.len();
         for &feature in features {
-            let slot = self.slot(feature);
-            self.weights[slot] += step;
+            let slot = slot(feature, slots);
+            let seen = f32::from(self.energy[slot]) / ENERGY_UNIT;
+            self.weights[slot] += step / (1.0 + SETTLING * seen).sqrt();
+            self.energy[slot] = self.energy[slot].saturating_add(energy);
         }
-    }
-
-    // The lowest bit of a feature is always set, see `Once::add`.
-    fn slot(&self, feature: u32) -> usize {
-        (feature >> 1) as usize & (self.weights.len() - 1)
     }
 }
 
-fn value(features: usize) -> f32 {
-    1.0 / (features.max(1) as f32).sqrt()
+/// Counts of a feature's messages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counts {
+    pub(super) spam: Vec<u16>,
+    pub(super) ham: Vec<u16>,
+    pub(super) spams: u16,
+    pub(super) hams: u16,
+}
+
+impl Counts {
+    /// An empty learner of `slots` counts, a power of two.
+    pub fn new(slots: usize) -> Self {
+        assert!(slots.is_power_of_two(), "slots are addressed by the low bits of a hash");
+        Counts { spam: vec![0; slots], ham: vec![0; slots], spams: 0, hams: 0 }
+    }
+
+    /// Something like log-odds of spam.
+    pub fn log_odds(&self, features: &[u32]) -> f32 {
+        let per_spam = 1.0 / (f32::from(self.spams) + 1.0);
+        let per_ham = 1.0 / (f32::from(self.hams) + 1.0);
+        let slots = self.spam.len();
+        let ratio = |&feature: &u32| {
+            let slot = slot(feature, slots);
+            let (spam, ham) = (f32::from(self.spam[slot]), f32::from(self.ham[slot]));
+            let (seen, share) = (spam + ham, spam * per_spam);
+            if seen == 0.0 {
+                return 0.0;
+            }
+            let share = share / (share + ham * per_ham);
+            ln((PRIOR / 2.0 + seen * share) / (PRIOR / 2.0 + seen * (1.0 - share)))
+        };
+        features.iter().map(ratio).sum::<f32>() * COUNTS_SCALE * value(features.len())
+    }
+
+    /// Learns what a message was.
+    pub fn learn(&mut self, features: &[u32], spam: bool) {
+        if self.spams.max(self.hams) >= MESSAGES_MAX {
+            self.halve();
+        }
+        let (counts, messages) = if spam { (&mut self.spam, &mut self.spams) } else { (&mut self.ham, &mut self.hams) };
+        *messages += 1;
+        let slots = counts.len();
+        for &feature in features {
+            let count = &mut counts[slot(feature, slots)];
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn halve(&mut self) {
+        self.spam.iter_mut().chain(&mut self.ham).for_each(|count| *count /= 2);
+        self.spams /= 2;
+        self.hams /= 2;
+    }
+}
+
+/// The natural logarithm to a hundredth, which is enough for a sum of a thousand of them and takes a third of the time.
+fn ln(value: f32) -> f32 {
+    let bits = value.to_bits();
+    let exponent = (bits >> 23) as i32 - 127;
+    let mantissa = f32::from_bits(bits & 0x007f_ffff | 0x3f80_0000);
+    // The parabola through log2 at 1, sqrt(2) and 2, nearly.
+    let log2 = exponent as f32 + (mantissa * (-1.0 / 3.0) + 2.0) * mantissa - 5.0 / 3.0;
+    log2 * std::f32::consts::LN_2
 }
 
 /// The probability of `log_odds`.
@@ -74,15 +148,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_learns_and_then_rests() {
-        let mut learner = Learner::new(64);
+    fn margin_learns_and_then_rests() {
+        let mut learner = Margin::new(64);
         for _ in 0..20 {
-            learner.learn(&[3, 5], true);
-            learner.learn(&[7, 9], false);
+            for (features, spam) in [([3, 5], true), ([7, 9], false)] {
+                learner.learn(&features, learner.log_odds(&features), spam);
+            }
         }
         assert!(learner.log_odds(&[3, 5]) > 2.0 && learner.log_odds(&[7, 9]) < -2.0);
         let before = learner.clone();
-        learner.learn(&[3, 5], true);
+        learner.learn(&[3, 5], before.log_odds(&[3, 5]), true);
         assert_eq!(learner, before, "a message known well teaches nothing");
+    }
+
+    #[test]
+    fn counts_believe_more_what_they_saw_more_and_fade() {
+        let mut learner = Counts::new(64);
+        learner.learn(&[3], true);
+        learner.learn(&[7], false);
+        let once = learner.log_odds(&[3]);
+        (0..10).for_each(|_| learner.learn(&[3], true));
+        (0..10).for_each(|_| learner.learn(&[7], false));
+        assert!(learner.log_odds(&[3]) > once && once > 0.0);
+        assert_eq!(learner.log_odds(&[11]), 0.0, "what was never seen says nothing");
+        (0..u32::from(MESSAGES_MAX)).for_each(|_| learner.learn(&[9], true));
+        assert!(learner.spams < MESSAGES_MAX && learner.ham[3] < 11, "old counts are halved");
+    }
+
+    #[test]
+    fn the_quick_logarithm_is_near() {
+        for value in [0.01_f32, 0.3, 0.99, 1.0, 1.5, 3.0, 1234.5] {
+            assert!((ln(value) - value.ln()).abs() < 0.01, "{value}: {} {}", ln(value), value.ln());
+        }
     }
 }

@@ -1,8 +1,13 @@
-//! The classifier: what mail that was called spam or ham before says about this message. Pure but [`mod@file`].
+//! The classifier: what mail that was called spam or ham before says about this message. Pure but [`mod@file`] and [`models`].
 //!
-//! Two learners see different features and their log-odds are averaged; what comes out is calibrated by the model's own
-//! hits and misses and becomes a score. It alone never rejects: the score is capped below any sensible threshold of rejection,
-//! and it stays near zero until enough of both kinds were learned.
+//! Four learners by margin and one by counts see different features. Their log-odds are mixed by weights that are learned too, so
+//! that on known ground the surer ones decide, and elsewhere the one that generalises. What comes out is calibrated by
+//! the model's own hits and misses before it learned them, and becomes a score. It alone never rejects: the score is
+//! capped below any sensible threshold of rejection, and it stays near zero until enough of both kinds were learned.
+//!
+//! Names of hosts, lists and people that were seen once must not decide. Hence fields of lists and of the way are not read as words,
+//! the four sets of features are learned apart, no learner says more than [`VOICE_MAX`], and what counts have seen once is
+//! bounded by their prior.
 
 pub mod features;
 pub mod file;
@@ -11,14 +16,25 @@ pub mod metrics;
 pub mod models;
 
 pub use features::Features;
+use features::{SETS, TEXT};
 pub use models::Models;
 
-use learner::{Learner, sigmoid};
+use learner::{Counts, Margin, sigmoid};
 
 /// Bytes of a model's file, if nobody says otherwise.
 pub const SIZE_DEFAULT: usize = 16 << 20;
-/// Fewest weights of a learner; with less, every feature shares its weight with others.
-const SLOTS_MIN: usize = 1 << 12;
+/// Fewest slots of a learner; with less, every feature shares its weight with others.
+const SLOTS_MIN: usize = 1 << 10;
+/// Bytes of one slot in all learners: a weight and its energy in each by margin, two counts.
+const SLOT_BYTES: usize = SETS * (4 + 2) + 2 * 2;
+/// Learners: one by margin for each set, one by counts for the text.
+const VOICES: usize = SETS + 1;
+/// Log-odds beyond which a learner is not believed (2,980 to 1).
+const VOICE_MAX: f32 = 8.0;
+/// Step of the mixture's weights.
+const MIXTURE_RATE: f32 = 0.01;
+/// Least weight of a learner: one that erred much must be heard when the others fail.
+const MIXTURE_MIN: f32 = 0.02;
 /// Messages of the rarer kind after which the model is believed whole. SpamAssassin and Rspamd ask for 200 of each.
 const MATURE_MESSAGES: f32 = 100.0;
 /// Highest score: tags alone, and quarantines with little help, never rejects (default 15).
@@ -42,7 +58,7 @@ pub enum Label {
 /// What the classifier says of one message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Opinion {
-    /// Mean log-odds of the learners, for ordering messages.
+    /// Mixed log-odds of the learners, for ordering messages.
     pub log_odds: f32,
     /// Calibrated probability of spam.
     pub probability: f32,
@@ -53,8 +69,10 @@ pub struct Opinion {
 /// A trained model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classifier {
-    words: Learner,
-    grams: Learner,
+    margins: [Margin; SETS],
+    counts: Counts,
+    /// How much each learner is believed; they begin as a mean.
+    mixture: [f32; VOICES],
     learned: Learned,
     calibration: Calibration,
 }
@@ -82,13 +100,14 @@ impl Default for Classifier {
 }
 
 impl Classifier {
-    /// An empty model whose file takes at most `bytes`: there are twice as many weights of words as of byte runs.
+    /// An empty model whose file takes at most `bytes`.
     pub fn sized(bytes: usize) -> Self {
-        let weights = bytes.saturating_sub(file::FRAME_BYTES) / size_of::<f32>();
-        let grams = ((weights / 3 + 1).next_power_of_two() / 2).max(SLOTS_MIN);
+        let most = bytes.saturating_sub(file::FRAME_BYTES) / SLOT_BYTES;
+        let slots = ((most + 1).next_power_of_two() / 2).max(SLOTS_MIN);
         Classifier {
-            words: Learner::new(2 * grams),
-            grams: Learner::new(grams),
+            margins: std::array::from_fn(|_| Margin::new(slots)),
+            counts: Counts::new(slots),
+            mixture: [1.0 / VOICES as f32; VOICES],
             learned: Learned::default(),
             calibration: Calibration { slope: 1.0, offset: 0.0 },
         }
@@ -121,9 +140,17 @@ impl Classifier {
     /// Learns what a message was.
     pub fn learn(&mut self, features: &Features, label: Label) {
         let spam = label == Label::Spam;
-        self.calibration.learn(self.log_odds(features), spam);
-        self.words.learn(&features.words, spam);
-        self.grams.learn(&features.grams, spam);
+        let voices = self.voices(features);
+        let log_odds = self.mix(&voices);
+        self.calibration.learn(log_odds, spam);
+        let error = f32::from(u8::from(spam)) - sigmoid(log_odds);
+        for (weight, voice) in self.mixture.iter_mut().zip(voices) {
+            *weight = (*weight + MIXTURE_RATE * error * bounded(voice)).max(MIXTURE_MIN);
+        }
+        for ((margin, features), voice) in self.margins.iter_mut().zip(&features.0).zip(voices) {
+            margin.learn(features, voice, spam);
+        }
+        self.counts.learn(&features.0[TEXT], spam);
         if spam {
             self.learned.spam += 1;
         } else {
@@ -137,8 +164,23 @@ impl Classifier {
     }
 
     fn log_odds(&self, features: &Features) -> f32 {
-        (self.words.log_odds(&features.words) + self.grams.log_odds(&features.grams)) / 2.0
+        self.mix(&self.voices(features))
     }
+
+    fn voices(&self, features: &Features) -> [f32; VOICES] {
+        std::array::from_fn(|voice| match self.margins.get(voice) {
+            Some(margin) => margin.log_odds(&features.0[voice]),
+            None => self.counts.log_odds(&features.0[TEXT]),
+        })
+    }
+
+    fn mix(&self, voices: &[f32; VOICES]) -> f32 {
+        voices.iter().zip(self.mixture).map(|(&voice, weight)| bounded(voice) * weight).sum()
+    }
+}
+
+fn bounded(voice: f32) -> f32 {
+    voice.clamp(-VOICE_MAX, VOICE_MAX)
 }
 
 fn opinion(log_odds: f32, calibrated: f32, maturity: f32) -> Opinion {

@@ -32,6 +32,14 @@ impl Session {
         let context = &mut self.context;
         match (asked, answer) {
             (Asked::Connect, answer) => self.connected(answer),
+            (Asked::Hello(hello), Answer::Go) => {
+                let reply = Reply { code: 250, enhanced: None, text: context.hello_text(hello).into() };
+                context.junk(&reply, State::Ready)
+            }
+            (Asked::Hello(_), answer) => {
+                context.hello = None;
+                context.junk(&refusal(answer), State::Ready)
+            }
             (Asked::Mail(transaction), Answer::Go) => {
                 context.mail_refused = false;
                 context.reply_then(&replies::SENDER_OK, State::Transaction(transaction))

@@ -19,6 +19,11 @@ pub enum Ask {
         /// The client's address.
         ip: IpAddr,
     },
+    /// HELO, EHLO or LHLO: what is known of the client is whole now, and look-ups may begin. Answer: `Go` or `Refuse`.
+    Hello {
+        /// Where the session comes from.
+        origin: Arc<Origin>,
+    },
     /// Check a password (PLAIN, LOGIN). Answer: `Authenticated` or `Refuse`.
     Password {
         /// Where the session comes from.

@@ -133,10 +133,8 @@ impl Context {
 
     /// The login is not.
     pub(super) fn not_authenticated(&mut self, reply: &Reply) -> State {
-        // A 4xx is trouble of ours and no attempt.
-        if reply.is_permanent() {
-            self.spend(Limit::AuthFailures);
-        }
+        // After a 4xx (trouble of ours, or too many failures already) nobody has looked at the password.
+        self.spend(if reply.is_permanent() { Limit::AuthFailures } else { Limit::Errors });
         self.reply_then(reply, State::Ready)
     }
 

@@ -1,9 +1,10 @@
 //! The banner, HELO, EHLO and LHLO, and the list of extensions. Pure. RFC 5321 §3.2, §4.1.1.1; RFC 2033 §4.1.
 
+use super::ask::Ask;
 use super::context::{Context, Hello};
 use super::replies;
 use super::session::Session;
-use super::state::State;
+use super::state::{Asked, State};
 use crate::wire::command::Command;
 use crate::wire::reply::Reply;
 
@@ -29,8 +30,8 @@ impl Session {
         self.context.hello = Some(hello);
         self.context.mail_refused = false;
         self.context.change_origin(|origin| name.clone_into(&mut origin.helo));
-        let reply = Reply { code: 250, enhanced: None, text: self.context.hello_text(hello).into() };
-        self.context.junk(&reply, State::Ready)
+        let origin = self.context.origin.clone();
+        self.context.ask(Ask::Hello { origin }, Asked::Hello(hello))
     }
 }
 
@@ -41,7 +42,8 @@ impl Context {
         Reply { code: 220, enhanced: None, text: format!("{} {protocol} ready", self.settings.hostname).into() }
     }
 
-    fn hello_text(&self, hello: Hello) -> String {
+    /// What EHLO is answered: our name, and for ESMTP what we can do.
+    pub(super) fn hello_text(&self, hello: Hello) -> String {
         let mut text = String::from(&*self.settings.hostname);
         if hello == Hello::Smtp {
             return text;

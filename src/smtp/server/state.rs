@@ -4,6 +4,7 @@
 
 use super::auth::Exchange;
 use super::chunk::{Chunking, Refused};
+use super::context::Hello;
 use super::data::Receiving;
 use super::transaction::Transaction;
 use crate::wire::envelope::Recipient;
@@ -39,6 +40,8 @@ pub(super) enum Asked {
     AuthFailed,
     /// May the client talk?
     Connect,
+    /// Who it says it is.
+    Hello(Hello),
     /// May it send from there?
     Mail(Box<Transaction>),
     /// What becomes of the message? LMTP answers to so many recipients.

@@ -17,7 +17,7 @@ pub struct Entry {
 /// A question of the conversation. While it is open no input is consumed.
 #[derive(Debug)]
 pub enum Ask {
-    /// Check a password. Answer: `Authenticated`, `Refused` or `Unavailable`.
+    /// Check a password. Answer: `Authenticated`, `Refused`, `TooManyFailures` or `Unavailable`.
     Password {
         /// The login.
         login: String,
@@ -33,7 +33,7 @@ pub enum Ask {
         /// 32 hexadecimal digits.
         digest: String,
     },
-    /// SCRAM needs what is stored for a login. Answer: `ScramKeys` (made up for an unknown one) or `Unavailable`.
+    /// SCRAM needs what is stored for a login. Answer: `ScramKeys` (made up for an unknown one), `TooManyFailures` or `Unavailable`.
     ScramKeys {
         /// The login.
         login: String,
@@ -84,6 +84,8 @@ pub enum Answer {
     },
     /// What is stored for a login.
     ScramKeys(ScramKeys),
+    /// Too many logins failed of late, of this address or for this login.
+    TooManyFailures,
     /// Trouble of ours; later may be better.
     Unavailable,
 }

@@ -164,6 +164,7 @@ impl Session {
                 self.say(&format!("+OK {user} has {count} messages ({bytes} octets)"));
                 self.state = State::Transaction(maildrop);
             }
+            (Login::Credentials | Login::Keys(_), Answer::TooManyFailures) => self.put_off_login(now),
             // RFC 2449 §8.1.2: not the credentials' fault.
             (Login::Opening(_), Answer::InUse) => self.error("[IN-USE] another session has this maildrop"),
             _ => self.error("[SYS/TEMP] local trouble, try again later"),

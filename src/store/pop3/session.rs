@@ -148,13 +148,23 @@ impl Session {
         self.say(&format!("-ERR {text}"));
     }
 
-    /// A failed login: its answer is held back, longer each time.
+    /// A failed login.
     pub(super) fn refuse_login(&mut self, now: Instant) {
+        // RFC 3206 §4: the problem is the user's credentials.
+        self.hold_back(now, "-ERR [AUTH] login or password is wrong");
+    }
+
+    /// A login that nobody looked at, because too many failed.
+    pub(super) fn put_off_login(&mut self, now: Instant) {
+        // RFC 3206 §4: not the credentials' fault, and it passes.
+        self.hold_back(now, "-ERR [SYS/TEMP] too many failed logins, try again later");
+    }
+
+    /// The answer to a login that came to nothing waits, longer each time.
+    fn hold_back(&mut self, now: Instant, text: &'static str) {
         self.auth_failures += 1;
         self.state = State::Authorization(Authorization::default());
-        let until = now + AUTH_FAILURE_DELAY * self.auth_failures;
-        // RFC 3206 §4: the problem is the user's credentials.
-        self.held = Some((until, "-ERR [AUTH] login or password is wrong"));
+        self.held = Some((now + AUTH_FAILURE_DELAY * self.auth_failures, text));
     }
 
     pub(super) fn start_tls(&mut self) {

@@ -79,6 +79,22 @@ impl Pop3Listeners {
     }
 }
 
+/// Who may try to log in: counts what failed, over all conversations and whatever the protocol.
+pub trait LoginGuard: Send + Sync {
+    /// False if too many logins failed, from `ip` or for `login`.
+    fn may_try(&self, ip: IpAddr, login: &str) -> bool;
+    /// A login failed.
+    fn failed(&self, ip: IpAddr, login: &str);
+}
+
+/// Who may log in, and how often he may be wrong.
+pub struct Logins {
+    /// Everybody who has a mailbox.
+    pub users: Arc<Users>,
+    /// Ends guessing.
+    pub guard: Arc<dyn LoginGuard>,
+}
+
 /// The server of these ports.
 pub struct Pop3Server {
     listeners: Pop3Listeners,
@@ -91,7 +107,7 @@ struct Shared {
     connections_max: u32,
     connections_per_ip_max: u32,
     tls: TlsSource,
-    users: Arc<Users>,
+    logins: Logins,
     mailboxes: Arc<Mailboxes>,
     meters: Arc<Meters>,
     checks: Semaphore,
@@ -111,7 +127,7 @@ impl Pop3Server {
         settings: &Store,
         hostname: &str,
         tls: TlsSource,
-        users: Arc<Users>,
+        logins: Logins,
         mailboxes: Arc<Mailboxes>,
         meters: Arc<Meters>,
     ) -> Self {
@@ -121,7 +137,7 @@ impl Pop3Server {
             connections_max: settings.connections,
             connections_per_ip_max: settings.connections_per_ip,
             tls,
-            users,
+            logins,
             mailboxes,
             meters,
             checks: Semaphore::new(CHECKS_MAX),
@@ -231,7 +247,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, implicit_tls: bool, place: P
     let session = place.shared.open_session(implicit_tls);
     let mut driver = Driver {
         machine: session,
-        world: World { shared: place.shared.clone(), peer, maildrop: None },
+        world: World { shared: place.shared.clone(), peer, maildrop: None, tried: String::new() },
         input: Vec::new(),
         eof: false,
         stopped,
@@ -245,7 +261,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, implicit_tls: bool, place: P
 impl Shared {
     fn open_session(&self, tls: bool) -> Session {
         let unique = URL_SAFE_NO_PAD.encode(random::<18>());
-        let timestamp = self.users.offers_apop().then(|| format!("<{unique}@{}>", self.hostname).into());
+        let timestamp = self.logins.users.offers_apop().then(|| format!("<{unique}@{}>", self.hostname).into());
         let options = Options {
             tls,
             stls: !tls && (self.tls)().is_some(),

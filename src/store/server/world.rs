@@ -17,29 +17,45 @@ pub(super) struct World {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
     pub(super) maildrop: Option<Maildrop>,
+    /// The login of the SCRAM exchange under way.
+    pub(super) tried: String,
 }
 
 impl World {
     pub(super) async fn answer(&mut self, ask: Ask) -> Answer {
         match ask {
+            Ask::Password { login, .. } | Ask::Apop { login, .. } | Ask::ScramKeys { login }
+                if !self.may_try(&login) =>
+            {
+                self.count_login("too_many_failures");
+                Answer::TooManyFailures
+            }
             Ask::Password { login, password } => self.check_password(login, password).await,
             Ask::Apop { login, timestamp, digest } => {
-                let user = self.shared.users.verify_apop(&login, &timestamp, &digest);
+                let user = self.shared.logins.users.verify_apop(&login, &timestamp, &digest);
                 self.judge(&login, user)
             }
-            Ask::ScramKeys { login } => Answer::ScramKeys(self.shared.users.scram_keys(&login)),
-            Ask::AuthFailed => self.judge("", None),
+            Ask::ScramKeys { login } => {
+                let keys = self.shared.logins.users.scram_keys(&login);
+                self.tried = login;
+                Answer::ScramKeys(keys)
+            }
+            Ask::AuthFailed => self.judge(&self.tried, None),
             Ask::Open { user } => self.open(user).await,
             Ask::Read { index, offset } => self.read(index, offset).await,
             Ask::Remove { indexes } => self.remove(indexes).await,
         }
     }
 
+    fn may_try(&self, login: &str) -> bool {
+        self.shared.logins.guard.may_try(self.peer.ip(), login)
+    }
+
     async fn check_password(&self, login: String, password: Secret) -> Answer {
         let Ok(_turn) = self.shared.checks.acquire().await else {
             return Answer::Unavailable;
         };
-        let (users, name) = (self.shared.users.clone(), login.clone());
+        let (users, name) = (self.shared.logins.users.clone(), login.clone());
         match blocking(move || users.verify_fresh(&name, &password, Instant::now())).await {
             Some(user) => self.judge(&login, user),
             None => Answer::Unavailable,
@@ -52,6 +68,7 @@ impl World {
             None => {
                 tracing::info!(peer = %self.peer, login, "POP3 login failed");
                 self.count_login("failed");
+                self.shared.logins.guard.failed(self.peer.ip(), login);
                 Answer::Refused
             }
         }
