@@ -1,4 +1,4 @@
-//! What each rule has cost: how often it was tried, how often it hit, and how long that took. Pure but for the clock.
+//! What each rule has cost: how often it was tried, how often it hit, and how long that took. Pure.
 //!
 //! Counts are exact; time is taken in one of [`TIMED_ONE_IN`] messages, because reading the clock twice would cost as much as a short
 //! expression. Counters are added up in a run and written once at its end, so that cores don't fight for them.

@@ -74,14 +74,14 @@ mod tests {
 
     #[test]
     fn patterns_are_found_by_literal_and_by_shape() {
-        let patterns = ["/viagra/i", "/agra\\b/", "/[vw][i1][a@]gr[a@]/i", "/.*/"];
+        let patterns = ["/viagra/i", "/agra\\b/", "/[u-z][h-m1][a-f@]g[0-9]/i", "/.*/"];
         let matchers =
             patterns.map(|pattern| Matcher::compile(&Test { negated: false, pattern: pattern.to_owned() }).unwrap());
         let (group, unseen) = Group::new((0..).zip(matchers.iter().map(|matcher| &matcher.sight)));
         assert_eq!(unseen, [3]);
         let mut seen = Vec::new();
-        group.scan(b"buy VIAGRA, v1agr@", |rule, end| seen.push((rule, end)));
+        group.scan(b"buy VIAGRA, v1ag7", |rule, end| seen.push((rule, end)));
         seen.sort_unstable();
-        assert_eq!(seen, [(0, 10), (1, 10), (2, 5), (2, 13)]);
+        assert_eq!(seen, [(0, 10), (1, 10), (2, 13)]);
     }
 }

@@ -64,8 +64,9 @@ const PATTERN_BYTES_MAX: usize = 8 * 1024 * 1024;
 const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Steps of the backtracking engine in one run; about a millisecond.
 const RUN_STEPS_MAX: usize = 50_000;
-/// What a run at one place is reckoned as, whatever it takes.
-const ANCHORED_STEPS: u64 = 50;
+/// What a run at one place is reckoned as: the engine does not tell what it took, and most end at once.
+const ANCHORED_STEPS_MIN: u64 = 100;
+const ANCHORED_SHARE: u64 = 8;
 /// Bits that a literal must say to be sought: it stands in one of so many places.
 const LITERAL_BITS_MIN: f32 = 13.0;
 /// The same for a shape.
@@ -217,7 +218,8 @@ impl Strong {
 
     /// Looks from `from` on, or at `from` only.
     fn find(&self, text: &[u8], from: usize, anchored: bool, budget: &mut Budget) -> Option<Found> {
-        let steps = if anchored { ANCHORED_STEPS } else { (text.len() - from) as u64 };
+        let length = (text.len() - from) as u64;
+        let steps = if anchored { ANCHORED_STEPS_MIN.max(length / ANCHORED_SHARE) } else { length };
         if !budget.take(Limit::RegexSteps, steps) {
             return None;
         }
@@ -225,7 +227,7 @@ impl Strong {
             Ok(found) => found.map(|found| (Some(found.start()), found.end())),
             Err(_) => {
                 // Out of steps counts as no hit; whoever makes this happen often runs out of budget and is named.
-                budget.take(Limit::RegexSteps, RUN_STEPS_MAX as u64);
+                budget.take_up_to(Limit::RegexSteps, RUN_STEPS_MAX);
                 None
             }
         }

@@ -1,4 +1,4 @@
-//! Rules in SpamAssassin's syntax: loaded once, compiled, run on every message. Pure but for [`Source::read`].
+//! Rules in SpamAssassin's syntax: loaded once, compiled, run on every message. I/O: rule files, in [`Source::read`].
 //!
 //! [`Rules::load`] compiles what [`source`] read; what can't be compiled is a problem with file, line and reason, and the
 //! other rules work. [`Rules::run`] walks each text once ([`group`]) and then works out the rules that have points ([`run`]): patterns

@@ -1,4 +1,4 @@
-//! One message against all rules: what is needed is worked out, what is not needed is not. Pure but for the clock of [`cost`].
+//! One message against all rules: what is needed is worked out, what is not needed is not. I/O: the clock, for [`cost`].
 //!
 //! A text is scanned when the first rule that looks at it is asked for; from then on it is known of most rules at no cost that they
 //! did not hit. Only rules with points are asked; metas ask others in the order of what that costs, and stop when the
