@@ -6,13 +6,14 @@ use super::table::{plain, print_json, say};
 use super::verify::with_runtime;
 use super::{ConfigFile, Exit};
 use crate::config::Config;
+use crate::deliver::mta_sts::policy;
 use crate::dns::Resolver;
 use crate::verify::dkim::check::published_key;
 use crate::verify::dkim::key::KeyRecord;
 use crate::verify::dkim::sign::SigningKey;
 use crate::verify::dmarc::{Policy, Record};
 use crate::verify::lookup::{Answer, Lookup};
-use crate::verify::{mta_sts, spf};
+use crate::verify::spf;
 
 /// Arguments of `weir dns`.
 #[derive(clap::Args)]
@@ -259,7 +260,7 @@ fn mta_sts(domain: &str, texts: Answer<Vec<String>>) -> Finding {
     let record =
         format!("_mta-sts.{domain}. IN TXT \"v=STSv1; id=1\"  (and https://mta-sts.{domain}/.well-known/mta-sts.txt)");
     match texts {
-        Answer::Found(texts) => match mta_sts::record_id(&texts) {
+        Answer::Found(texts) => match policy::record_id(&texts) {
             Some(id) => Finding::new("mta-sts", State::Good, format!("id={id}")),
             None => Finding::new("mta-sts", State::Bad, "no valid record, or several").publish(record),
         },

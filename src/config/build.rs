@@ -283,7 +283,10 @@ fn spool(mut section: Section<'_>, data_dir: &Path, limits: &Limits) -> Spool {
 fn deliver(mut section: Section<'_>) -> Deliver {
     let deliver = Deliver {
         paused: section.boolean("paused", false),
-        tls: section.word("tls", &DeliverTls::WORDS, &["dane"]).unwrap_or(DeliverTls::Opportunistic),
+        tls: section.word("tls", &DeliverTls::WORDS, &[]).unwrap_or(DeliverTls::Opportunistic),
+        mta_sts: section.boolean("mta_sts", true),
+        mta_sts_port: section.number("mta_sts_port", 443, 1..=65_535) as u16,
+        ca_file: section.path("ca_file"),
         concurrency: section.number("concurrency", 1000, 1..=100_000) as usize,
         destination_concurrency: section.number("destination_concurrency", 20, 1..=10_000) as usize,
         recipients_per_transaction: section.number("recipients_per_transaction", 50, 1..=10_000) as usize,
@@ -295,6 +298,9 @@ fn deliver(mut section: Section<'_>) -> Deliver {
         data_timeout: section.duration("data_timeout", 2 * MINUTE, SECOND..=HOUR),
         final_dot_timeout: section.duration("final_dot_timeout", 10 * MINUTE, SECOND..=HOUR),
     };
+    if let Some(file) = &deliver.ca_file {
+        listener::check_authorities(&section, file);
+    }
     section.finish();
     deliver
 }

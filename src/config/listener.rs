@@ -187,6 +187,15 @@ pub(super) fn check_addresses(top: &mut Section<'_>, config: &Config) {
     }
 }
 
+/// That `ca_file` holds certificates.
+pub(super) fn check_authorities(section: &Section<'_>, file: &Path) {
+    match CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(found) if found.is_empty() => section.fault("ca_file", "the file holds no PEM certificate", ""),
+        Ok(_) => {}
+        Err(error) => section.fault("ca_file", format!("the certificates can't be read: {error}"), ""),
+    }
+}
+
 /// Reads certificate and key, and proves that they belong together.
 pub(super) fn check_certificate(section: &Section<'_>, certificate: &Path, key: &Path) {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);

@@ -307,16 +307,22 @@ pub struct Domain {
 pub enum DeliverTls {
     /// Plain text.
     None,
-    /// TLS if offered, unverified.
+    /// TLS if offered, unverified, unless the receiver publishes a policy (DANE, MTA-STS).
     Opportunistic,
     /// TLS with a certificate that verifies, or no delivery.
     Required,
+    /// TLS with a certificate that validated TLSA records name, or no delivery.
+    Dane,
 }
 
 impl DeliverTls {
     /// The configuration's words.
-    pub const WORDS: [(&str, DeliverTls); 3] =
-        [("none", DeliverTls::None), ("opportunistic", DeliverTls::Opportunistic), ("required", DeliverTls::Required)];
+    pub const WORDS: [(&str, DeliverTls); 4] = [
+        ("none", DeliverTls::None),
+        ("opportunistic", DeliverTls::Opportunistic),
+        ("required", DeliverTls::Required),
+        ("dane", DeliverTls::Dane),
+    ];
 
     /// The configuration's word.
     pub fn as_str(self) -> &'static str {
@@ -324,6 +330,7 @@ impl DeliverTls {
             DeliverTls::None => "none",
             DeliverTls::Opportunistic => "opportunistic",
             DeliverTls::Required => "required",
+            DeliverTls::Dane => "dane",
         }
     }
 }
@@ -517,6 +524,12 @@ pub struct Deliver {
     pub paused: bool,
     /// TLS towards next hops.
     pub tls: DeliverTls,
+    /// Keep to the MTA-STS policies of receivers.
+    pub mta_sts: bool,
+    /// Port of their web servers; another than 443 is for tests.
+    pub mta_sts_port: u16,
+    /// PEM file of the certificate authorities that are believed; nothing: the system's.
+    pub ca_file: Option<PathBuf>,
     /// Deliveries at once in total.
     pub concurrency: usize,
     /// Connections to one destination at most; grows from 2 on success, shrinks on failure.

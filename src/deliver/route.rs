@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::settings::{Config, DeliverTls, Domain, NextHop};
+use crate::config::settings::{Config, Domain, NextHop};
 use crate::wire::address::Mailbox;
 
 #[derive(Clone, Debug)]
@@ -64,23 +64,15 @@ pub fn destination_of(hop: &NextHop, domain: &str) -> Arc<str> {
         NextHop::Mx => ascii_domain(domain).into(),
         NextHop::Smtp { host, port, implicit_tls, login, tls } => {
             let scheme = if *implicit_tls { "smtps" } else { "smtp" };
+            let tls = tls.map_or_else(String::new, |tls| format!("?tls={}", tls.as_str()));
             let user = login.as_ref().map_or(String::new(), |login| format!("{}@", login.user));
-            format!("{scheme}://{user}{}:{port}{}", bracketed(host), tls_word(*tls)).into()
+            format!("{scheme}://{user}{}:{port}{tls}", bracketed(host)).into()
         }
         NextHop::Lmtp { host, port } => format!("lmtp://{}:{port}", bracketed(host)).into(),
         NextHop::LmtpUnix(path) => format!("lmtp+unix:{}", path.display()).into(),
         NextHop::Maildir(template) => format!("maildir:{template}").into(),
         NextHop::Store => "store:".into(),
         NextHop::Discard => "discard:".into(),
-    }
-}
-
-fn tls_word(tls: Option<DeliverTls>) -> &'static str {
-    match tls {
-        None => "",
-        Some(DeliverTls::None) => "?tls=none",
-        Some(DeliverTls::Opportunistic) => "?tls=opportunistic",
-        Some(DeliverTls::Required) => "?tls=required",
     }
 }
 
@@ -100,7 +92,7 @@ fn ascii_domain(domain: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::base::secret::Secret;
-    use crate::config::settings::Login;
+    use crate::config::settings::{DeliverTls, Login};
 
     fn routes() -> Routes {
         let lmtp = NextHop::Lmtp { host: "::1".into(), port: 24 };

@@ -20,6 +20,7 @@ use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::deliver::call_ahead::CallAhead;
+use crate::deliver::mta_sts::Sts;
 use crate::deliver::tls_result::TlsResultSink;
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
@@ -30,6 +31,7 @@ use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::{self, Trace};
 use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
@@ -48,7 +50,7 @@ use super::passwords::Passwords;
 use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
-use super::shared::{Shared, load_rates, setups};
+use super::shared::{Shared, load_greylist, load_rates, setups};
 use super::snapshot::Snapshot;
 use super::teach::keep_lessons;
 use super::underway::Underway;
@@ -58,6 +60,8 @@ use super::workshop::Workshop;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// Messages that are checked at once; each is held by a connection that waits.
 const CHECKS_MAX: usize = 1024;
+/// Where MTA-STS policies are kept, in `data_dir`.
+const STS_DIRECTORY: &str = "mta-sts";
 /// How often the keys of rates are counted for the gauge: as often as a scraper asks.
 const RATES_COUNTED_EVERY: Duration = Duration::from_secs(15);
 
@@ -189,6 +193,7 @@ impl Gateway {
         self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
+        self.shared.house.trace.close();
         self.run_file.remove();
         tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -224,13 +229,18 @@ impl Parts<'_> {
         let mailboxes = Mailboxes::open(&config.store.directory, &config.hostname, store_meters.clone());
         let mailboxes = Arc::new(mailboxes.map_err(at("[store] directory"))?);
         let deliver_meters = deliver::meters::Meters::register(registry).map_err(at("metrics"))?;
-        let opener = || Opener::new(resolver.clone(), ClientTls::new(), deliver_meters.clone());
+        let tls = ClientTls::open(config.deliver.ca_file.as_deref()).map_err(at("[deliver]"))?;
+        let sts =
+            Sts::open(&config.data_dir.join(STS_DIRECTORY), resolver.clone(), tls.clone(), deliver_meters.clone());
+        let sts = Arc::new(sts);
+        let opener = || Opener::new(resolver.clone(), tls.clone(), deliver_meters.clone());
         let delivery = Delivery::start(
             deliver::Parts {
                 queue: spool.clone(),
                 store: Arc::new(LocalMailboxes::new(users.clone(), mailboxes.clone(), snapshot.clone())),
                 resolver: resolver.clone(),
-                tls: ClientTls::new(),
+                tls: tls.clone(),
+                sts: Some(sts.clone()),
                 tls_results: TlsResultSink::default(),
                 meters: deliver_meters.clone(),
                 config: config.clone(),
@@ -253,6 +263,8 @@ impl Parts<'_> {
             reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
+            greylist: load_greylist(config),
+            trace: Trace::open(&config.data_dir.join(trace::FOLDER), &config.trace, registry).map_err(at("[trace]"))?,
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
             clock: DateClock::default(),

@@ -75,6 +75,12 @@ impl Client {
         Ok(Client { config, opener, submission_port: world.address("submission").port() })
     }
 
+    /// The same for another listener of the gateway.
+    pub fn towards(mut self, port: u16) -> Self {
+        self.config.deliver.port = port;
+        self
+    }
+
     /// Sends one message over a connection of its own; `may_chunk`: by BDAT if the server offers it.
     pub async fn send(&self, sample: &Sample, may_chunk: bool) -> Sent {
         let began = Instant::now();
@@ -90,7 +96,7 @@ impl Client {
 
     async fn converse(&self, sample: &Sample, may_chunk: bool, sent: &mut Sent) -> Result<Vec<Answer>, String> {
         let job = Job::new(Held::loose(lease(sample)?));
-        let opened = self.opener.open(&self.config, &self.hop(sample.way), DOMAIN, DeliverTls::Required).await;
+        let opened = self.opener.open(&self.config, &self.hop(sample.way), DOMAIN, DeliverTls::Required.into()).await;
         let mut connection = opened.map_err(|answer| answer.line())?;
         connection.offers.chunking &= may_chunk;
         (sent.chunked, sent.encrypted) = (connection.offers.chunking, connection.encrypted);
