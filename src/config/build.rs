@@ -236,6 +236,7 @@ fn filter(mut section: Section<'_>) -> Filter {
         outbound: Scores::table(&mut section, "outbound"),
         subject_mark: section.parsed("subject_mark", subject_mark).unwrap_or_else(|| "[SPAM] ".to_owned()),
         classifier: classifier(section.section("classifier")),
+        duplicates: duplicates(section.section("duplicates")),
     };
     section.finish();
     filter
@@ -255,9 +256,27 @@ fn classifier(mut section: Section<'_>) -> Classifier {
         size: section.size("size", 16 * MIB, 256 * KIB..=GIB),
         per_domain: section.boolean("per_domain", false),
         domains_max: section.number32("domains_max", 64, 1..=10_000),
+        junk: section.string("junk").unwrap_or_else(|| "Junk".to_owned()),
+        junk_every: section.duration("junk_every", MINUTE, SECOND..=DAY),
     };
+    if classifier.junk.contains(['/', '\0']) {
+        section.fault(
+            "junk",
+            "a folder of the store has no `/` in its name",
+            "`Junk`, or `Spam.Learn` for a folder within one",
+        );
+    }
     section.finish();
     classifier
+}
+
+fn duplicates(mut section: Section<'_>) -> Duplicates {
+    let duplicates = Duplicates {
+        entries: section.number32("entries", 65_536, 0..=16_777_216),
+        half_life: section.duration("half_life", 6 * HOUR, MINUTE..=YEAR),
+    };
+    section.finish();
+    duplicates
 }
 
 fn spool(mut section: Section<'_>, data_dir: &Path, limits: &Limits) -> Spool {

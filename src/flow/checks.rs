@@ -199,6 +199,7 @@ impl Checks {
             reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
             recipients: question.envelope.recipients.iter().map(|r| r.mailbox.as_str().to_owned()).collect(),
             trusted: origin.login.is_some(),
+            came_secs: Some(now_secs()),
             symbols: found
                 .identity
                 .as_ref()
