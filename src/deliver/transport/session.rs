@@ -24,8 +24,8 @@ use crate::deliver::tls_result::{FailureType, TlsFailure};
 use crate::smtp::client::handshake::{Handshake, HandshakeFault, HandshakeOptions, Next};
 use crate::wire::reply::Enhanced;
 
-/// How to do TLS, who judges the certificate, and the name asked for.
-type Connector<'a> = (TlsConnector, Option<Arc<Judge>>, &'a str);
+/// A connector, who judges, and the name asked for.
+type Connector<'s> = (TlsConnector, Option<Arc<Judge>>, &'s str);
 
 /// A handshake takes a few round trips; Postfix waits 300 s for it, which helps nobody.
 const TLS_TIMEOUT: Duration = Duration::from_secs(60);
