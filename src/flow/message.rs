@@ -4,9 +4,12 @@
 //! refusal, by the committer once the message is on disk.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+use parking_lot::Mutex;
 
 use crate::base::content::Content;
 use crate::base::id::QueueId;
@@ -18,13 +21,14 @@ use crate::observe::outcome::{Fate, Outcome};
 use crate::policy::access;
 use crate::policy::rates::RateFacts;
 use crate::smtp::server::ask::{Answer, Received};
-use crate::spool::queue::{Disposition, NewMessage};
+use crate::spool::queue::{Disposition, Done, MailQueue, NewMessage, SpoolFault};
 use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::checks::{self, Question};
+use super::forward;
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
 use super::reports::Judged;
@@ -40,6 +44,8 @@ struct Passage {
     content: Content,
     /// Replies that the session waits for (RFC 2033 §4.2).
     replies_due: usize,
+    /// Addresses outside of our domains that aliases led to.
+    forwarded: HashSet<String>,
     /// Milters changed the content; fields that we would cut are theirs.
     milled: bool,
     facts: ContentFacts,
@@ -100,13 +106,16 @@ impl House {
                 recipient.mailbox = settled;
             }
         }
+        let replies_due = if role == Role::Lmtp { envelope.recipients.len() } else { 1 };
+        let forwarded = forward::expand(&mut envelope, &snapshot.domains, snapshot.routes.srs(), SystemTime::now());
         Passage {
             id,
+            forwarded,
             facts: ContentFacts::of(received.header, &received.content, &config.hostname),
             content: received.content,
             listener,
             submitted: is_submission,
-            replies_due: if role == Role::Lmtp { envelope.recipients.len() } else { 1 },
+            replies_due,
             milled: false,
             signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
@@ -223,25 +232,25 @@ impl House {
             Err(error) => return ticket.answer(self.no_room(&passage, &error)),
         };
         let prefix = self.prefix(snapshot, &passage, fields);
-        let destinations = passage
-            .envelope
-            .recipients
-            .iter()
-            .map(|recipient| snapshot.routes.destination(&recipient.mailbox))
-            .collect();
-        let message = NewMessage {
-            id: passage.id,
-            envelope: passage.envelope.clone(),
-            destinations,
-            prefix: prefix.into(),
-            content,
-            disposition,
+        let (routes, now) = (&snapshot.routes, SystemTime::now());
+        let envelopes = forward::split(&passage.envelope, &passage.forwarded, &snapshot.domains, routes.srs(), now);
+        let prefix: Arc<[u8]> = prefix.into();
+        let message = |nth: usize, envelope: Arc<Envelope>| NewMessage {
+            id: if nth == 0 { passage.id } else { self.spool.next_id() },
+            destinations: envelope.recipients.iter().map(|to| routes.destination(&to.mailbox)).collect(),
+            envelope,
+            prefix: prefix.clone(),
+            content: content.clone(),
+            disposition: disposition.clone(),
             verdict: (&*reason).into(),
         };
-        let fate = fate_of(&message.disposition);
-        let (house, config, content) = (self.clone(), snapshot.config.clone(), message.content.clone());
-        self.spool.accept(
-            message,
+        let messages: Vec<NewMessage> =
+            envelopes.into_iter().enumerate().map(|(nth, envelope)| message(nth, envelope)).collect();
+        let fate = fate_of(&disposition);
+        let (house, config, content) = (self.clone(), snapshot.config.clone(), content.clone());
+        accept_all(
+            &*self.spool,
+            messages,
             Box::new(move |result| {
                 let reply = match result {
                     Ok(()) => {
@@ -301,6 +310,33 @@ impl House {
             elapsed,
         }
         .log();
+    }
+}
+
+/// Keeps the messages that one became; `done` hears the end of the last. A part that is kept while another is not is delivered
+/// again when the client comes again, as after any lost reply (RFC 5321 §4.5.4.2).
+fn accept_all(spool: &dyn MailQueue, mut messages: Vec<NewMessage>, done: Done) {
+    if messages.len() == 1 {
+        return spool.accept(messages.remove(0), done);
+    }
+    let waiting = Arc::new(Mutex::new((messages.len(), Ok(()), Some(done))));
+    for message in messages {
+        let waiting = waiting.clone();
+        let part_done = move |result: Result<(), SpoolFault>| {
+            let mut all = waiting.lock();
+            all.0 -= 1;
+            if result.is_err() {
+                all.1 = result;
+            }
+            if all.0 == 0
+                && let Some(done) = all.2.take()
+            {
+                let whole = std::mem::replace(&mut all.1, Ok(()));
+                drop(all);
+                done(whole);
+            }
+        };
+        spool.accept(message, Box::new(part_done));
     }
 }
 
