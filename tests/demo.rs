@@ -30,6 +30,12 @@ fn every_sample_comes_to_what_it_must_and_the_sums_add_up() {
         "waits for down.example: no",
         "refused: 550 5.1.1",
         "score 5.5: spam",
+        "550 5.7.1 Refused as spam (score ",
+        "weir explain ",
+        "= score",
+        "SPF_PASS SPF of shop.example: pass, shop.example: mx: \"v=spf1 mx -all\" (TXT shop.example)",
+        "1 released, 1 learned",
+        "quarantine 8 -> reject 8",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }

@@ -30,6 +30,8 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn queue_list(&self, filter: Filter, most: usize) -> Answering<'_, Vec<QueueEntry>>;
     /// One message.
     fn queue_show(&self, id: String) -> Answering<'_, QueueDetail>;
+    /// A message's bytes.
+    fn queue_content(&self, id: String) -> Answering<'_, Vec<u8>>;
     /// What a message waits for, the last reply, the next attempt.
     fn queue_why(&self, id: String) -> Answering<'_, Sentence>;
     /// Acts on messages. With `quarantine_only`, messages in other states are left alone.

@@ -84,6 +84,19 @@ pub struct Selection {
     /// Everything that matches; `{}` is everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
+    /// Teach the classifier what these messages are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teach: Option<Lesson>,
+}
+
+/// What a message is, as an operator says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lesson {
+    /// Wanted mail.
+    Ham,
+    /// Unwanted mail.
+    Spam,
 }
 
 /// What to do with messages of the queue.
@@ -249,6 +262,9 @@ pub struct Audited {
 pub struct Acted {
     /// Items of the queue (a message at one destination is one), or keys.
     pub count: u64,
+    /// Messages that the classifier learned.
+    #[serde(default)]
+    pub taught: u64,
 }
 
 /// One key of a rate.

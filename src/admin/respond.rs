@@ -94,6 +94,7 @@ async fn ask(api: &Api, route: Route, body: &[u8]) -> Result<Answer, Fault> {
         },
         Route::QueueList(filter, most) => ok(&gateway.queue_list(filter, most).await?),
         Route::QueueShow(id) => ok(&gateway.queue_show(id).await?),
+        Route::QueueContent(id) => bytes("message/rfc822", gateway.queue_content(id).await?),
         Route::QueueWhy(id) => ok(&gateway.queue_why(id).await?),
         Route::QueueAct(action, quarantine_only) => {
             let selection: Selection = parse(body)?;
@@ -134,6 +135,10 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 }
 
 fn text(content_type: &'static str, text: String) -> Answer {
+    bytes(content_type, text.into_bytes())
+}
+
+fn bytes(content_type: &'static str, text: Vec<u8>) -> Answer {
     let mut answer = Response::new(Full::new(text.into()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer

@@ -20,6 +20,8 @@ pub enum Route {
     QueueList(Filter, usize),
     /// `GET /v1/queue/ID`
     QueueShow(String),
+    /// `GET /v1/queue/ID/content`
+    QueueContent(String),
     /// `GET /v1/queue/ID/why`
     QueueWhy(String),
     /// `POST /v1/queue/ACTION`, `POST /v1/quarantine/ACTION` (then only what is in quarantine)
@@ -96,6 +98,7 @@ fn get(segments: &[&str], query: &str) -> Result<Option<Route>, NoRoute> {
         ["v1", "queue", word] if action_of(word).is_some() => return Ok(None),
         ["v1", "queue", "verify"] => Route::QueueVerify,
         ["v1", "queue", id] => Route::QueueShow((*id).to_owned()),
+        ["v1", "queue", id, "content"] => Route::QueueContent((*id).to_owned()),
         ["v1", "queue", id, "why"] => Route::QueueWhy((*id).to_owned()),
         ["v1", "audit"] => {
             let (mut from, mut to) = (None, None);

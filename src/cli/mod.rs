@@ -9,18 +9,22 @@ pub mod demo;
 mod dkim;
 mod dns;
 mod eval;
+mod explain;
 mod learn;
+mod ledger;
 mod mail_files;
 mod proof;
 mod quarantine;
 mod queue;
 mod rate;
 mod reload;
+mod replay;
 mod report;
 mod rules;
 mod scan;
 mod serve;
 mod table;
+mod trace;
 pub mod user;
 mod verify;
 
@@ -84,6 +88,12 @@ enum Command {
     Eval(eval::Args),
     /// Teach the classifier.
     Learn(learn::Args),
+    /// Tell the whole story of a message: envelope, checks, DNS, score sheet, decision.
+    Explain(explain::Args),
+    /// Find what was decided, by address, client or time.
+    Trace(trace::Args),
+    /// Judge recorded mail again under other rules or scores, and say what would change.
+    Replay(replay::Args),
     /// Check filter rules.
     Rules(rules::Args),
     /// Judge messages and show every reason.
@@ -153,6 +163,9 @@ pub fn main() -> ExitCode {
         Command::Dkim(args) => dkim::run(args),
         Command::Dns(args) => dns::run(args),
         Command::Eval(args) => eval::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Trace(args) => trace::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Learn(args) => learn::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Scan(args) => scan::run(&args),

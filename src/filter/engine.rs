@@ -95,17 +95,33 @@ impl Engine {
 
     /// The verdict on one message.
     pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
-        let policy = self.policy.load();
-        let mut view = View::read(content);
+        let view = View::read(content);
         let opinion = self.models.judge(&features::extract(&view), facts.domain());
+        let believed = classifier_symbol(&opinion).into_iter().collect();
+        Verdict { probability: Some(opinion.probability), ..self.judge_view(view, facts, believed) }
+    }
+
+    /// The verdict on a recorded message: rules, attachments and limits are asked again, `facts` and `believed` taken as they were.
+    pub fn judge_again(&self, content: &[u8], facts: &Facts, believed: Vec<Symbol>) -> Verdict {
+        self.judge_view(View::read(content), facts, believed)
+    }
+
+    fn judge_view(&self, mut view: View<'_>, facts: &Facts, believed: Vec<Symbol>) -> Verdict {
+        let policy = self.policy.load();
         let mut budget = std::mem::take(&mut view.budget);
         let hits = policy.rules.run(&view, facts, &mut budget);
-        let mut symbols = facts.symbols.clone();
+        let mut symbols: Vec<Symbol> = hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)).collect();
+        join(&mut symbols, &facts.symbols);
         symbols.extend(attachment::inspect(&view, &mut budget));
-        symbols.extend(classifier_symbol(&opinion));
-        symbols.extend(hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)));
+        symbols.extend(believed);
         symbols.extend(budget.exceeded().map(limit_symbol));
-        Verdict::new(symbols, policy.thresholds, Some(opinion.probability))
+        Verdict::new(symbols, policy.thresholds, None)
+    }
+
+    /// The points of a rule in force; nothing if there is none of this name.
+    pub fn points_of(&self, name: &str) -> Option<Points> {
+        let policy = self.policy.load();
+        policy.rules.rules.iter().find(|rule| rule.name == name).map(|rule| rule.points)
     }
 
     /// Teaches the classifier what the message `content` is; `domain` is the recipient's, if it is known. Call it on rayon.
@@ -153,6 +169,22 @@ fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
         shadow: rule.shadow,
         judge: Judge::Rule,
     })
+}
+
+/// Adds what other rooms found. A rule that gives points to one of these symbols is that symbol, and shows what it is about.
+fn join(symbols: &mut Vec<Symbol>, found: &[Symbol]) {
+    for symbol in found {
+        match symbols.iter_mut().find(|rule| rule.name == symbol.name) {
+            Some(rule) => {
+                let place = rule.evidence.take().unwrap_or_default();
+                rule.evidence = Some(format!("{} {place}", symbol.evidence.as_deref().unwrap_or_default()));
+                if rule.description.is_empty() {
+                    rule.description.clone_from(&symbol.description);
+                }
+            }
+            None => symbols.push(symbol.clone()),
+        }
+    }
 }
 
 fn limit_symbol(row: &'static LimitRow) -> Symbol {

@@ -55,12 +55,16 @@ impl AdminBackend for Backend {
         self.blocking(move |shared| shared.queue_show(&id))
     }
 
+    fn queue_content(&self, id: String) -> Answering<'_, Vec<u8>> {
+        self.blocking(move |shared| shared.queue_content(&id))
+    }
+
     fn queue_why(&self, id: String) -> Answering<'_, Sentence> {
         self.blocking(move |shared| shared.queue_why(&id).map(|text| Sentence { text }))
     }
 
     fn queue_act(&self, action: QueueAction, selection: Selection, quarantine_only: bool) -> Answering<'_, Acted> {
-        self.blocking(move |shared| shared.queue_act(action, &selection, quarantine_only).map(|count| Acted { count }))
+        self.blocking(move |shared| shared.queue_act_and_tell(action, &selection, quarantine_only))
     }
 
     fn queue_verify(&self) -> Answering<'_, Verified> {
@@ -97,7 +101,7 @@ impl AdminBackend for Backend {
         self.blocking(move |shared| {
             let count = shared.house.rates.load().reset(&key);
             tracing::info!(key = %key, count, "an operator reset rates");
-            Ok(Acted { count: count as u64 })
+            Ok(Acted { count: count as u64, taught: 0 })
         })
     }
 

@@ -31,6 +31,7 @@ use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::{self, Trace};
 use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
@@ -49,7 +50,7 @@ use super::passwords::Passwords;
 use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
-use super::shared::{Shared, load_rates, setups};
+use super::shared::{Shared, load_greylist, load_rates, setups};
 use super::snapshot::Snapshot;
 use super::teach::keep_lessons;
 use super::underway::Underway;
@@ -192,6 +193,7 @@ impl Gateway {
         self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
+        self.shared.house.trace.close();
         self.run_file.remove();
         tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -261,6 +263,8 @@ impl Parts<'_> {
             reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
+            greylist: load_greylist(config),
+            trace: Trace::open(&config.data_dir.join(trace::FOLDER), &config.trace, registry).map_err(at("[trace]"))?,
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
             clock: DateClock::default(),

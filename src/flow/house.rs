@@ -11,6 +11,8 @@ use crate::base::content::ContentSource;
 use crate::config::settings::RateCount;
 use crate::deliver::call_ahead::CallAhead;
 use crate::front::service::Peer;
+use crate::observe::trace::Trace;
+use crate::policy::greylist::Greylist;
 use crate::policy::rates::{Hit, RateFacts, Rates};
 use crate::smtp::server::counters::SessionCounters;
 use crate::spool::queue::MailQueue;
@@ -45,6 +47,10 @@ pub struct House {
     pub underway: Underway,
     /// Messages whose checks are under way.
     pub checks_under_way: Places,
+    /// Who is asked to come again.
+    pub greylist: Greylist,
+    /// What was decided, for those who ask.
+    pub trace: Trace,
     /// What is counted.
     pub meters: Meters,
     /// For what waits.

@@ -2,6 +2,7 @@
 //!
 //! The only room that names them all. What waits gathers facts; what decides ([`judge`], [`stamp`], `policy`) is pure.
 
+pub mod again;
 pub mod backend;
 pub mod checks;
 pub mod clock;
@@ -11,12 +12,18 @@ pub mod forward;
 pub mod gateway;
 pub mod house;
 pub mod judge;
+pub mod keep;
+pub mod ledger;
+mod lesson;
+pub mod lists;
 pub mod local;
 mod logins;
 pub mod message;
 pub mod meters;
 mod operate;
+pub mod parcels;
 pub mod passwords;
+pub mod record;
 pub mod reports;
 pub mod run_file;
 pub mod scanning;
@@ -24,6 +31,7 @@ pub mod service;
 mod shared;
 pub mod snapshot;
 pub mod stamp;
+mod symbols;
 mod teach;
 pub mod underway;
 mod view;

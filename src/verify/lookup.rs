@@ -12,6 +12,8 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
+use super::asked::Log;
+
 /// RFC 1035 §2.3.4, without the root's dot.
 pub const NAME_BYTES_MAX: usize = 253;
 /// RFC 1035 §2.3.4.
@@ -81,12 +83,23 @@ pub struct Bounded<L> {
     inner: Arc<L>,
     left: AtomicU32,
     until: Instant,
+    log: Arc<Log>,
 }
 
 impl<L: Lookup> Bounded<L> {
     /// At most `lookups` questions, all answered before `until`.
     pub fn new(inner: Arc<L>, lookups: u32, until: Instant) -> Self {
-        Bounded { inner, left: AtomicU32::new(lookups), until }
+        Bounded { inner, left: AtomicU32::new(lookups), until, log: Arc::default() }
+    }
+
+    /// The same, remembering what is asked in `log`.
+    pub fn logged(self, log: Arc<Log>) -> Self {
+        Bounded { log, ..self }
+    }
+
+    /// What was asked so far.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
     }
 
     /// Look-ups that are left.
@@ -110,20 +123,27 @@ impl<L: Lookup> Bounded<L> {
 
 impl<L: Lookup> Lookup for Bounded<L> {
     async fn txt(&self, name: &str) -> Answer<Vec<Vec<u8>>> {
-        self.ask_name(name, self.inner.txt(name)).await
+        let texts = |records: &Vec<Vec<u8>>| {
+            records.iter().map(|record| format!("\"{}\"", record.escape_ascii())).collect::<Vec<_>>().join(" ")
+        };
+        self.log.ask(format!("TXT {name}"), self.ask_name(name, self.inner.txt(name)), texts).await
     }
     async fn mx(&self, name: &str) -> Answer<Vec<String>> {
-        self.ask_name(name, self.inner.mx(name)).await
+        self.log.ask(format!("MX {name}"), self.ask_name(name, self.inner.mx(name)), |found| found.join(" ")).await
     }
     async fn a(&self, name: &str) -> Answer<Vec<Ipv4Addr>> {
-        self.ask_name(name, self.inner.a(name)).await
+        self.log.ask(format!("A {name}"), self.ask_name(name, self.inner.a(name)), |found| words(found)).await
     }
     async fn aaaa(&self, name: &str) -> Answer<Vec<Ipv6Addr>> {
-        self.ask_name(name, self.inner.aaaa(name)).await
+        self.log.ask(format!("AAAA {name}"), self.ask_name(name, self.inner.aaaa(name)), |found| words(found)).await
     }
     async fn ptr(&self, ip: IpAddr) -> Answer<Vec<String>> {
-        self.ask(self.inner.ptr(ip)).await
+        self.log.ask(format!("PTR {ip}"), self.ask(self.inner.ptr(ip)), |found| found.join(" ")).await
     }
+}
+
+fn words<T: ToString>(found: &[T]) -> String {
+    found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Waits for all of a few futures at once; results in the order given.

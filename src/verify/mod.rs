@@ -5,6 +5,7 @@
 //! the XML and JSON of [`reports`]. Words are RFC 8601's throughout ([`outcome`]).
 
 pub mod arc;
+pub mod asked;
 pub mod author;
 pub mod authres;
 pub mod decide;
@@ -25,6 +26,7 @@ pub mod spf;
 pub mod tags;
 pub mod verifier;
 
+pub use asked::Asked;
 pub use author::{Author, AuthorError};
 pub use message::Message;
 pub use outcome::Outcome;

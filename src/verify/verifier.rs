@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::asked::{Asked, Log};
 use super::early::Early;
 use super::lookup::{Bounded, Lookup};
 use super::message::Message;
@@ -50,6 +51,7 @@ pub struct Greeted {
     ip: IpAddr,
     helo: String,
     spf: Early<SpfResult>,
+    log: Arc<Log>,
 }
 
 impl Greeted {
@@ -90,8 +92,9 @@ impl<L: Lookup> Verifier<L> {
     /// Begins with HELO.
     pub fn greeted(&self, ip: IpAddr, helo: &str) -> Arc<Greeted> {
         let (dns, query) = (self.bounded(LOOKUPS_MAX), spf::Query::helo(ip, helo, &self.receiver));
+        let log = dns.log().clone();
         let spf = Early::start(async move { spf::check(&*dns, &query, now_secs()).await });
-        Arc::new(Greeted { ip, helo: helo.to_owned(), spf })
+        Arc::new(Greeted { ip, helo: helo.to_owned(), spf, log })
     }
 
     /// Begins with MAIL. `greeted` is what HELO began.
@@ -131,6 +134,7 @@ impl<L: Lookup> Verifier<L> {
         let started = Instant::now();
         // The content took as long as it took; what is left gets its own time.
         let dns = Bounded::new(self.dns.clone(), begun.dns.left(), started + LOOKUP_TIME_MAX);
+        let dns = dns.logged(begun.dns.log().clone());
         let now = now_secs();
         let (dkim, arc, (helo, mail_from)) =
             tokio::join!(dkim::check(&dns, message, now), arc::check(&dns, message), self.spf(&begun, &dns));
@@ -141,6 +145,13 @@ impl<L: Lookup> Verifier<L> {
         let results = Results { helo, mail_from, dkim, dmarc, arc, author };
         self.meters.count(&results, started.elapsed(), LOOKUPS_MAX - dns.left());
         results
+    }
+
+    /// The same, and what was asked of DNS on the way.
+    pub async fn finish_and_tell(&self, begun: Begun<L>, message: &Message) -> (Results, Vec<Asked>) {
+        let logs = [begun.greeted.log.clone(), begun.dns.log().clone()];
+        let results = self.finish(begun, message).await;
+        (results, logs.iter().flat_map(|log| log.all()).collect())
     }
 
     /// Both at once, for messages that are whole already.

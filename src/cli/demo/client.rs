@@ -75,6 +75,12 @@ impl Client {
         Ok(Client { config, opener, submission_port: world.address("submission").port() })
     }
 
+    /// The same for another listener of the gateway.
+    pub fn towards(mut self, port: u16) -> Self {
+        self.config.deliver.port = port;
+        self
+    }
+
     /// Sends one message over a connection of its own; `may_chunk`: by BDAT if the server offers it.
     pub async fn send(&self, sample: &Sample, may_chunk: bool) -> Sent {
         let began = Instant::now();

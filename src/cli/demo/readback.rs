@@ -20,7 +20,7 @@ use crate::wire::header::{fields, forged_fields, kept_parts};
 /// Reading one maildrop on loopback takes less than a second.
 const MAILDROP_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Fields that may stand in front of every message.
-const ADDED: [&str; 8] = [
+const ADDED: [&str; 9] = [
     "Return-Path",
     "Delivered-To",
     "Received",
@@ -29,6 +29,7 @@ const ADDED: [&str; 8] = [
     "X-Spam-Flag",
     "X-Spam-Level",
     "X-Spam-Status",
+    "X-Weir-Id",
 ];
 /// Fields that a submitted message gets where it lacks them.
 const ADDED_ON_SUBMISSION: [&str; 2] = ["Date", "Message-ID"];

@@ -140,7 +140,7 @@ fn row(cells: [String; 7]) -> String {
 const INFALLIBLE: &str = "a String takes any write";
 
 /// Cut to `width`, with a mark where something is missing; what strangers said can't steer the terminal.
-fn fit(text: &str, width: usize) -> String {
+pub fn fit(text: &str, width: usize) -> String {
     let text = plain(text);
     if text.chars().count() <= width {
         return text;

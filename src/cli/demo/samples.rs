@@ -261,7 +261,8 @@ fn checksum(texts: &[&str]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn text(from: &str, to: &str, subject: &str, body: &str) -> Vec<u8> {
+/// A plain message; lines of `body` may end as they like.
+pub fn text(from: &str, to: &str, subject: &str, body: &str) -> Vec<u8> {
     with_crlf(format!("{}\n{body}", head(from, to, subject)).as_bytes())
 }
 

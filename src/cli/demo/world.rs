@@ -118,6 +118,17 @@ verify = "tag"
 filter = "tag"
 
 [[listener]]
+name = "filtered"
+role = "mx"
+address = "127.0.0.1:0"
+tls = "starttls"
+verify = "tag"
+filter = "enforce"
+
+[trace]
+content = "judged"
+
+[[listener]]
 role = "submission"
 address = "127.0.0.1:0"
 tls = "starttls"
