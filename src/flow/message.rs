@@ -3,16 +3,10 @@
 //! Nothing here waits on the reactor's thread. The reply is given by whoever learns the message's fate: at once for a
 //! refusal, by the committer once the message is on disk.
 
-<<<<<<< HEAD
-use std::borrow::Cow;
 use std::collections::HashSet;
-=======
->>>>>>> transport
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-
-use parking_lot::Mutex;
 
 use crate::base::content::Content;
 use crate::base::id::QueueId;
@@ -26,22 +20,14 @@ use crate::observe::trace::{Decided, Entry, Record};
 use crate::policy::rates::RateFacts;
 use crate::policy::{access, greylist};
 use crate::smtp::server::ask::{Answer, Received};
-<<<<<<< HEAD
-use crate::spool::queue::{Disposition, Done, MailQueue, NewMessage, SpoolFault};
-=======
 use crate::spool::queue::Disposition;
->>>>>>> transport
 use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::missing_on_submission;
 use crate::wire::reply::Reply;
 
-<<<<<<< HEAD
-use super::checks::{self, Question};
-use super::forward;
-=======
 use super::checks::{self, Found, Question};
->>>>>>> transport
+use super::forward;
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
 use super::lists::Senders;
@@ -53,23 +39,12 @@ use super::service::facts_of;
 use super::snapshot::Snapshot;
 
 /// A message on its way through the house.
-<<<<<<< HEAD
-struct Passage {
-    id: QueueId,
-    envelope: Arc<Envelope>,
-    content: Content,
-    /// Replies that the session waits for (RFC 2033 §4.2).
-    replies_due: usize,
-    /// Addresses outside of our domains that aliases led to.
-    forwarded: HashSet<String>,
-    /// Milters changed the content; fields that we would cut are theirs.
-    milled: bool,
-=======
 pub(super) struct Passage {
     pub id: QueueId,
     pub envelope: Arc<Envelope>,
     pub content: Content,
->>>>>>> transport
+    /// Addresses outside of our domains that aliases led to.
+    pub forwarded: HashSet<String>,
     facts: ContentFacts,
     listener: usize,
     submitted: bool,
@@ -144,22 +119,21 @@ impl House {
                 recipient.mailbox = settled;
             }
         }
-        let replies_due = if role == Role::Lmtp { envelope.recipients.len() } else { 1 };
-        let forwarded = forward::expand(&mut envelope, &snapshot.domains, snapshot.routes.srs(), SystemTime::now());
+        // LMTP answers for each recipient by its place, and its peers have followed aliases already.
+        let forwarded = match role {
+            Role::Lmtp => HashSet::new(),
+            _ => forward::expand(&mut envelope, &snapshot.domains, snapshot.routes.srs(), SystemTime::now()),
+        };
         Passage {
+            forwarded,
             ruled: Duration::ZERO,
             id,
-            forwarded,
             facts: ContentFacts::of(received.header, &received.content, &config.hostname),
             content: received.content,
             listener,
             submitted: is_submission,
-<<<<<<< HEAD
-            replies_due,
-=======
             lmtp: role == Role::Lmtp,
             replies_due: if role == Role::Lmtp { envelope.recipients.len() } else { 1 },
->>>>>>> transport
             milled: false,
             outbound: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
@@ -351,50 +325,6 @@ impl House {
         fate: Fate,
         decided: Decided,
     ) {
-<<<<<<< HEAD
-        let content = match self.cleaned(snapshot, &passage) {
-            Ok(content) => content,
-            Err(error) => return ticket.answer(self.no_room(&passage, &error)),
-        };
-        let prefix = self.prefix(snapshot, &passage, fields);
-        let (routes, now) = (&snapshot.routes, SystemTime::now());
-        let envelopes = forward::split(&passage.envelope, &passage.forwarded, &snapshot.domains, routes.srs(), now);
-        let prefix: Arc<[u8]> = prefix.into();
-        let message = |nth: usize, envelope: Arc<Envelope>| NewMessage {
-            id: if nth == 0 { passage.id } else { self.spool.next_id() },
-            destinations: envelope.recipients.iter().map(|to| routes.destination(&to.mailbox)).collect(),
-            envelope,
-            prefix: prefix.clone(),
-            content: content.clone(),
-            disposition: disposition.clone(),
-            verdict: (&*reason).into(),
-        };
-        let messages: Vec<NewMessage> =
-            envelopes.into_iter().enumerate().map(|(nth, envelope)| message(nth, envelope)).collect();
-        let fate = fate_of(&disposition);
-        let (house, config, content) = (self.clone(), snapshot.config.clone(), content.clone());
-        accept_all(
-            &*self.spool,
-            messages,
-            Box::new(move |result| {
-                let reply = match result {
-                    Ok(()) => {
-                        house.log_outcome(&passage, fate, &reason);
-                        if fate == Fate::Accepted {
-                            house.read_report(&config, &passage.envelope, &content, passage.dmarc);
-                        }
-                        Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
-                    }
-                    Err(fault) => {
-                        tracing::error!(id = %passage.id, %fault, "not accepted");
-                        house.log_outcome(&passage, Fate::Deferred, "spool");
-                        fault.reply()
-                    }
-                };
-                ticket.answer(Answer::Message(passage.replies(&reply)));
-            }),
-        );
-=======
         let Some(mut record) = record else { return };
         let settings = &config.trace;
         fate.as_str().clone_into(&mut record.fate);
@@ -403,7 +333,6 @@ impl House {
         let judged = !record.symbols.is_empty() || record.checks.len() > 1;
         let keeps = record.size <= settings.content_bytes && record::is_kept(settings.content, judged, fate);
         self.trace.add(Entry::Decision(Box::new(record)), keeps.then(|| passage.content.clone()));
->>>>>>> transport
     }
 
     pub(super) fn log_outcome(&self, passage: &Passage, id: QueueId, recipients: usize, fate: Fate, reason: &str) {
@@ -427,35 +356,6 @@ impl House {
     }
 }
 
-<<<<<<< HEAD
-/// Keeps the messages that one became; `done` hears the end of the last. A part that is kept while another is not is delivered
-/// again when the client comes again, as after any lost reply (RFC 5321 §4.5.4.2).
-fn accept_all(spool: &dyn MailQueue, mut messages: Vec<NewMessage>, done: Done) {
-    if messages.len() == 1 {
-        return spool.accept(messages.remove(0), done);
-    }
-    let waiting = Arc::new(Mutex::new((messages.len(), Ok(()), Some(done))));
-    for message in messages {
-        let waiting = waiting.clone();
-        let part_done = move |result: Result<(), SpoolFault>| {
-            let mut all = waiting.lock();
-            all.0 -= 1;
-            if result.is_err() {
-                all.1 = result;
-            }
-            if all.0 == 0
-                && let Some(done) = all.2.take()
-            {
-                let whole = std::mem::replace(&mut all.1, Ok(()));
-                drop(all);
-                done(whole);
-            }
-        };
-        spool.accept(message, Box::new(part_done));
-    }
-}
-
-=======
 /// The setting that is responsible for a decision, and the line where it stands.
 pub(super) fn setting(snapshot: &Snapshot, passage: &Passage, parcels: &[Parcel], reason: &str) -> String {
     let listener = &snapshot.listeners[passage.listener].listener;
@@ -479,7 +379,6 @@ pub(super) fn said(reply: &Reply) -> String {
     String::from_utf8_lossy(&bytes).trim_end().replace("\r\n", " ")
 }
 
->>>>>>> transport
 impl Passage {
     /// One reply for SMTP, one a recipient for LMTP (RFC 2033 §4.2).
     pub(super) fn replies(&self, reply: &Reply) -> Vec<Reply> {
