@@ -1,5 +1,7 @@
 //! The filter from outside: hostile messages are judged in bounded time, rules load, and what must be caught is caught.
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -85,6 +87,53 @@ fn one_binary_filters_out_of_the_box() {
     assert_eq!(loaded(&filter), engine().rules_loaded());
     filter.rules_shipped = false;
     assert_eq!(loaded(&filter), 0, "`rules = []` means none");
+}
+
+#[test]
+fn copies_of_a_letter_are_seen_and_rules_may_ask() {
+    let engine = engine();
+    let letter = |number: u32| {
+        let text = "Your parcel could not be delivered today because the address is not complete. Please open the page below \
+            within two days, confirm the street and the house number, and pay the fee for the second delivery.";
+        format!(
+            "From: Post <a@b.example>\nTo: c{number}@d.example\nSubject: Parcel {number}\n\nNumber {number}. {text}\n"
+        )
+    };
+    let judge =
+        |number: u32, came_secs| engine.judge(letter(number).as_bytes(), &Facts { came_secs, ..Facts::default() });
+    let verdicts: Vec<_> = (0..12).map(|number| judge(number, Some(1_700_000_000))).collect();
+    assert!(!verdicts[1].has("BULK_SEEN_2") && verdicts[2].has("BULK_SEEN_2"));
+    assert!(verdicts[11].has("BULK_SEEN_10") && verdicts[11].has("WEIR_BULK"), "{:?}", verdicts[11].symbols);
+    assert!(!judge(12, None).has("BULK_SEEN_10"), "a scan leaves no traces and asks for none");
+    let days_later = judge(13, Some(1_700_000_000 + 10 * 86_400));
+    assert!(!days_later.has("BULK_SEEN_2"), "counts fade");
+}
+
+#[test]
+fn moves_into_and_out_of_junk_teach() {
+    let weir = support::Weir::start(
+        "hostname = \"mx.test\"\ndata_dir = \"DIR/data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\n\
+         [filter.classifier]\njunk_every = \"1s\"\n",
+    );
+    let place = |path: &str| weir.path().join("data/mail/alice@example.org").join(path);
+    let moved = |way: &str| weir.log().lines().any(|line| line.contains("a message was moved") && line.contains(way));
+    for folder in ["cur", "new", "tmp", ".Junk/cur", ".Junk/new"] {
+        fs::create_dir_all(place(folder)).expect("own folder");
+    }
+    // What is there at the first look teaches nothing, so one after the other is moved in until one is seen.
+    let mut count = 0;
+    support::wait_for("a lesson of spam", || {
+        count += 1;
+        let name = format!("{count}.M1.mx");
+        fs::write(place("cur").join(&name), format!("Subject: offer {count}\n\nCheap pills\n")).expect("own folder");
+        fs::rename(place("cur").join(&name), place(".Junk/cur").join(&name)).expect("own folder");
+        moved("into_junk=true").then_some(())
+    });
+    for number in 1..=count {
+        let name = format!("{number}.M1.mx");
+        fs::rename(place(".Junk/cur").join(&name), place("cur").join(&name)).expect("own folder");
+    }
+    support::wait_for("a lesson of ham", || moved("into_junk=false").then_some(()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use super::build::read_limits;
 use super::limits::Limits;
+use super::scanners::SERVICE_NAME;
 use super::section::Section;
 use super::settings::*;
 use super::units;
@@ -55,7 +56,7 @@ impl Config {
     /// The listener, bound nowhere, with which `[service]` judges.
     pub fn service_listener(&self) -> Listener {
         let (verify, filter) = (self.service.verify, self.service.filter);
-        Listener { name: "service".into(), verify, filter, ..of_role(Role::Mx, &self.limits) }
+        Listener { name: SERVICE_NAME.into(), verify, filter, ..of_role(Role::Mx, &self.limits) }
     }
 
     /// True if anything here asks the filter.

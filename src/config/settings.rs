@@ -512,6 +512,17 @@ pub struct Filter {
     pub subject_mark: String,
     /// `[filter.classifier]`
     pub classifier: Classifier,
+    /// `[filter.duplicates]`
+    pub duplicates: Duplicates,
+}
+
+/// `[filter.duplicates]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicates {
+    /// Keys of digests that are remembered, six a message; 0: none.
+    pub entries: u32,
+    /// Time in which a count fades to its half.
+    pub half_life: Duration,
 }
 
 /// `[filter.classifier]`
@@ -523,6 +534,10 @@ pub struct Classifier {
     pub per_domain: bool,
     /// Domains that may have one.
     pub domains_max: u32,
+    /// The store's folder whose mail is spam, as its users say; empty: moves teach nothing.
+    pub junk: String,
+    /// How often it is looked at.
+    pub junk_every: Duration,
 }
 
 /// `[spool]`

@@ -3,8 +3,9 @@
 //! [`Engine::judge`] asks no network and takes no lock for longer than a copy of a pointer or one message's learning; it is
 //! CPU work of 0.1 to some milliseconds and belongs on the rayon pool. Rules and model can be exchanged while it runs.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -13,6 +14,7 @@ use super::attachment;
 use super::budget::LimitRow;
 use super::classifier::file::ModelError;
 use super::classifier::{Label, Learned, Models, Opinion, features};
+use super::duplicates::{self, Digest};
 use super::message::View;
 use super::rules::{Hit, Problem, Rules, Source};
 use super::verdict::{Judge, Points, Symbol, Thresholds, Verdict};
@@ -33,8 +35,11 @@ pub struct Facts {
     pub recipients: Vec<String>,
     /// The client authenticated or is in a trusted network.
     pub trusted: bool,
-    /// Symbols that other rooms found, such as the results of SPF, DKIM and DMARC; they join the verdict as they are.
+    /// Symbols that other rooms found, such as the results of SPF, DKIM and DMARC; they join the verdict as they are, and
+    /// rules ask for them by `eval:check_symbol('NAME')`.
     pub symbols: Vec<Symbol>,
+    /// When it came, in seconds since 1970; nothing: it is not counted among those that came.
+    pub came_secs: Option<u64>,
 }
 
 impl Facts {
@@ -53,6 +58,9 @@ const LIMIT_POINTS: f64 = 1.0;
 pub struct Engine {
     policy: ArcSwap<Policy>,
     models: Models,
+    duplicates: Option<duplicates::Store>,
+    /// Where the digests are kept.
+    digests_path: Option<PathBuf>,
 }
 
 /// What a reload exchanges.
@@ -72,7 +80,16 @@ impl Engine {
     /// # Errors
     /// If the model is damaged. Rules that can't be loaded are listed by [`Engine::problems`] and left out.
     pub fn open(filter: &Filter, model_path: Option<&Path>) -> Result<Self, ModelError> {
+        let digests_path = model_path.map(|path| path.with_file_name(duplicates::store::FILE_NAME));
+        let duplicates = duplicates::Store::new(&filter.duplicates);
+        if let (Some(store), Some(path)) = (&duplicates, &digests_path)
+            && let Err(error) = store.restore(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "what came lately is forgotten");
+        }
         Ok(Engine {
+            duplicates,
+            digests_path,
             models: Models::open(&filter.classifier, model_path)?,
             policy: ArcSwap::from_pointee(Policy::load(filter)),
         })
@@ -96,6 +113,7 @@ impl Engine {
     /// The verdict on one message.
     pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
         let view = View::read(content);
+        let facts = &*self.with_bulk(facts, &view);
         let opinion = self.models.judge(&features::extract(&view), facts.domain());
         let believed = classifier_symbol(&opinion).into_iter().collect();
         Verdict { probability: Some(opinion.probability), ..self.judge_view(view, facts, believed) }
@@ -124,6 +142,19 @@ impl Engine {
         policy.rules.rules.iter().find(|rule| rule.name == name).map(|rule| rule.points)
     }
 
+    /// `facts`, and how many messages like this one came before.
+    fn with_bulk<'f>(&self, facts: &'f Facts, view: &View<'_>) -> Cow<'f, Facts> {
+        let Some((store, came_secs)) = self.duplicates.as_ref().zip(facts.came_secs) else {
+            return Cow::Borrowed(facts);
+        };
+        let times = Digest::of(view).map_or(0.0, |digest| store.count(&digest, came_secs));
+        let Some((name, description)) = duplicates::symbol(times) else { return Cow::Borrowed(facts) };
+        let mut facts = facts.clone();
+        let symbol = Symbol::new(Judge::Scanner, name, Points::default(), description.to_owned());
+        facts.symbols.push(symbol.because(format!("about {times:.0} of them")));
+        Cow::Owned(facts)
+    }
+
     /// Teaches the classifier what the message `content` is; `domain` is the recipient's, if it is known. Call it on rayon.
     pub fn learn(&self, label: Label, content: &[u8], domain: Option<&str>) {
         self.models.learn(label, &features::extract(&View::read(content)), domain);
@@ -138,6 +169,9 @@ impl Engine {
     /// # Errors
     /// If that fails; the old files still stand, and the next call tries again.
     pub fn save(&self) -> Result<(), ModelError> {
+        if let (Some(store), Some(path)) = (&self.duplicates, &self.digests_path) {
+            store.save(path).map_err(|error| ModelError::Io(path.clone(), error))?;
+        }
         self.models.save()
     }
 }

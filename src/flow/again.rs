@@ -103,6 +103,7 @@ impl Court<'_> {
         let symbols = || record.symbols.iter().map(symbol);
         let identity = |reason: &&Reason| is_identity(reason);
         let facts = Facts {
+            came_secs: None,
             ip: Some(record.client.ip),
             helo: record.client.helo.clone(),
             host: record.client.host.clone(),

@@ -52,7 +52,7 @@ use super::run_file::RunFile;
 use super::service::SmtpService;
 use super::shared::{Shared, load_greylist, load_rates, setups};
 use super::snapshot::Snapshot;
-use super::teach::keep_lessons;
+use super::teach::{keep_lessons, watch_junk};
 use super::underway::Underway;
 use super::workshop::Workshop;
 
@@ -330,6 +330,7 @@ impl Parts<'_> {
         handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
+        handle.spawn(watch_junk(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();
         let pop3 = Pop3Server::new(
             ports.pop3,

@@ -29,8 +29,10 @@ const CONTENT_BYTES_MAX: u64 = 64 << 20;
 /// A segment is small enough to be read whole, and many make up the total.
 const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENTS_MIN: u64 = 8;
-/// Bytes written at once.
+/// Bytes written at once, but for what the last message of a piece is larger.
 const BATCH_BYTES: usize = 1 << 20;
+/// What a segment's last piece may be over its share.
+const ROOM_OVER: u64 = 2 * BATCH_BYTES as u64;
 
 struct Waiting {
     entry: Entry,
@@ -155,21 +157,30 @@ impl Writer {
     }
 
     fn write(&mut self, batch: impl Iterator<Item = Waiting>) -> io::Result<()> {
-        let waiting_bytes = self.waiting_bytes.clone();
-        let segment = self.segment()?;
-        let mut lines = Vec::new();
+        let (mut lines, mut content_bytes) = (Vec::new(), 0);
         for Waiting { mut entry, content } in batch {
+            // A line and its content belong to one segment, so another begins between pieces only.
+            let waiting_bytes = self.waiting_bytes.clone();
+            let segment = if lines.is_empty() { self.segment()? } else { self.begun() };
             if let Some(content) = content {
                 waiting_bytes.fetch_sub(content.len() as u64, Ordering::Relaxed);
+                content_bytes += content.len();
                 if let Entry::Decision(record) = &mut entry {
                     record.content = Some(segment.keep(&content)?);
                 }
             }
             serde_json::to_writer(&mut lines, &entry)?;
             lines.push(b'\n');
+            if lines.len() + content_bytes >= BATCH_BYTES {
+                segment.put(&mut lines)?;
+                content_bytes = 0;
+            }
         }
-        segment.line_bytes += lines.len() as u64;
-        segment.lines.write_all(&lines)
+        if lines.is_empty() { Ok(()) } else { self.begun().put(&mut lines) }
+    }
+
+    fn begun(&mut self) -> &mut Segment {
+        self.segment.as_mut().expect("a piece begins with its segment")
     }
 
     /// The segment of today with room in it; makes room when one begins.
@@ -193,7 +204,7 @@ impl Writer {
         let mut total: u64 = all.iter().map(|segment| segment.bytes).sum();
         for segment in all {
             let age = now.duration_since(segment.changed).unwrap_or_default();
-            if age <= self.keep && total + room <= self.bytes_max {
+            if age <= self.keep && total + room + ROOM_OVER <= self.bytes_max {
                 continue;
             }
             total -= segment.bytes;
@@ -218,6 +229,14 @@ impl Segment {
         Ok(Segment { path, lines, mail: None, day, line_bytes: 0, mail_bytes: 0 })
     }
 
+    /// Writes lines, and leaves none.
+    fn put(&mut self, lines: &mut Vec<u8>) -> io::Result<()> {
+        self.line_bytes += lines.len() as u64;
+        self.lines.write_all(lines)?;
+        lines.clear();
+        Ok(())
+    }
+
     /// Keeps a message's bytes; where they stand.
     fn keep(&mut self, content: &[u8]) -> io::Result<(u64, u64)> {
         if self.mail.is_none() {
@@ -239,4 +258,59 @@ fn private() -> OpenOptions {
 
 fn day_of(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| "00000000".to_owned(), |stamp| stamp.strftime("%Y%m%d").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::{Wanted, each};
+    use super::super::record::Event;
+    use super::*;
+    use crate::config::scores::Kept;
+
+    const MIB: usize = 1 << 20;
+
+    fn event(number: usize) -> Entry {
+        Entry::Event(Event { at: number as u64, id: format!("{number:013}"), what: "x".repeat(MIB / 4) })
+    }
+
+    fn ids(folder: &Path, words: &[&str]) -> Vec<String> {
+        let mut ids = Vec::new();
+        let wanted = Wanted { since: None, words: words.iter().map(|word| (*word).to_owned()).collect() };
+        each(folder, &wanted, |found| {
+            if let Entry::Event(event) = found.entry {
+                ids.push(event.id);
+            }
+            true
+        })
+        .unwrap();
+        ids
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_is_no_room_and_a_torn_line_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let size = 16 * MIB as u64;
+        let settings = Settings {
+            record: Kept::All,
+            keep: Duration::from_secs(3600),
+            size,
+            content: Kept::None,
+            content_bytes: 1024,
+        };
+        for round in 0..2 {
+            let trace = Trace::open(folder.path(), &settings, &Registry::new()).unwrap();
+            (0..100).for_each(|number| trace.add(event(100 * round + number), None));
+            trace.close();
+            assert_eq!(trace.meters.dropped.get(), 0);
+        }
+        let total: u64 = segments(folder.path()).unwrap().iter().map(|segment| segment.bytes).sum();
+        let found = ids(folder.path(), &[]);
+        assert!(total <= size && found.len() > 20, "{total} bytes, {} entries", found.len());
+        assert_eq!(found.last().map(String::as_str), Some("0000000000199"), "the newest are there, in order");
+        assert_eq!(ids(folder.path(), &["0000000000198"]), ["0000000000198"]);
+        let last = segments(folder.path()).unwrap().pop().unwrap();
+        let mut torn = OpenOptions::new().append(true).open(&last.path).unwrap();
+        torn.write_all(b"{\"event\":{\"at\":1,\"id\":\"00").unwrap();
+        assert_eq!(ids(folder.path(), &[]), found);
+    }
 }
