@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{listener, reports, routing, scanners, scores, units};
+use super::{dkim, listener, reports, routing, scanners, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -46,7 +46,7 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         None if bare => vec![routing::localhost()],
         None => Vec::new(),
     };
-    let dkim: Vec<Dkim> = top.sections("dkim").map(dkim).unwrap_or_default();
+    let dkim: Vec<Dkim> = top.sections("dkim").map(dkim::dkim).unwrap_or_default();
     let config = Config {
         reports: reports::reports(top.section("reports"), &hostname, &dkim),
         dns: dns(top.section("dns")),
@@ -80,7 +80,7 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
     config
 }
 
-fn host_name(text: &str) -> Result<String, units::Wrong> {
+pub(super) fn host_name(text: &str) -> Result<String, units::Wrong> {
     if text.starts_with('[') || check_domain(text).is_err() || !text.is_ascii() {
         return Err(format!("`{text}` is no host name; write one such as \"mx1.example.org\""));
     }
@@ -125,23 +125,6 @@ fn verify(mut section: Section<'_>, hostname: &str) -> Verify {
 }
 
 /// The keys; that each one is there and can sign is checked by whoever loads them, so that the text is read once.
-fn dkim(sections: Vec<Section<'_>>) -> Vec<Dkim> {
-    let mut keys: Vec<Dkim> = Vec::new();
-    for mut section in sections {
-        let found = (section.parsed("domain", host_name), section.parsed("selector", host_name), section.path("key"));
-        match found {
-            (Some(domain), Some(selector), Some(key)) => keys.push(Dkim { domain, selector, key }),
-            _ => section.fault(
-                "domain",
-                "a DKIM key needs `domain`, `selector` and `key`",
-                "domain = \"example.org\", selector = \"2026a\", key = \"2026a.pem\"",
-            ),
-        }
-        section.finish();
-    }
-    keys
-}
-
 fn tls(mut section: Section<'_>) -> Tls {
     let also = section.sections("also").unwrap_or_default();
     Tls { pair: pair(section), also: also.into_iter().filter_map(further_pair).collect() }

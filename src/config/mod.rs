@@ -6,6 +6,7 @@
 
 mod build;
 mod changes;
+mod dkim;
 pub mod limits;
 mod listener;
 mod load;

@@ -11,7 +11,6 @@ mod signed;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -295,13 +294,14 @@ impl Resolver {
             self.count("cached");
             return known;
         }
-        let flight = Flight::join(&self.flights, (kind, name.clone()));
-        // Boxed: the resolver's future is large, and every check that asks would carry its size around, asked or cached.
-        flight.answer.get_or_init(|| self.look_up(kind, name)).await.clone()
+        // Boxed: the resolver's own future is large, and every check that asks would carry its size about, asked or not.
+        Box::pin(self.fly(kind, name)).await
     }
 
-    fn look_up(&self, kind: Kind, name: String) -> Pin<Box<dyn Future<Output = Result<Found, DnsFault>> + Send + '_>> {
-        Box::pin(self.resolve(kind, name))
+    /// Asks the servers, once for all who ask the same.
+    async fn fly(&self, kind: Kind, name: String) -> Result<Found, DnsFault> {
+        let flight = Flight::join(&self.flights, (kind, name.clone()));
+        flight.answer.get_or_init(|| self.resolve(kind, name)).await.clone()
     }
 
     /// Asks the servers and keeps the answer.

@@ -170,10 +170,12 @@ impl Checks {
             reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
         };
         let begun = begun.filter(|begun| *begun.facts() == facts);
-        let begun = begun.unwrap_or_else(|| self.verifier.begin(facts.clone(), None));
+        let begun = begun.unwrap_or_else(|| self.verifier.late(facts.clone()));
         let (results, asked) = self.verifier.finish_and_tell(begun, message).await;
         let mode = question.listener.verify;
         let decision = decide::decide(&results, mode, &self.overrides, facts.ip, question.reference);
+        self.verifier.meters().decided(&decision);
+        log_identity(question.reference, &facts, &results, &decision);
         Identity { facts, results, decision, asked }
     }
 
@@ -228,6 +230,28 @@ impl Checks {
         fields.push_str(&found.scanned.fields());
         fields
     }
+}
+
+/// One event a message, with every result: the log is where a postmaster looks first.
+fn log_identity(id: &str, facts: &verify::Facts, results: &Results, decision: &Decision) {
+    let signatures: Vec<String> =
+        results.dkim.iter().map(|one| format!("{} ({}: {})", one.outcome, one.domain, one.reason)).collect();
+    tracing::info!(
+        target: "weir::identity",
+        id,
+        client = %facts.ip,
+        spf_helo = results.helo.outcome.as_str(),
+        spf = results.spf().outcome.as_str(),
+        spf_of = results.spf().sender,
+        dkim = signatures.join(", "),
+        dmarc = results.dmarc.outcome.as_str(),
+        author = results.dmarc.domain,
+        arc = results.arc.outcome.as_str(),
+        decision = decision.action.as_str(),
+        overridden = decision.overridden,
+        reason = decision.reason,
+        "identity"
+    );
 }
 
 /// The results in a line.

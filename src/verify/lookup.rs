@@ -3,7 +3,7 @@
 //! An answer is never guessed: SERVFAIL and time-outs are [`Answer::Temporary`], and only a server's word makes
 //! [`Answer::NoData`] or [`Answer::NxDomain`]. [`Bounded`] holds the two bounds of one message: look-ups and time.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -112,7 +112,13 @@ impl<L: Lookup> Bounded<L> {
         if taken.is_err() {
             return Answer::Temporary;
         }
-        tokio::time::timeout_at(self.until, question).await.unwrap_or(Answer::Temporary)
+        let mut question = std::pin::pin!(question);
+        // Most answers are in the cache: a timer is made, and its memory taken, only for those that are not.
+        let at_once = poll_fn(|cx| Poll::Ready(question.as_mut().poll(cx))).await;
+        match at_once {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => Box::pin(tokio::time::timeout_at(self.until, question)).await.unwrap_or(Answer::Temporary),
+        }
     }
 
     async fn ask_name<T>(&self, name: &str, question: impl Future<Output = Answer<T>> + Send) -> Answer<T> {
@@ -150,7 +156,7 @@ fn words<T: ToString>(found: &[T]) -> String {
 pub async fn join_all<'a, T: 'a>(futures: Vec<Pin<Box<dyn Future<Output = T> + Send + 'a>>>) -> Vec<T> {
     let mut waiting: Vec<_> = futures.into_iter().map(Some).collect();
     let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         for (slot, result) in waiting.iter_mut().zip(&mut done) {
             let Some(future) = slot else { continue };
             if let Poll::Ready(value) = future.as_mut().poll(cx) {

@@ -6,6 +6,7 @@
 mod client;
 pub mod dns;
 mod filter;
+mod identity;
 mod pop3;
 mod readback;
 mod report;
