@@ -12,6 +12,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use verify_dns::{Dns, Zone, txt};
@@ -21,17 +24,19 @@ use weir::dns::Resolver;
 use weir::verify::dkim::canonical::hash_body;
 use weir::verify::dkim::check::signed_header;
 use weir::verify::dkim::evaluate::verify;
-use weir::verify::dkim::key::KeyRecord;
+use weir::verify::dkim::key::{KeyRecord, PublicKey};
 use weir::verify::dkim::keygen::{KeyKind, generate};
 use weir::verify::dkim::sign::{SigningKey, sign};
 use weir::verify::dkim::signature::{Algorithm, Canonicalization, Kind, Signature};
 use weir::verify::meters::Meters;
+use weir::verify::offload::on_pool;
 use weir::verify::outcome::Outcome;
 use weir::verify::{Facts, Message, Verifier};
 
 /// Rounds of one measurement, and measurements of which the best counts: the machine may do other things too.
 const ROUNDS: u32 = 2000;
 const MEASUREMENTS: usize = 5;
+const MEGABYTE: usize = 1_000_000;
 /// Body sizes: a short note, a usual message.
 const BODY_BYTES: [usize; 2] = [1_000, 20_000];
 
@@ -41,7 +46,9 @@ fn main() {
         for bytes in BODY_BYTES {
             compare(bytes).await;
         }
+        handing_over().await;
     });
+    costs();
 }
 
 async fn compare(bytes: usize) {
@@ -106,4 +113,39 @@ fn bare(message: &Message, record: &str) -> Duration {
         best = best.min(began.elapsed() / ROUNDS);
     }
     best
+}
+
+/// What it costs to let the pool do something, until the result is here.
+async fn handing_over() {
+    let mut best = Duration::MAX;
+    for _ in 0..MEASUREMENTS {
+        let began = Instant::now();
+        for _ in 0..ROUNDS {
+            on_pool(|| black_box(())).await;
+        }
+        best = best.min(began.elapsed() / ROUNDS);
+    }
+    println!("handing over to the pool: {best:?}");
+}
+
+/// The figures that [`weir::verify::offload`] estimates by.
+fn costs() {
+    let body = "A line of text  as people write them.\r\n".repeat(MEGABYTE / 39);
+    let began = Instant::now();
+    black_box(hash_body(Canonicalization::Relaxed, body.as_bytes(), None));
+    println!(
+        "hashing a relaxed body: {:.0} bytes a microsecond",
+        body.len() as f64 / began.elapsed().as_secs_f64() / 1e6
+    );
+    for bits in [KeySize::Rsa2048, KeySize::Rsa4096] {
+        let key = KeyPair::generate(bits).unwrap();
+        let mut proof = vec![0; key.public_modulus_len()];
+        key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"data", &mut proof).unwrap();
+        let public = PublicKey::Rsa { der: key.public_key().as_ref().to_vec(), bits: key.public_modulus_len() * 8 };
+        let began = Instant::now();
+        for _ in 0..ROUNDS {
+            assert!(verify(Algorithm::RsaSha256, &public, black_box(b"data"), &proof));
+        }
+        println!("checking a signature of RSA-{}: {:?}", key.public_modulus_len() * 8, began.elapsed() / ROUNDS);
+    }
 }

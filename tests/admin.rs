@@ -43,13 +43,17 @@ impl AdminBackend for Fake {
     fn queue_show(&self, id: String) -> Answering<'_, QueueDetail> {
         now(Err(AdminFault::NotFound(format!("there is no message {id}"))))
     }
+    fn queue_content(&self, id: String) -> Answering<'_, Vec<u8>> {
+        now(Ok(format!("Subject: {id}\r\n\r\n").into_bytes()))
+    }
+
     fn queue_why(&self, _: String) -> Answering<'_, Sentence> {
         sentence("it waits for mx.example.net, which said 451 \u{1b}[2J; next attempt in 5m")
     }
     fn queue_act(&self, action: QueueAction, selection: Selection, only: bool) -> Answering<'_, Acted> {
         let count = selection.ids.len() as u64;
         self.acted.lock().unwrap().push((action, selection, only));
-        now(Ok(Acted { count }))
+        now(Ok(Acted { count, taught: 0 }))
     }
     fn queue_verify(&self) -> Answering<'_, Verified> {
         let named = vec!["0000000000001".to_owned()];
@@ -62,6 +66,15 @@ impl AdminBackend for Fake {
         let audited: Audited = serde_json::from_str(text).unwrap();
         now(Ok(Audited { from: from.unwrap_or(0), ..audited }))
     }
+    fn reports_waiting(&self, _: usize) -> Answering<'_, Vec<ReportWaiting>> {
+        now(Ok(Vec::new()))
+    }
+    fn reports_send(&self, what: ReportSend) -> Answering<'_, ReportsSent> {
+        now(Ok(ReportsSent { sent: what.now.into(), ..ReportsSent::default() }))
+    }
+    fn reports_received(&self, _: ReportFilter, _: usize) -> Answering<'_, Vec<ReportReceived>> {
+        now(Ok(Vec::new()))
+    }
     fn stats(&self) -> Answering<'_, Stats> {
         now(Ok(Stats::from([("queued".to_owned(), 2.0)])))
     }
@@ -73,7 +86,7 @@ impl AdminBackend for Fake {
         now(Ok(vec![RateEntry { rate: "messages by login".into(), key: key.unwrap_or("login=alice".into()), windows }]))
     }
     fn rate_reset(&self, key: String) -> Answering<'_, Acted> {
-        now(Ok(Acted { count: u64::from(key == "alice") }))
+        now(Ok(Acted { count: u64::from(key == "alice"), taught: 0 }))
     }
     fn reload(&self) -> Answering<'_, Reloaded> {
         now(Ok(Reloaded { ok: false, text: "error: weir.toml:1:1: no".to_owned() }))
@@ -183,8 +196,8 @@ fn the_command_line_lists_acts_and_says_no() {
     assert_eq!(
         acted,
         [
-            (QueueAction::Hold, Selection { ids: vec!["0000000000001".into()], filter: None }, false),
-            (QueueAction::Release, Selection { ids: vec![], filter: Some(filter) }, true),
+            (QueueAction::Hold, Selection { ids: vec!["0000000000001".into()], filter: None, teach: None }, false),
+            (QueueAction::Release, Selection { ids: vec![], filter: Some(filter), teach: None }, true),
         ]
     );
     let rates = running.weir(&["rate", "list"]);

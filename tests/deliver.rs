@@ -50,6 +50,7 @@ fn bench_over(queue: Arc<MemoryQueue>, config: Config, store: Arc<dyn LocalStore
         store,
         resolver: Arc::new(Resolver::new(&config.dns).unwrap()),
         tls,
+        sts: None,
         tls_results: TlsResultSink::default(),
         meters: Meters::register(&registry).unwrap(),
         config: Arc::new(config),

@@ -22,19 +22,29 @@ fn every_sample_comes_to_what_it_must_and_the_sums_add_up() {
     assert!(output.status.success(), "{text}{said}");
     assert_eq!(said, "", "nothing but the report on the terminal");
     for wanted in [
-        "messages     39 sent =  35 delivered + 1 queued + 3 refused",
-        "recipients   41 sent =  37 delivered + 1 queued + 3 refused",
-        "spool        38 accepted =  37 delivered + 1 queued; the books balance",
-        "read back   37 messages by POP3",
-        "sessions    39 with TLS and a verified certificate, 4 with AUTH",
-        "waits for down.example: no",
+        "messages     45 sent =  39 delivered + 1 queued + 1 quarantined + 4 refused",
+        "recipients   47 sent =  41 delivered + 1 queued + 1 quarantined + 4 refused",
+        "spool        43 accepted =  41 delivered + 1 queued + 1 quarantined; the books balance",
+        "read back   41 messages by POP3",
+        "sessions    45 with TLS and a verified certificate, 5 with AUTH",
+        "waits for down.example, last reply: ",
+        "rejected by the DMARC policy of bank.example",
+        "news.example asks for quarantine",
+        "dmarc=fail (p=reject dis=reject) header.from=bank.example; arc=pass",
+        "header.a=ed25519-sha256",
         "refused: 550 5.1.1",
         "score 5.5: spam",
+        "550 5.7.1 Refused as spam (score ",
+        "weir explain ",
+        "= score",
+        "SPF_PASS SPF of shop.example: pass, shop.example: mx: \"v=spf1 mx -all\" (TXT shop.example)",
+        "1 released, 1 learned",
+        "quarantine 8 -> reject 8",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
-    assert_eq!(text.lines().filter(|line| line.contains(" accepted: ")).count(), 36, "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains(" accepted: ")).count(), 41, "{text}");
 }
 
 /// Ends the demo whatever happens to the test.

@@ -1,5 +1,7 @@
 //! The filter from outside: hostile messages are judged in bounded time, rules load, and what must be caught is caught.
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,7 +9,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use proptest::prelude::*;
 use weir::config::Config;
-use weir::filter::rules::{Rules, Severity, Source};
+use weir::filter::budget::Budget;
+use weir::filter::message::View;
+use weir::filter::rules::{Hit, Rules, Severity, Source};
+use weir::filter::verdict::Points;
 use weir::filter::{Action, Engine, Facts};
 
 /// Longest that one message may take, here in a debug build on a shared machine.
@@ -88,6 +93,53 @@ fn one_binary_filters_out_of_the_box() {
 }
 
 #[test]
+fn copies_of_a_letter_are_seen_and_rules_may_ask() {
+    let engine = engine();
+    let letter = |number: u32| {
+        let text = "Your parcel could not be delivered today because the address is not complete. Please open the page below \
+            within two days, confirm the street and the house number, and pay the fee for the second delivery.";
+        format!(
+            "From: Post <a@b.example>\nTo: c{number}@d.example\nSubject: Parcel {number}\n\nNumber {number}. {text}\n"
+        )
+    };
+    let judge =
+        |number: u32, came_secs| engine.judge(letter(number).as_bytes(), &Facts { came_secs, ..Facts::default() });
+    let verdicts: Vec<_> = (0..12).map(|number| judge(number, Some(1_700_000_000))).collect();
+    assert!(!verdicts[1].has("BULK_SEEN_2") && verdicts[2].has("BULK_SEEN_2"));
+    assert!(verdicts[11].has("BULK_SEEN_10") && verdicts[11].has("WEIR_BULK"), "{:?}", verdicts[11].symbols);
+    assert!(!judge(12, None).has("BULK_SEEN_10"), "a scan leaves no traces and asks for none");
+    let days_later = judge(13, Some(1_700_000_000 + 10 * 86_400));
+    assert!(!days_later.has("BULK_SEEN_2"), "counts fade");
+}
+
+#[test]
+fn moves_into_and_out_of_junk_teach() {
+    let weir = support::Weir::start(
+        "hostname = \"mx.test\"\ndata_dir = \"DIR/data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\n\
+         [filter.classifier]\njunk_every = \"1s\"\n",
+    );
+    let place = |path: &str| weir.path().join("data/mail/alice@example.org").join(path);
+    let moved = |way: &str| weir.log().lines().any(|line| line.contains("a message was moved") && line.contains(way));
+    for folder in ["cur", "new", "tmp", ".Junk/cur", ".Junk/new"] {
+        fs::create_dir_all(place(folder)).expect("own folder");
+    }
+    // What is there at the first look teaches nothing, so one after the other is moved in until one is seen.
+    let mut count = 0;
+    support::wait_for("a lesson of spam", || {
+        count += 1;
+        let name = format!("{count}.M1.mx");
+        fs::write(place("cur").join(&name), format!("Subject: offer {count}\n\nCheap pills\n")).expect("own folder");
+        fs::rename(place("cur").join(&name), place(".Junk/cur").join(&name)).expect("own folder");
+        moved("into_junk=true").then_some(())
+    });
+    for number in 1..=count {
+        let name = format!("{number}.M1.mx");
+        fs::rename(place(".Junk/cur").join(&name), place("cur").join(&name)).expect("own folder");
+    }
+    support::wait_for("a lesson of ham", || moved("into_junk=false").then_some(()));
+}
+
+#[test]
 fn our_rules_load_and_their_examples_hold() {
     let rules = Rules::load(Source::read(&[root().join("rules")]));
     let problems: Vec<String> =
@@ -111,6 +163,29 @@ fn rules_of_spamassassin_load() {
     assert!(rules.loaded() > 2_300, "{} of {} loaded", rules.loaded(), rules.rules.len());
     // Functions that are not known, and those that are known with other arguments only, are all named.
     assert!(errors.len() <= 40, "{errors:?}");
+}
+
+/// What is left out because no verdict needs it must not change one.
+#[test]
+fn rules_that_are_asked_on_demand_hit_as_if_all_were_asked() {
+    let foreign = PathBuf::from("/usr/share/spamassassin");
+    let sets = [root().join("rules"), foreign].into_iter().filter(|folder| folder.is_dir());
+    let rules = Rules::load(Source::read(&sets.collect::<Vec<_>>()));
+    for (path, bytes) in vectors().into_iter().filter(|(_, bytes)| bytes.len() < 64 * 1024) {
+        let view = View::read(&bytes);
+        let facts = Facts::default();
+        let with_points = |hits: Vec<Hit>| -> Vec<(usize, u16)> {
+            let hits = hits.into_iter().map(|hit| (hit.rule, hit.count));
+            hits.filter(|(rule, _)| rules.rules[*rule].points != Points::default()).collect()
+        };
+        let (mut some, mut all) = (Budget::default(), Budget::default());
+        let asked = with_points(rules.run(&view, &facts, &mut some));
+        let every = with_points(rules.run_all(&view, &facts, &mut all));
+        // Who asks all of them may run out of steps before who does not.
+        if all.exceeded().count() == 0 {
+            assert_eq!(asked, every, "{}", path.display());
+        }
+    }
 }
 
 #[test]

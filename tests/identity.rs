@@ -3,7 +3,15 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
+#[path = "identity/hostile.rs"]
+mod hostile;
+#[path = "identity/overrides.rs"]
+mod overrides;
+#[path = "identity/peers.rs"]
+mod peers;
 mod support;
+#[path = "identity/vectors.rs"]
+mod vectors;
 mod verify_dns;
 
 use std::fs;
@@ -99,6 +107,10 @@ impl Mail {
         let (ip, helo) = ("192.0.2.10".to_owned(), "out.other.example".to_owned());
         Mail { ip, helo, path: path.to_owned(), to: to.to_owned(), content: content.to_owned() }
     }
+}
+
+fn metrics(weir: &Weir) -> String {
+    run("curl", &["-sS", &format!("http://{}/metrics", weir.address("admin"))]).1
 }
 
 /// What was delivered to a user, once it is there.

@@ -22,7 +22,7 @@ use weir::smtp::client::capabilities::Capabilities;
 use weir::smtp::client::content::{ContentNeeds, DataPieces, data_end};
 use weir::smtp::client::handshake::{Handshake, HandshakeOptions, Next};
 use weir::smtp::client::reply::{RemoteReply, ReplyReader};
-use weir::smtp::client::transaction::{Plan, Progress, Tail, Transaction, Verdict};
+use weir::smtp::client::transaction::{Link, Plan, Progress, Tail, Transaction, Verdict};
 use weir::smtp::server::Session;
 use weir::smtp::server::ask::{Answer, Ask, Received};
 use weir::wire::address::Mailbox;
@@ -152,7 +152,8 @@ impl Client {
         let protocol = if chances.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
         let to = envelope.recipients.iter();
         let needs = ContentNeeds::of(content);
-        let plan = Plan::new(envelope, to.clone(), needs, content.len() as u64, &self.offers, false).expect("it fits");
+        let plan =
+            Plan::new(envelope, to.clone(), needs, content.len() as u64, &self.offers, Link::Plain).expect("it fits");
         let transaction = Transaction::begin(protocol, &self.offers, &plan, envelope, to, reset, &mut self.out);
         self.talk = Some(Talk::Transaction(transaction));
     }

@@ -2,16 +2,20 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::children::Part;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const EXIM: &str = "/usr/sbin/exim4";
+const EXIM: &str = "usr/sbin/exim4";
+/// The folder that Exim's packages were unpacked into.
+pub static EXIM_FOLDER: OnceLock<PathBuf> = OnceLock::new();
 /// Time for a server to make what it makes ahead; Weir fills segments.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -53,8 +57,8 @@ impl Subject {
     pub fn missing(self) -> Option<&'static str> {
         match self {
             Subject::Postfix if !Path::new("/usr/lib/postfix/sbin/master").exists() => Some("Postfix is not installed"),
-            Subject::Exim if !Path::new(EXIM).exists() => {
-                Some("Exim is not installed (Debian has it in place of Postfix only)")
+            Subject::Exim if !exim_folder().join(EXIM).exists() => {
+                Some("Exim is not here (benches/gateway/exim.sh unpack DIR, then --exim DIR)")
             }
             _ => None,
         }
@@ -72,8 +76,8 @@ impl Subject {
         match self {
             Subject::LimitInline => limit(folder, "inline", to),
             Subject::LimitThread => limit(folder, "thread", to),
-            Subject::Weir => weir(folder, "warn", to, ""),
-            Subject::WeirLogging => weir(folder, "info", to, ""),
+            Subject::Weir => weir(folder, "warn", to, "off"),
+            Subject::WeirLogging => weir(folder, "info", to, "off"),
             Subject::Postfix => postfix(folder, to),
             Subject::Exim => exim(folder, to),
         }
@@ -119,7 +123,7 @@ fn limit(folder: TempDir, sync: &str, to: Option<SocketAddr>) -> Running {
 }
 
 /// Weir with one listener for all that comes from here, no checks, and bounds that the load does not reach.
-pub fn weir(folder: TempDir, level: &str, to: Option<SocketAddr>, more: &str) -> Running {
+pub fn weir(folder: TempDir, level: &str, to: Option<SocketAddr>, admin: &str) -> Running {
     let way = match to {
         Some(to) => format!("[relay]\nsmarthost = \"smtp://{to}?tls=none\"\n[deliver]\nallow_local = true\n"),
         None => "[deliver]\npaused = true\n".to_owned(),
@@ -128,22 +132,55 @@ pub fn weir(folder: TempDir, level: &str, to: Option<SocketAddr>, more: &str) ->
         "hostname = \"weir.bench\"\ndata_dir = \"data\"\n\
          [[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\nname = \"in\"\n\
          [limits]\nmessages_per_connection = 10000000\nconnections = 100000\nconnections_per_ip = 100000\n\
-         connections_per_net = 100000\n[store]\npop3 = \"off\"\npop3s = \"off\"\n[admin]\naddress = \"off\"\n\
-         [log]\nlevel = \"{level}\"\n{way}{more}"
+         connections_per_net = 100000\n[store]\npop3 = \"off\"\npop3s = \"off\"\n[admin]\naddress = \"{admin}\"\n\
+         [log]\nlevel = \"{level}\"\n{way}"
     );
     let file = folder.path().join("weir.toml");
     fs::write(&file, config).unwrap();
-    let log = File::create(folder.path().join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command.arg("serve").arg("--config").arg(&file).stdin(Stdio::null());
-    let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let run = folder.path().join("data/run.json");
+    let (child, address) = serve(folder.path());
+    std::thread::sleep(SETTLE);
+    Running { address, pid: child.id(), handle: Handle::Child(child), folder }
+}
+
+/// Starts Weir in a folder that has its configuration; it listens when this returns.
+fn serve(folder: &Path) -> (Child, SocketAddr) {
+    let run = folder.join("data/run.json");
+    let _ = fs::remove_file(&run); // what a killed one left behind
+    let log = File::create(folder.join("log")).unwrap();
+    let child = weir_command(folder, &["serve"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
     let address = wait("Weir", || {
         let run: serde_json::Value = serde_json::from_str(&fs::read_to_string(&run).ok()?).ok()?;
         run["addresses"]["in"].as_str()?.parse().ok()
     });
-    std::thread::sleep(SETTLE);
-    Running { address, pid: child.id(), handle: Handle::Child(child), folder }
+    (child, address)
+}
+
+fn weir_command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(words).arg("--config").arg(folder.join("weir.toml")).stdin(Stdio::null());
+    command
+}
+
+impl Running {
+    /// Ends a Weir by `signal` and starts it again: seconds until it had ended, and then until it took a message.
+    pub fn restart(&mut self, signal: Signal) -> (f64, f64) {
+        let Handle::Child(child) = &mut self.handle else { panic!("only Weir is started again") };
+        let began = Instant::now();
+        rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
+        child.wait().unwrap();
+        let ended = began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        (*child, self.address) = serve(self.folder.path());
+        self.pid = child.id();
+        let options = [("to", self.address.to_string()), ("messages", "1".into()), ("connections", "1".into())];
+        assert_eq!(Part::start("generate", &options).result()["messages"], 1);
+        (ended, began.elapsed().as_secs_f64())
+    }
+
+    /// A command of the Weir that runs here.
+    pub fn command(&self, words: &[&str]) -> Command {
+        weir_command(self.folder.path(), words)
+    }
 }
 
 /// Waits until `look` finds something.
@@ -178,9 +215,16 @@ fn postfix(folder: TempDir, to: Option<SocketAddr>) -> Running {
     Running { address: address.parse().unwrap(), pid, handle: Handle::Postfix, folder }
 }
 
+fn exim_folder() -> &'static Path {
+    EXIM_FOLDER.get().expect("set when the bench begins")
+}
+
+/// Exim as it comes: a message's two files are synced before its 250.
 fn exim(folder: TempDir, to: Option<SocketAddr>) -> Running {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let path = folder.path().display();
+    let program = exim_folder().join(EXIM);
+    let program = program.display();
     let (hold, route) = match to {
         Some(to) => ("", format!("* {} byname", to.ip())),
         None => ("queue_only = true\n", "* 127.0.0.1".to_owned()),
@@ -188,17 +232,19 @@ fn exim(folder: TempDir, to: Option<SocketAddr>) -> Running {
     let next = to.map_or(25, |to| to.port());
     let config = format!(
         "spool_directory = {path}/spool\nlog_file_path = {path}/log-%slog\nprimary_hostname = exim.bench\n\
-         exim_user = mail\nexim_group = mail\ntls_advertise_hosts =\nsmtp_accept_max = 200\nsmtp_accept_queue_per_connection = 0\n\
+         exim_user = mail\nexim_group = mail\nexim_path = {program}\ndeliver_drop_privilege = true\ntls_advertise_hosts =\nsmtp_accept_max = 200\nsmtp_accept_queue_per_connection = 0\n\
          smtp_accept_max_per_connection = 0\nhost_lookup =\n{hold}acl_smtp_rcpt = accept\nbegin acl\naccept:\n accept\n\
          begin routers\nall:\n driver = manualroute\n transport = out\n route_list = {route}\n self = send\n\
          begin transports\nout:\n driver = smtp\n port = {next}\n hosts_try_fastopen =\n"
     );
     fs::write(folder.path().join("exim.conf"), config).unwrap();
-    let _ = Command::new("chown").arg("-R").arg("mail:mail").arg(folder.path()).status();
-    let child = Command::new(EXIM)
-        .arg("-C")
+    let _ = Command::new("chown").arg("mail:mail").arg(folder.path()).status();
+    let child = Command::new("bash")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/gateway/exim.sh"))
+        .arg("run")
+        .arg(exim_folder())
         .arg(folder.path().join("exim.conf"))
-        .args(["-bdf", "-q1m", "-oX", &format!("127.0.0.1:{port}")])
+        .arg(format!("127.0.0.1:{port}"))
         .stdin(Stdio::null())
         .spawn()
         .unwrap();

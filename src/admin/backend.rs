@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::model::{
-    Acted, Audited, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, Selection, Sentence, Stats,
-    Verified,
+    Acted, Audited, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, ReportFilter, ReportReceived,
+    ReportSend, ReportWaiting, ReportsSent, Selection, Sentence, Stats, Verified,
 };
 
 /// Why the gateway said no.
@@ -30,6 +30,8 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn queue_list(&self, filter: Filter, most: usize) -> Answering<'_, Vec<QueueEntry>>;
     /// One message.
     fn queue_show(&self, id: String) -> Answering<'_, QueueDetail>;
+    /// A message's bytes.
+    fn queue_content(&self, id: String) -> Answering<'_, Vec<u8>>;
     /// What a message waits for, the last reply, the next attempt.
     fn queue_why(&self, id: String) -> Answering<'_, Sentence>;
     /// Acts on messages. With `quarantine_only`, messages in other states are left alone.
@@ -46,6 +48,12 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn rate_list(&self, key: Option<String>, most: usize) -> Answering<'_, Vec<RateEntry>>;
     /// Forgets what is counted for `key`.
     fn rate_reset(&self, key: String) -> Answering<'_, Acted>;
+    /// What is collected for reports of ours.
+    fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>>;
+    /// Sends the reports that are due, or all.
+    fn reports_send(&self, what: ReportSend) -> Answering<'_, ReportsSent>;
+    /// Reports that others sent us.
+    fn reports_received(&self, filter: ReportFilter, most: usize) -> Answering<'_, Vec<ReportReceived>>;
     /// Reads the configuration again. A bad one leaves the old one in force and is no fault but an answer.
     fn reload(&self) -> Answering<'_, Reloaded>;
     /// Stops or resumes delivery; accepting goes on.

@@ -84,6 +84,19 @@ pub struct Selection {
     /// Everything that matches; `{}` is everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
+    /// Teach the classifier what these messages are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teach: Option<Lesson>,
+}
+
+/// What a message is, as an operator says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lesson {
+    /// Wanted mail.
+    Ham,
+    /// Unwanted mail.
+    Spam,
 }
 
 /// What to do with messages of the queue.
@@ -249,6 +262,9 @@ pub struct Audited {
 pub struct Acted {
     /// Items of the queue (a message at one destination is one), or keys.
     pub count: u64,
+    /// Messages that the classifier learned.
+    #[serde(default)]
+    pub taught: u64,
 }
 
 /// One key of a rate.
@@ -279,6 +295,85 @@ pub struct RateUse {
 pub struct RateReset {
     /// A key, a fact (`login=alice`) or a fact's value.
     pub key: String,
+}
+
+/// What waits for a report of ours (`GET /v1/reports/waiting`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportWaiting {
+    /// `aggregate` or `tls`.
+    pub kind: String,
+    /// The policy's domain.
+    pub domain: String,
+    /// Since when it is collected.
+    pub begin: u64,
+    /// Different rows.
+    pub rows: u64,
+    /// Messages or sessions.
+    pub count: u64,
+}
+
+/// `POST /v1/reports/send`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportSend {
+    /// Today's rows too.
+    pub now: bool,
+}
+
+/// What sending came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportsSent {
+    /// Reports on their way, one a destination.
+    pub sent: u64,
+    /// Those that are not.
+    pub failed: u64,
+    /// A line for each domain.
+    pub lines: Vec<String>,
+}
+
+/// Which reports of others are asked for (`GET /v1/reports/received`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportFilter {
+    /// About this domain or below it.
+    pub domain: Option<String>,
+    /// That came since then.
+    pub since: u64,
+}
+
+/// A report that others sent us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportReceived {
+    /// When it came.
+    pub at: u64,
+    /// DMARC's word for the message that brought it; empty if it was not asked.
+    pub dmarc: String,
+    /// `dmarc`, `tls`, `failure` …
+    pub kind: String,
+    /// Who reports.
+    pub organization: String,
+    /// About which domain.
+    pub domain: String,
+    /// The reporter's id.
+    pub id: String,
+    /// From.
+    pub begin: u64,
+    /// To.
+    pub end: u64,
+    /// Rows.
+    pub rows: Vec<ReportRow>,
+}
+
+/// One row of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRow {
+    /// The sending address, or the policy's domain.
+    pub source: String,
+    /// Messages or sessions.
+    pub count: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// In words.
+    pub detail: String,
 }
 
 /// `POST /v1/reload`.

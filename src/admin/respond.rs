@@ -94,6 +94,7 @@ async fn ask(api: &Api, route: Route, body: &[u8]) -> Result<Answer, Fault> {
         },
         Route::QueueList(filter, most) => ok(&gateway.queue_list(filter, most).await?),
         Route::QueueShow(id) => ok(&gateway.queue_show(id).await?),
+        Route::QueueContent(id) => bytes("message/rfc822", gateway.queue_content(id).await?),
         Route::QueueWhy(id) => ok(&gateway.queue_why(id).await?),
         Route::QueueAct(action, quarantine_only) => {
             let selection: Selection = parse(body)?;
@@ -108,6 +109,9 @@ async fn ask(api: &Api, route: Route, body: &[u8]) -> Result<Answer, Fault> {
         Route::Config => ok(&gateway.config_summary().await?),
         Route::RateList(key, most) => ok(&gateway.rate_list(key, most).await?),
         Route::RateReset => ok(&gateway.rate_reset(parse::<RateReset>(body)?.key).await?),
+        Route::ReportsWaiting(most) => ok(&gateway.reports_waiting(most).await?),
+        Route::ReportsSend => ok(&gateway.reports_send(parse(body)?).await?),
+        Route::ReportsReceived(filter, most) => ok(&gateway.reports_received(filter, most).await?),
         Route::Reload => ok(&gateway.reload().await?),
         Route::PauseDelivery(paused) => ok(&gateway.pause_delivery(paused).await?),
     })
@@ -131,6 +135,10 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 }
 
 fn text(content_type: &'static str, text: String) -> Answer {
+    bytes(content_type, text.into_bytes())
+}
+
+fn bytes(content_type: &'static str, text: Vec<u8>) -> Answer {
     let mut answer = Response::new(Full::new(text.into()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer

@@ -1,6 +1,6 @@
 //! Method and path to a question. Pure.
 
-use super::model::{Filter, QueueAction, State};
+use super::model::{Filter, QueueAction, ReportFilter, State};
 use super::query;
 
 /// Entries of a list when `limit` is not given, and at most.
@@ -20,6 +20,8 @@ pub enum Route {
     QueueList(Filter, usize),
     /// `GET /v1/queue/ID`
     QueueShow(String),
+    /// `GET /v1/queue/ID/content`
+    QueueContent(String),
     /// `GET /v1/queue/ID/why`
     QueueWhy(String),
     /// `POST /v1/queue/ACTION`, `POST /v1/quarantine/ACTION` (then only what is in quarantine)
@@ -36,6 +38,12 @@ pub enum Route {
     RateList(Option<String>, usize),
     /// `POST /v1/rates/reset`
     RateReset,
+    /// `GET /v1/reports/waiting`
+    ReportsWaiting(usize),
+    /// `POST /v1/reports/send`
+    ReportsSend,
+    /// `GET /v1/reports/received`, with `domain` and `since`
+    ReportsReceived(ReportFilter, usize),
     /// `POST /v1/reload`
     Reload,
     /// `POST /v1/delivery/pause`, `POST /v1/delivery/resume`
@@ -90,6 +98,7 @@ fn get(segments: &[&str], query: &str) -> Result<Option<Route>, NoRoute> {
         ["v1", "queue", word] if action_of(word).is_some() => return Ok(None),
         ["v1", "queue", "verify"] => Route::QueueVerify,
         ["v1", "queue", id] => Route::QueueShow((*id).to_owned()),
+        ["v1", "queue", id, "content"] => Route::QueueContent((*id).to_owned()),
         ["v1", "queue", id, "why"] => Route::QueueWhy((*id).to_owned()),
         ["v1", "audit"] => {
             let (mut from, mut to) = (None, None);
@@ -114,6 +123,19 @@ fn get(segments: &[&str], query: &str) -> Result<Option<Route>, NoRoute> {
             })?;
             Route::RateList(key, most)
         }
+        ["v1", "reports", "waiting"] => Route::ReportsWaiting(read_query(query, |_, _| false)?),
+        ["v1", "reports", "received"] => {
+            let mut filter = ReportFilter::default();
+            let most = read_query(query, |name, value| match name {
+                "domain" => {
+                    filter.domain = Some(value.to_ascii_lowercase());
+                    true
+                }
+                "since" => value.parse().map(|since| filter.since = since).is_ok(),
+                _ => false,
+            })?;
+            Route::ReportsReceived(filter, most)
+        }
         _ => return Ok(None),
     }))
 }
@@ -125,6 +147,7 @@ fn post(segments: &[&str]) -> Option<Route> {
             action_of(word).map(|action| Route::QueueAct(action, true))
         }
         ["v1", "rates", "reset"] => Some(Route::RateReset),
+        ["v1", "reports", "send"] => Some(Route::ReportsSend),
         ["v1", "reload"] => Some(Route::Reload),
         ["v1", "delivery", "pause"] => Some(Route::PauseDelivery(true)),
         ["v1", "delivery", "resume"] => Some(Route::PauseDelivery(false)),

@@ -76,6 +76,20 @@ impl Api {
         self.call(Method::POST, path, body.into())
     }
 
+    /// `GET path`, without a word if there is no answer.
+    pub fn look<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
+        serde_json::from_slice(&self.bytes(path)?).ok()
+    }
+
+    /// The same for what is no JSON.
+    pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let asked = self.exchange(Method::GET, path, Bytes::new());
+        let exchange = async { tokio::time::timeout(ANSWER_TIMEOUT, asked).await };
+        let (status, bytes) = runtime.block_on(exchange).ok()?.ok()?;
+        (status == StatusCode::OK).then(|| bytes.to_vec())
+    }
+
     fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Exit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let exchanged = runtime.map_err(|error| error.to_string()).and_then(|runtime| {

@@ -92,12 +92,18 @@ fn write_key(domain: &str, selector: &str, kind: KeyKind, directory: &Path) -> R
     let pem = generate(kind)?;
     let key = SigningKey::from_pem(domain, selector, &pem).map_err(|error| error.to_string())?;
     let directory = std::path::absolute(directory).map_err(|error| error.to_string())?;
+    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let file = directory.join(format!("{selector}.{domain}.pem"));
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
     let written = opened.and_then(|mut open| open.write_all(pem.as_bytes()).and_then(|()| open.sync_all()));
     written.map_err(|error| format!("{}: {error}", file.display()))?;
-    let strings: Vec<String> = key.record().as_bytes().chunks(STRING_BYTES_MAX).map(quoted).collect();
-    Ok((file, format!("{selector}._domainkey.{domain}. IN TXT ( {} )", strings.join(" "))))
+    Ok((file, txt_record(&format!("{selector}._domainkey.{domain}"), &key.record())))
+}
+
+/// A TXT record in zone-file form, cut into strings that DNS can carry.
+pub fn txt_record(name: &str, text: &str) -> String {
+    let strings: Vec<String> = text.as_bytes().chunks(STRING_BYTES_MAX).map(quoted).collect();
+    format!("{name}. IN TXT ( {} )", strings.join(" "))
 }
 
 /// RFC 1035 §3.3: one string of a TXT record.

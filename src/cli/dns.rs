@@ -1,18 +1,32 @@
 //! `weir dns`: what DNS says of a domain, what is wrong with it in words, and what to publish. I/O: DNS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::dkim::txt_record;
 use super::table::{plain, print_json, say};
 use super::verify::with_runtime;
 use super::{ConfigFile, Exit};
 use crate::config::Config;
+use crate::deliver::mta_sts::policy;
 use crate::dns::Resolver;
 use crate::verify::dkim::check::published_key;
 use crate::verify::dkim::key::KeyRecord;
 use crate::verify::dkim::sign::SigningKey;
 use crate::verify::dmarc::{Policy, Record};
-use crate::verify::lookup::{Answer, Lookup};
-use crate::verify::{mta_sts, spf};
+use crate::verify::lookup::{Answer, Bounded, Lookup};
+use crate::verify::spf::SpfResult;
+use crate::verify::{Outcome, spf};
+
+/// Look-ups for one SPF record, as for a message.
+const LOOKUPS_MAX: u32 = 128;
+/// RFC 7208 §4.6.4 asks for at least 20 seconds.
+const LOOKUP_TIME_MAX: Duration = Duration::from_secs(20);
+/// TEST-NET-1 (RFC 5737).
+const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// Arguments of `weir dns`.
 #[derive(clap::Args)]
@@ -97,15 +111,19 @@ fn print(finding: &Finding) {
 }
 
 async fn gather(config: &Config, domain: &str) -> Result<Vec<Finding>, String> {
-    let dns = Resolver::new(&config.dns)?;
+    let dns = Arc::new(Resolver::new(&config.dns)?);
     let mut findings = mx(&dns, domain).await;
-    findings.push(spf(domain, dns_txt(&dns, domain).await));
+    findings.push(spf(domain, dns_txt(&dns, domain).await, &spf_of_a_stranger(&dns, domain).await));
     findings.push(dmarc(domain, dns_txt(&dns, &format!("_dmarc.{domain}")).await));
+    if !config.dkim.iter().any(|key| key.domain == domain) {
+        let text = format!("no [[dkim]] key of ours is for it; `weir dkim rotate {domain}` makes a pair");
+        findings.push(Finding::new("dkim", State::Missing, text));
+    }
     for key in config.dkim.iter().filter(|key| key.domain == domain) {
         let ours = std::fs::read_to_string(&key.key).map_err(|error| error.to_string());
         let ours = ours
             .and_then(|pem| SigningKey::from_pem(&key.domain, &key.selector, &pem).map_err(|error| error.to_string()));
-        let published = published_key(&dns, &key.domain, &key.selector).await;
+        let published = published_key(&*dns, &key.domain, &key.selector).await;
         findings.push(dkim(&key.selector, ours, &published));
     }
     findings.push(mta_sts(domain, dns_txt(&dns, &format!("_mta-sts.{domain}")).await));
@@ -165,7 +183,16 @@ async fn ptr(dns: &Resolver, host: &str, address: IpAddr) -> Finding {
     }
 }
 
-fn spf(domain: &str, texts: Answer<Vec<String>>) -> Finding {
+/// What the record and all that it includes make of an address that nobody has (RFC 5737): a permerror shows here, as it would
+/// to every receiver.
+async fn spf_of_a_stranger(dns: &Arc<Resolver>, domain: &str) -> SpfResult {
+    let bounded = Bounded::new(dns.clone(), LOOKUPS_MAX, Instant::now() + LOOKUP_TIME_MAX);
+    let path = format!("postmaster@{domain}");
+    let query = spf::Query::mail_from(STRANGER.into(), domain, Some(&path), domain);
+    spf::check(&bounded, &query, 0).await
+}
+
+fn spf(domain: &str, texts: Answer<Vec<String>>, stranger: &SpfResult) -> Finding {
     let texts = match texts {
         Answer::Found(texts) => texts,
         Answer::Temporary => return Finding::new("spf", State::Unknown, "DNS has no answer"),
@@ -189,6 +216,9 @@ fn spf(domain: &str, texts: Answer<Vec<String>>) -> Finding {
             State::Bad,
             format!("{text}: has neither all nor redirect, so the rest of the world is neutral"),
         ),
+        Ok(_) if stranger.outcome == Outcome::PermError => {
+            Finding::new("spf", State::Bad, format!("{text}: receivers give up on it: {}", stranger.reason))
+        }
         Ok(_) => Finding::new("spf", State::Good, text),
     }
 }
@@ -199,7 +229,7 @@ fn ends_in_all(record: &spf::record::Record) -> bool {
 
 fn allows_everybody(record: &spf::record::Record) -> bool {
     let is_all = |d: &spf::record::Directive| d.mechanism == spf::record::Mechanism::All;
-    record.directives.iter().any(|d| is_all(d) && d.qualifier == crate::verify::Outcome::Pass)
+    record.directives.iter().any(|d| is_all(d) && d.qualifier == Outcome::Pass)
 }
 
 fn dmarc(domain: &str, texts: Answer<Vec<String>>) -> Finding {
@@ -239,7 +269,7 @@ fn dkim(
         Err(error) => return Finding::new("dkim", State::Bad, format!("{selector}: our key: {error}")),
     };
     let name = format!("{selector}._domainkey.{}", ours.domain);
-    let record = format!("{name}. IN TXT \"{}\"", ours.record());
+    let record = txt_record(&name, &ours.record());
     match published {
         Answer::Temporary => Finding::new("dkim", State::Unknown, format!("{name}: DNS has no answer")),
         Answer::NoData | Answer::NxDomain => {
@@ -259,7 +289,7 @@ fn mta_sts(domain: &str, texts: Answer<Vec<String>>) -> Finding {
     let record =
         format!("_mta-sts.{domain}. IN TXT \"v=STSv1; id=1\"  (and https://mta-sts.{domain}/.well-known/mta-sts.txt)");
     match texts {
-        Answer::Found(texts) => match mta_sts::record_id(&texts) {
+        Answer::Found(texts) => match policy::record_id(&texts) {
             Some(id) => Finding::new("mta-sts", State::Good, format!("id={id}")),
             None => Finding::new("mta-sts", State::Bad, "no valid record, or several").publish(record),
         },

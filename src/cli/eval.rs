@@ -1,5 +1,8 @@
 //! `weir eval INDEX`: judges a labelled stream of messages, learning as told, and measures. I/O: reads mail, prints.
 //!
+//! What judges is the classifier, the rules of the configuration, or both, as the verdict adds them up. Messages of a second
+//! index can be judged after the stream without learning; they are measured against the stream's ham.
+//!
 //! The index has one line a message, `LABEL FILE …`, in the order of arrival; files are beside it. Each message is judged
 //! before it is learned. Standard output has one `LABEL SCORE VERDICT` line a message; measures go to standard error, so that the
 //! lines can be piped into another scorer.
@@ -10,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
+use clap::ValueEnum;
 use rayon::prelude::*;
 
-use super::Exit;
+use super::{ConfigFile, Exit};
+use crate::config::settings::Filter;
 use crate::filter::classifier::metrics::{self, Judged, Measures};
 use crate::filter::classifier::{Classifier, Features, Label, features, file};
 use crate::filter::message::View;
+use crate::filter::{Engine, Facts};
 
 /// Arguments of `weir eval`.
 #[derive(clap::Args)]
@@ -28,9 +34,31 @@ pub struct Args {
     /// The model to begin with; it is not written back [default: an empty one]
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// What judges.
+    #[arg(long, value_enum, default_value = "classifier")]
+    judge: Judge,
+    /// Another index, judged after the stream with what was learned by then, and not learned.
+    #[arg(long, value_name = "INDEX")]
+    then: Option<PathBuf>,
+    /// Learn from the first N messages only, and measure those behind them.
+    #[arg(long, value_name = "N")]
+    train: Option<usize>,
     /// Print the measures only.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// What judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Judge {
+    /// Both, added up.
+    Both,
+    /// The classifier.
+    Classifier,
+    /// The rules, with what attachments add.
+    Rules,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +89,11 @@ const BATCH_MESSAGES: usize = 512;
 
 /// Judges the stream and prints.
 pub fn run(args: &Args) -> Exit {
-    match evaluate(args) {
+    let config = match args.config.load_or_complain() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    match evaluate(args, &config.filter) {
         Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("{error}");
@@ -70,31 +102,55 @@ pub fn run(args: &Args) -> Exit {
     }
 }
 
-fn evaluate(args: &Args) -> Result<(), String> {
-    let text = fs::read_to_string(&args.index).map_err(|error| format!("{}: {error}", args.index.display()))?;
-    let folder = args.index.parent().unwrap_or(Path::new("."));
-    let lines: Vec<(bool, PathBuf)> =
-        text.lines().enumerate().map(|(at, line)| parse_line(folder, line, at + 1)).collect::<Result<_, _>>()?;
+fn evaluate(args: &Args, filter: &Filter) -> Result<(), String> {
+    let lines = read_index(&args.index)?;
     let model = args.model.as_deref().map(file::load).transpose().map_err(|error| error.to_string())?;
+    let rules = match args.judge {
+        Judge::Classifier => None,
+        Judge::Both | Judge::Rules => Some(Engine::open(filter, None).map_err(|error| error.to_string())?),
+    };
     let mut stream = Stream {
         model: model.flatten().unwrap_or_default(),
+        judge: args.judge,
+        tag: filter.scores.bound("tag").map_or(f64::INFINITY, |bound| bound.score),
         feedback: args.feedback,
         waiting: VecDeque::new(),
-        judged: Vec::with_capacity(lines.len()),
     };
     let start = Instant::now();
-    for batch in lines.chunks(BATCH_MESSAGES) {
-        for (spam, features) in read(batch)? {
-            let judged = stream.next(spam, features);
-            if !args.quiet {
-                println!("{} {:.6} {}", word(spam), judged.score, word(judged.verdict_spam));
-            }
-        }
+    let mut judged = Vec::with_capacity(lines.len());
+    let (trained, rest) = lines.split_at(args.train.unwrap_or(0).min(lines.len()));
+    stream.pass(trained, rules.as_ref(), |_| {})?;
+    if args.train.is_some() {
+        stream.feedback = Feedback::Never;
     }
+    let print = |one: Judged| {
+        if !args.quiet {
+            println!("{} {:.6} {}", word(one.spam), one.score, word(one.verdict_spam));
+        }
+    };
+    stream.pass(rest, rules.as_ref(), |one| {
+        print(one);
+        judged.push(one);
+    })?;
     let seconds = start.elapsed().as_secs_f64();
-    eprint!("{}", report(&stream.judged));
+    eprint!("{}", report(&judged));
     eprintln!("{:.0} messages a second, reading included", lines.len() as f64 / seconds);
+    if let Some(index) = &args.then {
+        let mut later: Vec<Judged> = judged.iter().filter(|one| !one.spam).copied().collect();
+        stream.feedback = Feedback::Never;
+        stream.pass(&read_index(index)?, rules.as_ref(), |one| {
+            print(one);
+            later.push(one);
+        })?;
+        eprint!("{}, against the ham above\n{}", index.display(), report(&later));
+    }
     Ok(())
+}
+
+fn read_index(index: &Path) -> Result<Vec<(bool, PathBuf)>, String> {
+    let text = fs::read_to_string(index).map_err(|error| format!("{}: {error}", index.display()))?;
+    let folder = index.parent().unwrap_or(Path::new("."));
+    text.lines().enumerate().map(|(at, line)| parse_line(folder, line, at + 1)).collect()
 }
 
 fn parse_line(folder: &Path, line: &str, number: usize) -> Result<(bool, PathBuf), String> {
@@ -106,34 +162,62 @@ fn parse_line(folder: &Path, line: &str, number: usize) -> Result<(bool, PathBuf
     }
 }
 
-fn read(batch: &[(bool, PathBuf)]) -> Result<Vec<(bool, Features)>, String> {
+/// One message, read: what it is, its features, what the rules say.
+type Mail = (bool, Features, f64);
+
+fn read(batch: &[(bool, PathBuf)], rules: Option<&Engine>) -> Result<Vec<Mail>, String> {
     let one = |(spam, path): &(bool, PathBuf)| {
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok((*spam, features::extract(&View::read(&bytes))))
+        let points = rules.map_or(0.0, |rules| rules.judge(&bytes, &Facts::default()).score.value());
+        Ok((*spam, features::extract(&View::read(&bytes)), points))
     };
     batch.par_iter().map(one).collect()
 }
 
 struct Stream {
     model: Classifier,
+    judge: Judge,
+    tag: f64,
     feedback: Feedback,
     waiting: VecDeque<(bool, Features)>,
-    judged: Vec<Judged>,
 }
 
 impl Stream {
-    fn next(&mut self, spam: bool, features: Features) -> Judged {
-        let opinion = self.model.judge(&features);
-        let judged = Judged { spam, score: f64::from(opinion.log_odds), verdict_spam: opinion.probability > 0.5 };
-        self.judged.push(judged);
-        if let Feedback::Delayed(delay) = self.feedback {
-            self.waiting.push_back((spam, features));
-            while self.waiting.len() > delay {
-                let (spam, features) = self.waiting.pop_front().expect("more wait than may");
-                self.model.learn(&features, if spam { Label::Spam } else { Label::Ham });
+    fn pass(
+        &mut self,
+        lines: &[(bool, PathBuf)],
+        rules: Option<&Engine>,
+        mut each: impl FnMut(Judged),
+    ) -> Result<(), String> {
+        for batch in lines.chunks(BATCH_MESSAGES) {
+            for (spam, features, points) in read(batch, rules)? {
+                each(self.judged(spam, &features, points));
+                self.learn(spam, features);
             }
         }
-        judged
+        Ok(())
+    }
+
+    fn judged(&self, spam: bool, features: &Features, points: f64) -> Judged {
+        let opinion = self.model.judge(features);
+        let (score, verdict_spam) = match self.judge {
+            Judge::Classifier => (f64::from(opinion.log_odds), opinion.probability > 0.5),
+            Judge::Rules => (points, points >= self.tag),
+            Judge::Both => {
+                let score = points + f64::from(opinion.score);
+                (score, score >= self.tag)
+            }
+        };
+        Judged { spam, score, verdict_spam }
+    }
+
+    fn learn(&mut self, spam: bool, features: Features) {
+        let Feedback::Delayed(delay) = self.feedback else { return };
+        self.waiting.push_back((spam, features));
+        while self.waiting.len() > delay {
+            let (spam, features) = self.waiting.pop_front().expect("more wait than may");
+            self.model.learn(&features, if spam { Label::Spam } else { Label::Ham });
+        }
     }
 }
 

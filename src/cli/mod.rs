@@ -9,17 +9,22 @@ pub mod demo;
 mod dkim;
 mod dns;
 mod eval;
+mod explain;
 mod learn;
+mod ledger;
 mod mail_files;
 mod proof;
 mod quarantine;
 mod queue;
 mod rate;
 mod reload;
+mod replay;
+mod report;
 mod rules;
 mod scan;
 mod serve;
 mod table;
+mod trace;
 pub mod user;
 mod verify;
 
@@ -67,6 +72,8 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Look at what rates count, and reset them.
     Rate(rate::Args),
+    /// Read reports of others (DMARC, TLS), and look at those of a running Weir.
+    Report(report::Args),
     /// Make a running Weir read its configuration again.
     Reload(reload::Args),
     /// Check who sent a message: SPF, DKIM, DMARC, ARC, and what becomes of it.
@@ -81,6 +88,12 @@ enum Command {
     Eval(eval::Args),
     /// Teach the classifier.
     Learn(learn::Args),
+    /// Tell the whole story of a message: envelope, checks, DNS, score sheet, decision.
+    Explain(explain::Args),
+    /// Find what was decided, by address, client or time.
+    Trace(trace::Args),
+    /// Judge recorded mail again under other rules or scores, and say what would change.
+    Replay(replay::Args),
     /// Check filter rules.
     Rules(rules::Args),
     /// Judge messages and show every reason.
@@ -144,11 +157,15 @@ pub fn main() -> ExitCode {
         Command::Queue(args) => queue::run(args),
         Command::Quarantine(args) => quarantine::run(args),
         Command::Rate(args) => rate::run(args),
+        Command::Report(args) => report::run(args),
         Command::Reload(args) => reload::run(&args),
         Command::Verify(args) => verify::run(args),
         Command::Dkim(args) => dkim::run(args),
         Command::Dns(args) => dns::run(args),
         Command::Eval(args) => eval::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Trace(args) => trace::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Learn(args) => learn::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Scan(args) => scan::run(&args),

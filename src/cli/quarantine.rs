@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::api::Api;
 use super::queue::{ActArgs, ListArgs, OneArgs, act, list, show};
 use super::{ConfigFile, Exit};
-use crate::admin::model::QueueAction;
+use crate::admin::model::{Lesson, QueueAction};
 
 /// Arguments of `weir quarantine`.
 #[derive(clap::Args)]
@@ -23,9 +23,21 @@ enum What {
     /// Show all that is known of a message.
     Show(OneArgs),
     /// Deliver messages after all.
-    Release(ActArgs),
+    Release {
+        #[command(flatten)]
+        act: ActArgs,
+        /// Teach the classifier that they are wanted.
+        #[arg(long)]
+        learn: bool,
+    },
     /// Throw messages away.
-    Drop(ActArgs),
+    Drop {
+        #[command(flatten)]
+        act: ActArgs,
+        /// Teach the classifier that they are spam.
+        #[arg(long)]
+        learn: bool,
+    },
 }
 
 /// Asks, prints.
@@ -33,8 +45,12 @@ pub fn run(args: Args) -> Exit {
     let done = Api::find(&args.config).and_then(|api| match args.what {
         What::List(list_args) => list(&api, "/v1/quarantine", &list_args),
         What::Show(one) => show(&api, &one),
-        What::Release(act_args) => act(&api, "/v1/quarantine", QueueAction::Release, act_args),
-        What::Drop(act_args) => act(&api, "/v1/quarantine", QueueAction::Drop, act_args),
+        What::Release { act: args, learn } => {
+            act(&api, "/v1/quarantine", QueueAction::Release, args, learn.then_some(Lesson::Ham))
+        }
+        What::Drop { act: args, learn } => {
+            act(&api, "/v1/quarantine", QueueAction::Drop, args, learn.then_some(Lesson::Spam))
+        }
     });
     done.map_or_else(|exit| exit, |()| Exit::Done)
 }

@@ -1,5 +1,6 @@
 //! `weir queue`: what waits, why, and what to do about it. I/O: the API of a running Weir.
 
+use std::io::Write;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -7,7 +8,7 @@ use clap::Subcommand;
 use super::api::Api;
 use super::table::{age, plain, print, print_json, say, until};
 use super::{ConfigFile, Exit, proof};
-use crate::admin::model::{Acted, Filter, QueueAction, QueueDetail, QueueEntry, Selection, Sentence, State};
+use crate::admin::model::{Acted, Filter, Lesson, QueueAction, QueueDetail, QueueEntry, Selection, Sentence, State};
 use crate::admin::query::encode;
 use crate::config::units::{duration, show_size};
 
@@ -116,6 +117,9 @@ pub(super) struct OneArgs {
     /// JSON instead of text.
     #[arg(long)]
     json: bool,
+    /// The message itself, as it would be delivered but for the fields in front.
+    #[arg(long)]
+    content: bool,
 }
 
 /// Arguments of an action.
@@ -142,10 +146,10 @@ pub fn run(args: Args) -> Exit {
         What::List(list_args) => list(&api, "/v1/queue", &list_args),
         What::Show(one) => show(&api, &one),
         What::Why(one) => why(&api, &one),
-        What::Retry(act_args) => act(&api, "/v1/queue", QueueAction::Retry, act_args),
-        What::Hold(act_args) => act(&api, "/v1/queue", QueueAction::Hold, act_args),
-        What::Release(act_args) => act(&api, "/v1/queue", QueueAction::Release, act_args),
-        What::Drop(act_args) => act(&api, "/v1/queue", QueueAction::Drop, act_args),
+        What::Retry(act_args) => act(&api, "/v1/queue", QueueAction::Retry, act_args, None),
+        What::Hold(act_args) => act(&api, "/v1/queue", QueueAction::Hold, act_args, None),
+        What::Release(act_args) => act(&api, "/v1/queue", QueueAction::Release, act_args, None),
+        What::Drop(act_args) => act(&api, "/v1/queue", QueueAction::Drop, act_args, None),
         What::Verify { .. } => unreachable!("answered above"),
     });
     done.map_or_else(|exit| exit, |()| Exit::Done)
@@ -179,6 +183,16 @@ pub(super) fn list(api: &Api, path: &str, args: &ListArgs) -> Result<(), Exit> {
 }
 
 pub(super) fn show(api: &Api, args: &OneArgs) -> Result<(), Exit> {
+    if args.content {
+        let path = format!("/v1/queue/{}/content", encode(&args.id));
+        let bytes = api.bytes(&path).ok_or_else(|| {
+            eprintln!("error: there is no message {} in the queue, or it can't be read", plain(&args.id));
+            Exit::No
+        })?;
+        // Whoever closed the pipe has seen enough.
+        let _ = std::io::stdout().write_all(&bytes);
+        return Ok(());
+    }
     let detail: QueueDetail = api.get(&format!("/v1/queue/{}", encode(&args.id)))?;
     if args.json {
         print_json(&detail);
@@ -222,7 +236,13 @@ fn why(api: &Api, args: &OneArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-pub(super) fn act(api: &Api, path: &str, action: QueueAction, args: ActArgs) -> Result<(), Exit> {
+pub(super) fn act(
+    api: &Api,
+    path: &str,
+    action: QueueAction,
+    args: ActArgs,
+    teach: Option<Lesson>,
+) -> Result<(), Exit> {
     let filter = args.filter.filter();
     let filtered = filter != Filter::default();
     if args.ids.is_empty() && !filtered && !args.all {
@@ -233,13 +253,14 @@ pub(super) fn act(api: &Api, path: &str, action: QueueAction, args: ActArgs) -> 
         eprintln!("error: name either queue ids or a filter");
         return Err(Exit::Usage);
     }
-    let selection = Selection { filter: args.ids.is_empty().then_some(filter), ids: args.ids };
+    let selection = Selection { filter: args.ids.is_empty().then_some(filter), ids: args.ids, teach };
     let word = QueueAction::WORDS.iter().find(|(_, own)| *own == action).map(|(word, _)| *word);
     let acted: Acted = api.post(&format!("{path}/{}", word.expect("the table names every action")), &selection)?;
     if args.json {
         print_json(&acted);
     } else {
-        say(&format!("{} {}", acted.count, if acted.count == 1 { "item" } else { "items" }));
+        let taught = if teach.is_some() { format!(", {} learned", acted.taught) } else { String::new() };
+        say(&format!("{} {}{taught}", acted.count, if acted.count == 1 { "item" } else { "items" }));
     }
     if acted.count == 0 { Err(Exit::No) } else { Ok(()) }
 }

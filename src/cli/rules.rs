@@ -1,8 +1,8 @@
-//! `weir rules check`: loads rules as the filter does and shows what is not in force. I/O: rule files, standard output.
+//! `weir rules check|ledger`: loads rules as the filter does and shows what is not in force. I/O: rule files, standard output.
 
 use std::path::PathBuf;
 
-use super::{ConfigFile, Exit};
+use super::{ConfigFile, Exit, ledger};
 use crate::filter::rules::{Rules, Severity, Source};
 
 /// Arguments of `weir rules`.
@@ -16,6 +16,8 @@ pub struct Args {
 enum Command {
     /// Load rules, run their examples, and list what is not in force.
     Check(CheckArgs),
+    /// What each rule did, by the records: hits, hits that decided, hits on mail that was released.
+    Ledger(ledger::Args),
 }
 
 #[derive(clap::Args)]
@@ -34,6 +36,7 @@ struct CheckArgs {
 pub fn run(args: &Args) -> Exit {
     match &args.command {
         Command::Check(args) => check(args),
+        Command::Ledger(args) => ledger::run(args),
     }
 }
 

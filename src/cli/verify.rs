@@ -140,17 +140,8 @@ fn lines(results: &Results, decision: &Decision) -> Vec<String> {
     let arc = &results.arc;
     out.push(line("arc", arc.outcome.as_str(), format!("{} {}", arc.sealers.join(", "), arc.reason)));
     let said = decision.reply.as_ref().map_or_else(|| decision.reason.clone(), ToString::to_string);
-    out.push(line("->", action(decision.action), said));
+    out.push(line("->", decision.action.as_str(), said));
     out
-}
-
-fn action(action: Action) -> &'static str {
-    match action {
-        Action::Accept => "accept",
-        Action::Defer => "defer",
-        Action::Quarantine => "quarantine",
-        Action::Reject => "reject",
-    }
 }
 
 fn as_json(results: &Results, decision: &Decision) -> serde_json::Value {
@@ -160,7 +151,7 @@ fn as_json(results: &Results, decision: &Decision) -> serde_json::Value {
         "dmarc": results.dmarc,
         "arc": results.arc,
         "author": results.author.as_ref().map_or_else(|error| error.to_string(), |author| author.address.clone()),
-        "action": action(decision.action),
+        "action": decision.action.as_str(),
         "reason": decision.reason,
         "reply": decision.reply.as_ref().map(ToString::to_string),
         "overridden": decision.overridden,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{listener, routing, scanners, scores, units};
+use super::{dkim, forwarding, listener, reports, routing, scanners, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -46,10 +46,14 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         None if bare => vec![routing::localhost()],
         None => Vec::new(),
     };
+    let dkim: Vec<Dkim> = top.sections("dkim").map(dkim::dkim).unwrap_or_default();
     let config = Config {
+        reports: reports::reports(top.section("reports"), &hostname, &dkim),
         dns: dns(top.section("dns")),
         verify: verify(top.section("verify"), &hostname),
-        dkim: top.sections("dkim").map(dkim).unwrap_or_default(),
+        dkim,
+        aliases: top.sections("alias").map(|all| forwarding::aliases(all, &domains)).unwrap_or_default(),
+        srs: forwarding::srs(top.section("srs"), &domains),
         relay: routing::relay(top.section("relay"), &listeners),
         rates: routing::rates(top.sections("rate").unwrap_or_default()),
         filter: filter(top.section("filter")),
@@ -78,7 +82,7 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
     config
 }
 
-fn host_name(text: &str) -> Result<String, units::Wrong> {
+pub(super) fn host_name(text: &str) -> Result<String, units::Wrong> {
     if text.starts_with('[') || check_domain(text).is_err() || !text.is_ascii() {
         return Err(format!("`{text}` is no host name; write one such as \"mx1.example.org\""));
     }
@@ -123,23 +127,6 @@ fn verify(mut section: Section<'_>, hostname: &str) -> Verify {
 }
 
 /// The keys; that each one is there and can sign is checked by whoever loads them, so that the text is read once.
-fn dkim(sections: Vec<Section<'_>>) -> Vec<Dkim> {
-    let mut keys: Vec<Dkim> = Vec::new();
-    for mut section in sections {
-        let found = (section.parsed("domain", host_name), section.parsed("selector", host_name), section.path("key"));
-        match found {
-            (Some(domain), Some(selector), Some(key)) => keys.push(Dkim { domain, selector, key }),
-            _ => section.fault(
-                "domain",
-                "a DKIM key needs `domain`, `selector` and `key`",
-                "domain = \"example.org\", selector = \"2026a\", key = \"2026a.pem\"",
-            ),
-        }
-        section.finish();
-    }
-    keys
-}
-
 fn tls(mut section: Section<'_>) -> Tls {
     let also = section.sections("also").unwrap_or_default();
     Tls { pair: pair(section), also: also.into_iter().filter_map(further_pair).collect() }
@@ -234,6 +221,7 @@ fn filter(mut section: Section<'_>) -> Filter {
         outbound: Scores::table(&mut section, "outbound"),
         subject_mark: section.parsed("subject_mark", subject_mark).unwrap_or_else(|| "[SPAM] ".to_owned()),
         classifier: classifier(section.section("classifier")),
+        duplicates: duplicates(section.section("duplicates")),
     };
     section.finish();
     filter
@@ -253,9 +241,27 @@ fn classifier(mut section: Section<'_>) -> Classifier {
         size: section.size("size", 16 * MIB, 256 * KIB..=GIB),
         per_domain: section.boolean("per_domain", false),
         domains_max: section.number32("domains_max", 64, 1..=10_000),
+        junk: section.string("junk").unwrap_or_else(|| "Junk".to_owned()),
+        junk_every: section.duration("junk_every", MINUTE, SECOND..=DAY),
     };
+    if classifier.junk.contains(['/', '\0']) {
+        section.fault(
+            "junk",
+            "a folder of the store has no `/` in its name",
+            "`Junk`, or `Spam.Learn` for a folder within one",
+        );
+    }
     section.finish();
     classifier
+}
+
+fn duplicates(mut section: Section<'_>) -> Duplicates {
+    let duplicates = Duplicates {
+        entries: section.number32("entries", 65_536, 0..=16_777_216),
+        half_life: section.duration("half_life", 6 * HOUR, MINUTE..=YEAR),
+    };
+    section.finish();
+    duplicates
 }
 
 fn spool(mut section: Section<'_>, data_dir: &Path, limits: &Limits) -> Spool {
@@ -281,7 +287,10 @@ fn spool(mut section: Section<'_>, data_dir: &Path, limits: &Limits) -> Spool {
 fn deliver(mut section: Section<'_>) -> Deliver {
     let deliver = Deliver {
         paused: section.boolean("paused", false),
-        tls: section.word("tls", &DeliverTls::WORDS, &["dane"]).unwrap_or(DeliverTls::Opportunistic),
+        tls: section.word("tls", &DeliverTls::WORDS, &[]).unwrap_or(DeliverTls::Opportunistic),
+        mta_sts: section.boolean("mta_sts", true),
+        mta_sts_port: section.number("mta_sts_port", 443, 1..=65_535) as u16,
+        ca_file: section.path("ca_file"),
         concurrency: section.number("concurrency", 1000, 1..=100_000) as usize,
         destination_concurrency: section.number("destination_concurrency", 20, 1..=10_000) as usize,
         recipients_per_transaction: section.number("recipients_per_transaction", 50, 1..=10_000) as usize,
@@ -293,6 +302,9 @@ fn deliver(mut section: Section<'_>) -> Deliver {
         data_timeout: section.duration("data_timeout", 2 * MINUTE, SECOND..=HOUR),
         final_dot_timeout: section.duration("final_dot_timeout", 10 * MINUTE, SECOND..=HOUR),
     };
+    if let Some(file) = &deliver.ca_file {
+        listener::check_authorities(&section, file);
+    }
     section.finish();
     deliver
 }

@@ -17,8 +17,10 @@ impl Config {
         keep("hostname", held(&mut self.hostname, &running.hostname));
         keep("data_dir", held(&mut self.data_dir, &running.data_dir));
         keep("[dns]", held(&mut self.dns, &running.dns));
+        keep("[deliver] ca_file", held(&mut self.deliver.ca_file, &running.deliver.ca_file));
         keep("[auth] users", held(&mut self.auth, &running.auth));
         keep("[spool]", held(&mut self.spool, &running.spool));
+        keep("[trace]", held(&mut self.trace, &running.trace));
         keep("[store]", held(&mut self.store, &running.store));
         let admin = (&self.admin.address, &self.admin.hosts, self.admin.token.as_ref().map(|token| token.expose()));
         let held_admin =

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use super::build::read_limits;
 use super::limits::Limits;
+use super::scanners::SERVICE_NAME;
 use super::section::Section;
 use super::settings::*;
 use super::units;
@@ -55,7 +56,7 @@ impl Config {
     /// The listener, bound nowhere, with which `[service]` judges.
     pub fn service_listener(&self) -> Listener {
         let (verify, filter) = (self.service.verify, self.service.filter);
-        Listener { name: "service".into(), verify, filter, ..of_role(Role::Mx, &self.limits) }
+        Listener { name: SERVICE_NAME.into(), verify, filter, ..of_role(Role::Mx, &self.limits) }
     }
 
     /// True if anything here asks the filter.
@@ -184,6 +185,15 @@ pub(super) fn check_addresses(top: &mut Section<'_>, config: &Config) {
             top.section(table).fault(key, message, "set another, or \"off\"");
         }
         taken.push((address, key));
+    }
+}
+
+/// That `ca_file` holds certificates.
+pub(super) fn check_authorities(section: &Section<'_>, file: &Path) {
+    match CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(found) if found.is_empty() => section.fault("ca_file", "the file holds no PEM certificate", ""),
+        Ok(_) => {}
+        Err(error) => section.fault("ca_file", format!("the certificates can't be read: {error}"), ""),
     }
 }
 

@@ -6,12 +6,15 @@
 
 mod build;
 mod changes;
+mod dkim;
+mod forwarding;
 pub mod limits;
 mod listener;
 mod load;
 mod next_hop;
 mod node;
 mod problem;
+mod reports;
 mod routing;
 pub mod scanners;
 pub mod scores;

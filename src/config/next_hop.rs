@@ -129,12 +129,11 @@ pub(super) fn host_port_of(text: &str, default_port: u16) -> Result<(String, u16
 }
 
 fn parse_query(query: &str) -> Result<DeliverTls, Wrong> {
-    match query {
-        "tls=none" => Ok(DeliverTls::None),
-        "tls=opportunistic" => Ok(DeliverTls::Opportunistic),
-        "tls=required" => Ok(DeliverTls::Required),
-        other => Err(format!("`?{other}` is unknown; there is `?tls=none`, `?tls=opportunistic` and `?tls=required`")),
-    }
+    let word = query.strip_prefix("tls=").and_then(|word| DeliverTls::WORDS.iter().find(|(known, _)| *known == word));
+    word.map(|(_, tls)| *tls).ok_or_else(|| {
+        let known: Vec<String> = DeliverTls::WORDS.iter().map(|(word, _)| format!("`?tls={word}`")).collect();
+        format!("`?{query}` is unknown; there is {}", known.join(", "))
+    })
 }
 
 fn percent_decode(text: &str) -> Result<String, Wrong> {

@@ -23,6 +23,9 @@ const SCANNERS_MAX: usize = 16;
 const SECOND: Duration = Duration::from_secs(1);
 const MIB: u64 = 1 << 20;
 
+/// The name under which `listeners` of a scanner means the mail that `[service]` judges.
+pub const SERVICE_NAME: &str = "service";
+
 /// What a scanner speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScannerKind {
@@ -163,7 +166,8 @@ pub(super) fn scanners(sections: Vec<Section<'_>>, listeners: &[Listener]) -> Ve
     let mut seen = HashSet::new();
     for mut section in sections {
         let scanner = scanner(&mut section);
-        if let Some(unknown) = scanner.listeners.iter().find(|name| !listeners.iter().any(|l| *l.name == ***name)) {
+        let is_known = |name: &str| name == SERVICE_NAME || listeners.iter().any(|listener| *listener.name == *name);
+        if let Some(unknown) = scanner.listeners.iter().find(|name| !is_known(name)) {
             let names: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
             let help = format!("there is {}", names.join(", "));
             section.fault("listeners", format!("no listener is named `{unknown}`"), help);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::Config;
 use super::node::Value;
 use super::section::Section;
 use super::units::{self, Wrong};
@@ -136,6 +137,25 @@ impl fmt::Display for Scores {
         let on = set.filter(|(_, bound)| bound.score.is_finite());
         let words: Vec<String> = on.map(|(name, bound)| format!("{name} {}", bound.score)).collect();
         f.write_str(&words.join(", "))
+    }
+}
+
+impl Config {
+    /// Sets the score of an action for all mail; `score` is a number or `off`.
+    /// # Errors
+    /// If there is no such action, or it is no score.
+    pub fn set_score(&mut self, action: &str, score: &str) -> Result<(), String> {
+        let place = ACTIONS.iter().position(|name| *name == action);
+        let place = place.ok_or_else(|| format!("there is no action `{action}` but {}", ACTIONS.join(", ")))?;
+        let number = if score == "off" { Ok(f64::INFINITY) } else { score.parse().map_err(|_| ()) };
+        let fits = |score: &f64| score.is_infinite() || SCORES.contains(score);
+        let score = number.ok().filter(fits).ok_or_else(|| format!("`{score}` is neither a score nor off"))?;
+        self.filter.scores.0[place] = Some(Bound { score, line: Line::new("--set".to_owned()) });
+        let listeners = self.listeners.iter_mut().map(|listener| &mut listener.scores);
+        let domains = self.domains.iter_mut().map(|domain| &mut domain.scores);
+        let over = listeners.chain(domains).chain([&mut self.filter.outbound]);
+        over.for_each(|scores| scores.0[place] = None);
+        Ok(())
     }
 }
 

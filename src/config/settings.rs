@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::scanners::{Scanner, Service};
 pub use super::scores::{Bound, Greylist, Kept, Line, List, Scores, Sender, Trace};
 use crate::base::secret::Secret;
+use crate::wire::address::Mailbox;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -25,12 +26,18 @@ pub struct Config {
     pub verify: Verify,
     /// `[[dkim]]`
     pub dkim: Vec<Dkim>,
+    /// `[reports]`
+    pub reports: Reports,
     /// `[tls]`
     pub tls: Tls,
     /// `[[listener]]`
     pub listeners: Vec<Listener>,
     /// `[[domain]]`
     pub domains: Vec<Domain>,
+    /// `[[alias]]`
+    pub aliases: Aliases,
+    /// `[srs]`; nothing: mail that is forwarded keeps its reverse-path.
+    pub srs: Option<SrsSettings>,
     /// `[relay]`
     pub relay: Relay,
     /// `[auth]`
@@ -106,6 +113,49 @@ pub struct Dkim {
     pub selector: String,
     /// PEM file.
     pub key: PathBuf,
+}
+
+/// What a DMARC failure report quotes of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReports {
+    /// Its header section.
+    Headers,
+    /// None are sent.
+    Off,
+}
+
+impl FailureReports {
+    /// The configuration's words.
+    pub const WORDS: [(&str, FailureReports); 2] = [("headers", FailureReports::Headers), ("off", FailureReports::Off)];
+}
+
+/// `[reports]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reports {
+    /// The author of our reports; nothing: none are collected or sent.
+    pub from: Option<Mailbox>,
+    /// Where bounces of reports go; nothing: the null reverse-path.
+    pub reverse_path: Option<Mailbox>,
+    /// Who reports, as readers see it; default: the host name.
+    pub organization: String,
+    /// DMARC aggregate reports, to those who ask by `rua=`.
+    pub aggregate: bool,
+    /// DMARC failure reports, to those who ask by `ruf=`.
+    pub failure: FailureReports,
+    /// Failure reports of one domain in an hour.
+    pub failure_per_hour: u32,
+    /// Local parts in failure reports are made unreadable (RFC 6590).
+    pub redact: bool,
+    /// TLS reports, to those who ask in `_smtp._tls`.
+    pub tls: bool,
+    /// From midnight (UTC).
+    pub daily_at: Duration,
+    /// Reports are sent at most this much later, so that not all of the world reports at once.
+    pub jitter: Duration,
+    /// Rows that are collected at most.
+    pub rows: usize,
+    /// Mail to these addresses is read as reports about us, and delivered as well.
+    pub inbox: Vec<Mailbox>,
 }
 
 /// `[tls]`
@@ -256,21 +306,50 @@ pub struct Domain {
     pub scores: Scores,
 }
 
+/// `[[alias]]`: addresses of ours that stand for others, followed to the last.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases(pub Arc<std::collections::HashMap<String, Vec<Mailbox>>>);
+
+impl Aliases {
+    /// How an address is looked up: without regard to case, in A-labels.
+    pub fn key(mailbox: &Mailbox) -> String {
+        let domain = idna::domain_to_ascii(mailbox.domain()).unwrap_or_else(|_| mailbox.domain().to_lowercase());
+        format!("{}@{domain}", mailbox.local_part_unquoted().to_lowercase())
+    }
+}
+
+/// `[srs]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SrsSettings {
+    /// The domain of ours that rewritten reverse-paths are of.
+    pub domain: String,
+    /// The first signs, all verify.
+    pub secrets: Vec<Secret>,
+    /// How long a rewritten address leads back.
+    pub max_age: Duration,
+}
+
 /// TLS towards a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliverTls {
     /// Plain text.
     None,
-    /// TLS if offered, unverified.
+    /// TLS if offered, unverified, unless the receiver publishes a policy (DANE, MTA-STS).
     Opportunistic,
     /// TLS with a certificate that verifies, or no delivery.
     Required,
+    /// TLS with a certificate that validated TLSA records name, or no delivery.
+    Dane,
 }
 
 impl DeliverTls {
     /// The configuration's words.
-    pub const WORDS: [(&str, DeliverTls); 3] =
-        [("none", DeliverTls::None), ("opportunistic", DeliverTls::Opportunistic), ("required", DeliverTls::Required)];
+    pub const WORDS: [(&str, DeliverTls); 4] = [
+        ("none", DeliverTls::None),
+        ("opportunistic", DeliverTls::Opportunistic),
+        ("required", DeliverTls::Required),
+        ("dane", DeliverTls::Dane),
+    ];
 
     /// The configuration's word.
     pub fn as_str(self) -> &'static str {
@@ -278,6 +357,7 @@ impl DeliverTls {
             DeliverTls::None => "none",
             DeliverTls::Opportunistic => "opportunistic",
             DeliverTls::Required => "required",
+            DeliverTls::Dane => "dane",
         }
     }
 }
@@ -432,6 +512,17 @@ pub struct Filter {
     pub subject_mark: String,
     /// `[filter.classifier]`
     pub classifier: Classifier,
+    /// `[filter.duplicates]`
+    pub duplicates: Duplicates,
+}
+
+/// `[filter.duplicates]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicates {
+    /// Keys of digests that are remembered, six a message; 0: none.
+    pub entries: u32,
+    /// Time in which a count fades to its half.
+    pub half_life: Duration,
 }
 
 /// `[filter.classifier]`
@@ -443,6 +534,10 @@ pub struct Classifier {
     pub per_domain: bool,
     /// Domains that may have one.
     pub domains_max: u32,
+    /// The store's folder whose mail is spam, as its users say; empty: moves teach nothing.
+    pub junk: String,
+    /// How often it is looked at.
+    pub junk_every: Duration,
 }
 
 /// `[spool]`
@@ -471,6 +566,12 @@ pub struct Deliver {
     pub paused: bool,
     /// TLS towards next hops.
     pub tls: DeliverTls,
+    /// Keep to the MTA-STS policies of receivers.
+    pub mta_sts: bool,
+    /// Port of their web servers; another than 443 is for tests.
+    pub mta_sts_port: u16,
+    /// PEM file of the certificate authorities that are believed; nothing: the system's.
+    pub ca_file: Option<PathBuf>,
     /// Deliveries at once in total.
     pub concurrency: usize,
     /// Connections to one destination at most; grows from 2 on success, shrinks on failure.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::settings::{Listener, ListenerTls, NextHop, Recipients, Scores};
+use super::settings::{FailureReports, Listener, ListenerTls, NextHop, Recipients, Reports, Scores};
 use super::units::{show_duration, show_size};
 
 impl Config {
@@ -50,6 +50,7 @@ impl Config {
         let retry = &self.retry;
         let (first, max, expire) = (show_duration(retry.first), show_duration(retry.max), show_duration(retry.expire));
         line("retry", format!("{first} x{} up to {max}, bounced after {expire}", retry.factor));
+        line("reports", reports_text(&self.reports));
         let address =
             |address: Option<std::net::SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
         let service = &self.service;
@@ -82,6 +83,18 @@ fn recipients_text(recipients: &Recipients) -> String {
         Recipients::Store => "users of the store".to_owned(),
         Recipients::Verify => "asked of the next hop".to_owned(),
     }
+}
+
+fn reports_text(reports: &Reports) -> String {
+    let Some(from) = &reports.from else { return "none are sent".to_owned() };
+    let kinds = [
+        (reports.aggregate, "DMARC"),
+        (reports.failure != FailureReports::Off, "DMARC failures"),
+        (reports.tls, "TLS"),
+    ];
+    let kinds: Vec<&str> = kinds.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+    let minutes = reports.daily_at.as_secs() / 60;
+    format!("{} from {from}, daily at {:02}:{:02} UTC", kinds.join(", "), minutes / 60, minutes % 60)
 }
 
 fn list(networks: &[ipnet::IpNet]) -> String {

@@ -87,7 +87,7 @@ pub fn show_size(bytes: u64) -> String {
 }
 
 /// Reads a network; a plain address is a network of one.
-pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
+pub fn network(text: &str) -> Result<IpNet, Wrong> {
     let net: Option<IpNet> = text.parse().ok().or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| ip.into()));
     let net = net.ok_or_else(|| {
         format!("`{text}` is no network; write one such as \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.1\"")

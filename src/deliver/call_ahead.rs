@@ -84,7 +84,7 @@ impl CallAhead {
     }
 
     async fn converse(&self, config: &Config, hop: &NextHop, recipient: &Mailbox) -> Result<RemoteReply, Answer> {
-        let mut connection = self.opener.open(config, hop, recipient.domain(), tls_of(config, hop, false)).await?;
+        let mut connection = self.opener.open(config, hop, recipient.domain(), tls_of(config, hop).into()).await?;
         let answer = question(&mut connection, recipient, config.deliver.command_timeout).await;
         connection.quit().await;
         answer.map_err(|fault| {

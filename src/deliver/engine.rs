@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use super::book::{Book, Offer, Want};
 use super::held::Held;
 use super::meters::Meters;
+use super::mta_sts::Sts;
 use super::pool::Pool;
 use super::route::Routes;
 use super::tls_result::TlsResultSink;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub resolver: Arc<Resolver>,
     /// TLS as client.
     pub tls: ClientTls,
+    /// MTA-STS policies.
+    pub sts: Option<Arc<Sts>>,
     /// Where results for TLS-RPT go.
     pub tls_results: TlsResultSink,
     /// Counters.
@@ -93,7 +96,8 @@ impl Delivery {
     /// Begins to deliver on `handle`'s runtime, unless `[deliver] paused`.
     pub fn start(parts: Parts, handle: Handle) -> Self {
         let paused = parts.config.deliver.paused;
-        let opener = Opener::new(parts.resolver, parts.tls, parts.meters.clone()).with_results(parts.tls_results);
+        let opener = Opener::new(parts.resolver, parts.tls, parts.meters.clone());
+        let opener = opener.with_results(parts.tls_results).with_sts(parts.sts);
         let shared = Arc::new(Shared {
             queue: parts.queue,
             store: parts.store,

@@ -21,8 +21,10 @@ pub struct Meters {
     pub open: IntGauge,
     /// Outgoing TLS sessions by protocol version and cipher suite, as negotiated; both lists are those of rustls.
     pub tls_sessions: IntCounterVec,
-    /// Connections by what became of TLS: `verified`, `unverified`, `plain`, `failed`.
+    /// Connections by what became of TLS: `dane`, `sts`, `verified`, `unverified`, `plain`, `failed`.
     pub tls: IntCounterVec,
+    /// MTA-STS policies by where they came from: `fetched`, `cached`, `kept` (the record is gone), `failed` (not to be had).
+    pub mta_sts: IntCounterVec,
     /// Reports made, by kind: `delayed`, `failed`, `relayed`, `success`.
     pub reports: IntCounterVec,
     /// Destinations that are left alone as dead; their mail waits without being tried one by one.
@@ -63,6 +65,7 @@ impl Meters {
                 &["version", "cipher"],
             )?,
             tls: counters("weir_deliver_tls_total", "Outgoing connections by TLS", &["outcome"])?,
+            mta_sts: counters("weir_deliver_mta_sts_total", "MTA-STS policies by origin", &["outcome"])?,
             reports: counters("weir_deliver_reports_total", "Delivery status reports made", &["kind"])?,
             dead: gauge("weir_deliver_destinations_dead", "Destinations left alone as unreachable")?,
             known: gauge("weir_deliver_destinations_known", "Destinations whose state is remembered")?,
@@ -72,7 +75,7 @@ impl Meters {
     /// Counts and logs what became of each recipient: one line each, with what the remote said.
     pub fn concluded(&self, job: &Job, settled: &Settled, transport: &str, now: SystemTime) {
         let seconds = now.duration_since(job.lease.accepted).unwrap_or_default().as_secs_f64();
-        for (index, outcome) in &settled.outcomes {
+        for (position, (index, outcome)) in settled.outcomes.iter().enumerate() {
             let (word, remote) = match outcome {
                 Outcome::Bounced { remote } => ("bounced", remote.as_str()),
                 Outcome::Deferred { remote, .. } => ("deferred", remote.as_str()),
@@ -84,7 +87,8 @@ impl Meters {
             self.deliveries.with_label_values(&[transport, word]).inc();
             let recipient = &job.lease.envelope.recipients[*index as usize].mailbox;
             let (id, destination) = (job.lease.id, &job.lease.destination);
-            tracing::info!(%id, %recipient, %destination, transport, outcome = word, remote, seconds, "delivery");
+            let tls = job.answers[position].as_ref().map_or("", |answer| answer.tls);
+            tracing::info!(%id, %recipient, %destination, transport, outcome = word, tls, remote, seconds, "delivery");
             if word == "delivered" {
                 self.latency.with_label_values(&[transport]).observe(seconds);
             }

@@ -6,9 +6,11 @@
 pub mod book;
 pub mod bounce;
 pub mod call_ahead;
+pub mod dane;
 pub mod engine;
 pub mod held;
 pub mod meters;
+pub mod mta_sts;
 pub mod pool;
 pub mod route;
 pub mod schedule;

@@ -1,6 +1,6 @@
 //! Sessions kept open for the next message on the same line. I/O: asks sockets whether they are still good.
 //!
-//! A line is a destination and its TLS, so that a session is never used for mail that asks for more protection or another login.
+//! A line is a destination and what its mail asks of TLS, so that a session is never used for mail that asks for more protection or another login.
 //! Bounded in number and in idle time.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::transport::connection::Connection;
-use crate::config::settings::DeliverTls;
+use super::transport::terms::Wish;
 
 /// An idle session is closed after this. Postfix keeps one for 2 s; Exchange's edge closes after a minute.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -18,11 +18,11 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 const SESSIONS_MAX: usize = 1000;
 
 /// What a session may be used for.
-pub type Line = (Arc<str>, DeliverTls);
+pub type Line = (Arc<str>, Wish);
 
 #[derive(Default)]
 struct Idle {
-    lines: HashMap<Arc<str>, Vec<(DeliverTls, Connection)>>,
+    lines: HashMap<Arc<str>, Vec<(Wish, Connection)>>,
     count: usize,
 }
 
@@ -38,7 +38,7 @@ impl Pool {
             let idle = &mut *idle;
             let list = idle.lines.get_mut(&line.0)?;
             // The one used last is the likeliest to live.
-            let at = list.iter().rposition(|(tls, _)| *tls == line.1)?;
+            let at = list.iter().rposition(|(wish, _)| *wish == line.1)?;
             let (_, mut connection) = list.remove(at);
             idle.count -= 1;
             if list.is_empty() {
@@ -66,7 +66,7 @@ impl Pool {
         let mut idle = self.0.lock();
         let mut old = Vec::new();
         for list in idle.lines.values_mut() {
-            let is_old = |kept: &mut (DeliverTls, Connection)| all || kept.1.used.elapsed() >= IDLE_MAX;
+            let is_old = |kept: &mut (Wish, Connection)| all || kept.1.used.elapsed() >= IDLE_MAX;
             old.extend(list.extract_if(.., is_old).map(|(_, connection)| connection));
         }
         idle.lines.retain(|_, list| !list.is_empty());

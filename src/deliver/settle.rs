@@ -2,7 +2,6 @@
 //!
 //! RFC 3461 §5.2, RFC 5321 §6.1. Invariant: each leased recipient gets exactly one outcome; nobody hears of a message with a null reverse-path.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -118,22 +117,27 @@ fn wanted(notify: Option<Notify>, action: Action) -> bool {
 
 fn report(job: &Job, facts: &Facts<'_>, id: QueueId, rows: &[Row<'_>]) -> NewMessage {
     let lease = &job.lease;
-    let sender = lease.envelope.reverse_path.clone().expect("null senders get no reports");
+    let mut about = lease.envelope.clone();
+    let mut sender = about.reverse_path.clone().expect("null senders get no reports");
+    if let Some(behind) = facts.routes.way_back(&sender, facts.now) {
+        Arc::make_mut(&mut about).reverse_path = Some(behind.clone());
+        sender = behind;
+    }
     let subject = Subject {
         hostname: facts.hostname,
         id,
         about: lease.id,
-        envelope: &lease.envelope,
+        envelope: &about,
         accepted: lease.accepted,
         expires: lease.accepted + schedule::lifetime(facts.retry, false),
         now: facts.now,
         content: &lease.content,
     };
     let content = bounce::report(&subject, rows);
-    let utf8 = bounce::is_utf8(&lease.envelope);
+    let utf8 = bounce::is_utf8(&about);
     let received = format!("Received: by {} id {id};\r\n\t{}\r\n", facts.hostname, bounce::date(facts.now));
     let envelope = Envelope {
-        origin: own_origin(),
+        origin: Origin::local("report"),
         reverse_path: None,
         body: if content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
         smtputf8: utf8,
@@ -150,20 +154,6 @@ fn report(job: &Job, facts: &Facts<'_>, id: QueueId, rows: &[Row<'_>]) -> NewMes
         content: Content::from_bytes(content),
         disposition: Disposition::Deliver,
         verdict: format!("report about {}", lease.id).into(),
-    }
-}
-
-/// Where mail of our own comes from.
-fn own_origin() -> Origin {
-    Origin {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: 0,
-        helo: String::new(),
-        host: None,
-        login: None,
-        tls: None,
-        protocol: "local",
-        listener: "report".into(),
     }
 }
 
@@ -206,7 +196,7 @@ mod tests {
     fn job(sender: &str, recipients: &[&str], answer: &Answer) -> Job {
         let mailbox = |text: &str| Mailbox::parse(text, true).expect("a test's address");
         let envelope = Envelope {
-            origin: own_origin(),
+            origin: Origin::local("report"),
             reverse_path: (!sender.is_empty()).then(|| mailbox(sender)),
             recipients: recipients.iter().map(|text| Recipient::plain(mailbox(text))).collect(),
             body: BodyType::SevenBit,

@@ -1,6 +1,7 @@
 //! One worker: takes leases of its destination and delivers them until none is left. I/O: tokio, through the transports.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,17 +13,17 @@ use super::engine::{Shared, Snapshot};
 use super::held::Held;
 use super::pool::Line;
 use super::route::destination_of;
-use super::transport::open::{NO_TLS, tls_of};
+use super::transport::open::tls_of;
 use super::transport::smtp::{End, Feed, Run};
+use super::transport::terms::Wish;
 use super::transport::{Answer, Fate, Job, local};
-use crate::config::settings::NextHop;
+use crate::config::settings::{DeliverTls, NextHop};
 use crate::spool::queue::Lease;
+use crate::wire::header::says_tls_not_required;
 use crate::wire::reply::Enhanced;
 
 /// Leases asked for at once.
 const LEASES: usize = 16;
-/// REQUIRETLS support required (RFC 8689 §5).
-const NO_REQUIRETLS: Enhanced = Enhanced(5, 7, 30);
 
 /// Works on `destination` until there is nothing to do; the book has counted it already.
 pub(super) fn work(shared: Arc<Shared>, destination: Arc<str>) -> impl Future<Output = ()> + Send {
@@ -168,12 +169,6 @@ impl Worker {
                 let opened = self.shared.opener.open(&snapshot.config, &way.hop, &way.domain, way.line.1).await;
                 match opened {
                     Ok(connection) => connection,
-                    // Others may have their mail there: it is not the destination that failed (RFC 8689 §4.2.1).
-                    Err(answer) if job.lease.envelope.require_tls && answer.status == NO_TLS => {
-                        job.answer_rest(&Answer { fate: Fate::Failed, status: NO_REQUIRETLS, ..answer });
-                        self.shared.conclude(snapshot, job, transport);
-                        return;
-                    }
                     Err(answer) => {
                         job.answer_rest(&answer);
                         self.shared.conclude(snapshot, job, transport);
@@ -269,9 +264,26 @@ fn broken_store() -> Answer {
 fn way_of(snapshot: &Snapshot, job: &Job) -> Way {
     let mailbox = &job.recipient(0).mailbox;
     let hop = snapshot.routes.next_hop(mailbox).clone();
-    let tls = tls_of(&snapshot.config, &hop, job.lease.envelope.require_tls);
-    let line = (destination_of(&hop, mailbox.domain()), tls);
+    let line = (destination_of(&hop, mailbox.domain()), wish_of(snapshot, job, &hop));
     Way { domain: mailbox.domain().to_owned(), hop, line }
+}
+
+fn wish_of(snapshot: &Snapshot, job: &Job, hop: &NextHop) -> Wish {
+    let tls = tls_of(&snapshot.config, hop);
+    let require_tls = job.lease.envelope.require_tls && !stays_here(hop);
+    // Only the receiver's own policies can be set aside, and only SMTP has them. REQUIRETLS wins (RFC 8689 §4.1).
+    let has_policies = matches!(hop, NextHop::Mx | NextHop::Smtp { .. }) && tls != DeliverTls::None;
+    let relaxed = has_policies && !require_tls && says_tls_not_required(&job.lease.content);
+    Wish { tls, require_tls, relaxed }
+}
+
+/// LMTP that never leaves this machine needs no TLS to be safe from the network.
+fn stays_here(hop: &NextHop) -> bool {
+    match hop {
+        NextHop::LmtpUnix(_) => true,
+        NextHop::Lmtp { host, .. } => host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        _ => false,
+    }
 }
 
 /// Recipients that the configuration sends elsewhere by now are tried there on their own.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{DnsFault, Kind, Records};
+use super::{DnsFault, Found, Kind};
 
 /// First time that a failure is kept.
 const FAILURE_TTL: Duration = Duration::from_secs(2);
@@ -19,13 +19,13 @@ const EVICTION_SAMPLE: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Cached {
     /// The answer.
-    pub result: Result<Records, DnsFault>,
+    pub result: Result<Found, DnsFault>,
     /// How long it holds; not used for temporary failures.
     pub ttl: Duration,
 }
 
 struct Entry {
-    result: Result<Records, DnsFault>,
+    result: Result<Found, DnsFault>,
     until: Instant,
     failures: u32,
 }
@@ -43,7 +43,7 @@ impl Cache {
     }
 
     /// What is known and still holds.
-    pub fn get(&self, kind: Kind, name: &str, now: Instant) -> Option<Result<Records, DnsFault>> {
+    pub fn get(&self, kind: Kind, name: &str, now: Instant) -> Option<Result<Found, DnsFault>> {
         let entry = self.entries.get(&(kind, name.to_owned()))?;
         (entry.until > now).then(|| entry.result.clone())
     }
@@ -82,10 +82,12 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Records;
     use super::*;
 
     fn found() -> Cached {
-        Cached { result: Ok(Records::Names(["x".to_owned()].into())), ttl: Duration::from_secs(10) }
+        let records = Records::Names(["x".to_owned()].into());
+        Cached { result: Ok(Found { records, secure: false, canonical: None }), ttl: Duration::from_secs(10) }
     }
 
     fn failed() -> Cached {

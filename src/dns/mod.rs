@@ -1,4 +1,4 @@
-//! The one resolver of the house: MX, addresses, PTR, TXT, with a bounded cache. I/O: DNS over UDP and TCP.
+//! The one resolver of the house: MX, addresses, PTR, TXT, TLSA, with a bounded cache. I/O: DNS over UDP and TCP.
 //!
 //! RFC 1035, RFC 2308 (negative answers), RFC 7505 (null MX). If `[dns] servers` is set, nothing else is asked: no hosts file, no
 //! search list, no public resolver. The same question asked by many at once goes out once. [`DnsFault::NotFound`] is what a zone says and may bounce mail;
@@ -6,11 +6,11 @@
 
 pub mod cache;
 pub mod meters;
+mod signed;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use tokio::sync::OnceCell;
 use crate::config::settings::Dns;
 use cache::{Cache, Cached};
 use meters::Meters;
+pub use signed::Tlsa;
+use signed::{Signed, canonical_name};
 
 /// Answers are kept no longer than this, whatever their TTL says.
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -82,6 +84,30 @@ pub enum Records {
     Names(Arc<[String]>),
     /// TXT; the strings of one record are joined.
     Texts(Arc<[Box<[u8]>]>),
+    /// TLSA.
+    Tlsa(Arc<[Tlsa]>),
+}
+
+/// An answer with what DNSSEC says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The records.
+    pub records: Records,
+    /// A server that `[dns] trust_ad` names has validated all of the answer.
+    pub secure: bool,
+    /// Where a CNAME chain ended; known of answers that may be secure.
+    pub canonical: Option<Arc<str>>,
+}
+
+/// Addresses of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// All of them are validated.
+    pub secure: bool,
+    /// Where its CNAME chain ended.
+    pub canonical: Option<Arc<str>>,
 }
 
 /// Record types that can be asked for.
@@ -97,6 +123,8 @@ pub enum Kind {
     Ptr,
     /// Text.
     Txt,
+    /// Certificates by DANE (RFC 6698).
+    Tlsa,
 }
 
 impl Kind {
@@ -107,13 +135,20 @@ impl Kind {
             Kind::Mx => RecordType::MX,
             Kind::Ptr => RecordType::PTR,
             Kind::Txt => RecordType::TXT,
+            Kind::Tlsa => RecordType::TLSA,
         }
+    }
+
+    /// Records that say where mail goes and who is there: of these it matters whether they are validated.
+    fn guides_mail(self) -> bool {
+        matches!(self, Kind::A | Kind::Aaaa | Kind::Mx | Kind::Tlsa)
     }
 }
 
 /// The resolver. Cheap to share by `Arc`.
 pub struct Resolver {
     inner: TokioResolver,
+    signed: Option<Signed>,
     cache: Mutex<Cache>,
     flights: Flights,
     meters: Option<Meters>,
@@ -143,9 +178,12 @@ impl Resolver {
         options.edns0 = true;
         options.case_randomization = true;
         options.try_tcp_on_error = true;
+        let servers = settings.servers.iter().map(name_server).collect();
+        let signed = settings.trust_ad.then(|| Signed::new(servers, options)).transpose();
+        let signed = signed.map_err(|error| format!("the resolver: {error}"))?;
         let inner = builder.build().map_err(|error| format!("the resolver: {error}"))?;
         let cache = Mutex::new(Cache::new(settings.cache_entries));
-        Ok(Resolver { inner, cache, flights: Flights::default(), meters: None, timeout: settings.timeout })
+        Ok(Resolver { inner, signed, cache, flights: Flights::default(), meters: None, timeout: settings.timeout })
     }
 
     /// The same resolver, counting.
@@ -182,14 +220,42 @@ impl Resolver {
     /// # Errors
     /// See [`DnsFault`].
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsFault> {
-        let (six, four) = tokio::join!(self.aaaa(host), self.a(host));
-        match (six, four) {
-            (Err(_), Ok(four)) => Ok(four.to_vec()),
-            (Ok(six), Err(_)) => Ok(six.to_vec()),
+        self.host(host).await.map(|found| found.addresses)
+    }
+
+    /// The same with what DNSSEC says of them.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn host(&self, host: &str) -> Result<Host, DnsFault> {
+        let (six, four) = tokio::join!(self.find(Kind::Aaaa, host), self.find(Kind::A, host));
+        let both = match (six, four) {
             // IPv4 first: large receivers ask more of senders over IPv6 (PTR, SPF) and refuse where they find it missing.
-            (Ok(six), Ok(four)) => Ok(four.iter().chain(six.iter()).copied().collect()),
-            (Err(fault @ DnsFault::Temporary(_)), _) | (_, Err(fault)) => Err(fault),
+            (Ok(six), Ok(four)) => vec![four, six],
+            (Err(_), Ok(one)) | (Ok(one), Err(_)) => vec![one],
+            (Err(fault @ DnsFault::Temporary(_)), _) | (_, Err(fault)) => return Err(fault),
+        };
+        let secure = both.iter().all(|found| found.secure);
+        let canonical = both[0].canonical.clone();
+        let mut all = Vec::new();
+        for found in both {
+            all.extend_from_slice(&addresses(found.records)?);
         }
+        Ok(Host { addresses: all, secure, canonical })
+    }
+
+    /// TLSA records of `name`, only if they are validated: others mean nothing (RFC 7672 §2.1.1).
+    /// # Errors
+    /// See [`DnsFault`]; trouble includes a signature that does not hold.
+    pub async fn tlsa(&self, name: &str) -> Result<Arc<[Tlsa]>, DnsFault> {
+        match self.find(Kind::Tlsa, name).await? {
+            Found { records: Records::Tlsa(records), secure: true, .. } => Ok(records),
+            _ => Err(DnsFault::NotFound { name_exists: true }),
+        }
+    }
+
+    /// True if the servers validate and are believed.
+    pub fn trusts_ad(&self) -> bool {
+        self.signed.is_some()
     }
 
     /// Names of `address` (reverse DNS).
@@ -216,39 +282,36 @@ impl Resolver {
     /// # Errors
     /// See [`DnsFault`].
     pub async fn query(&self, kind: Kind, name: &str) -> Result<Records, DnsFault> {
+        self.find(kind, name).await.map(|found| found.records)
+    }
+
+    /// The same with what DNSSEC says of the answer.
+    /// # Errors
+    /// See [`DnsFault`].
+    pub async fn find(&self, kind: Kind, name: &str) -> Result<Found, DnsFault> {
         let name = canonical(name)?;
         if let Some(known) = self.cache.lock().get(kind, &name, Instant::now()) {
             self.count("cached");
             return known;
         }
-        let flight = Flight::join(&self.flights, (kind, name.clone()));
-        // Boxed: the resolver's future is large, and every check that asks would carry its size around, asked or cached.
-        flight.answer.get_or_init(|| self.look_up(kind, name)).await.clone()
+        // Boxed: the resolver's own future is large, and every check that asks would carry its size about, asked or not.
+        Box::pin(self.fly(kind, name)).await
     }
 
-    fn look_up(
-        &self,
-        kind: Kind,
-        name: String,
-    ) -> Pin<Box<dyn Future<Output = Result<Records, DnsFault>> + Send + '_>> {
-        Box::pin(self.ask(kind, name))
+    /// Asks the servers, once for all who ask the same.
+    async fn fly(&self, kind: Kind, name: String) -> Result<Found, DnsFault> {
+        let flight = Flight::join(&self.flights, (kind, name.clone()));
+        flight.answer.get_or_init(|| self.resolve(kind, name)).await.clone()
     }
 
     /// Asks the servers and keeps the answer.
-    async fn ask(&self, kind: Kind, name: String) -> Result<Records, DnsFault> {
+    async fn resolve(&self, kind: Kind, name: String) -> Result<Found, DnsFault> {
         // Raw labels, for a name that SPF macros made may hold any byte; complete, so that no search list is tried.
         let labels = name.split('.').map(str::as_bytes);
         let mut asked = Name::from_labels(labels).map_err(|_| DnsFault::NotFound { name_exists: false })?;
         asked.set_fqdn(true);
-        let looked_up = tokio::time::timeout(self.timeout, self.inner.lookup(asked, kind.record_type())).await;
-        let cached = match looked_up {
-            Err(_) => trouble("no answer in time"),
-            Ok(Err(error)) => negative(&error),
-            Ok(Ok(lookup)) => {
-                let data = lookup.answers().iter().map(|record| (record.ttl, &record.data));
-                positive(kind, data)
-            }
-        };
+        let answer = tokio::time::timeout(self.timeout, self.ask(kind, asked)).await;
+        let cached = answer.unwrap_or_else(|_| trouble("no answer in time"));
         self.count(match &cached.result {
             Ok(_) => "found",
             Err(DnsFault::NotFound { .. }) => "not_found",
@@ -259,6 +322,27 @@ impl Resolver {
         result
     }
 
+    async fn ask(&self, kind: Kind, asked: Name) -> Cached {
+        let record_type = kind.record_type();
+        if let Some(signed) = self.signed.as_ref().filter(|_| kind.guides_mail()) {
+            return match signed.ask(asked.clone(), record_type).await {
+                Err(error) => negative(&error),
+                Ok(response) => {
+                    let data = response.answers.iter().map(|record| (record.ttl, &record.data));
+                    let canonical = canonical_name(&response, &asked).map(|name| host_name(&name).into());
+                    positive(kind, data, response.metadata.authentic_data, canonical)
+                }
+            };
+        }
+        match self.inner.lookup(asked, record_type).await {
+            Err(error) => negative(&error),
+            Ok(lookup) => {
+                let data = lookup.answers().iter().map(|record| (record.ttl, &record.data));
+                positive(kind, data, false, None)
+            }
+        }
+    }
+
     fn count(&self, outcome: &str) {
         if let Some(meters) = &self.meters {
             meters.queries.with_label_values(&[outcome]).inc();
@@ -267,13 +351,13 @@ impl Resolver {
 }
 
 /// Questions that are being asked.
-type Flights = Mutex<HashMap<(Kind, String), Arc<OnceCell<Result<Records, DnsFault>>>, foldhash::fast::RandomState>>;
+type Flights = Mutex<HashMap<(Kind, String), Arc<OnceCell<Result<Found, DnsFault>>>, foldhash::fast::RandomState>>;
 
 /// One's place among those who wait for the same answer. If the one who asks goes away, another of them asks.
 struct Flight<'a> {
     all: &'a Flights,
     question: (Kind, String),
-    answer: Arc<OnceCell<Result<Records, DnsFault>>>,
+    answer: Arc<OnceCell<Result<Found, DnsFault>>>,
 }
 
 impl<'a> Flight<'a> {
@@ -337,9 +421,15 @@ fn negative(error: &NetError) -> Cached {
 }
 
 /// Records of the wanted type; a CNAME chain's own records lend only their TTL.
-fn positive<'a>(kind: Kind, data: impl Iterator<Item = (u32, &'a RData)>) -> Cached {
+fn positive<'a>(
+    kind: Kind,
+    data: impl Iterator<Item = (u32, &'a RData)>,
+    secure: bool,
+    canonical: Option<Arc<str>>,
+) -> Cached {
     let mut ttl = TTL_MAX;
     let (mut ips, mut mx, mut names, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut tlsa: Vec<Tlsa> = Vec::new();
     for (secs, rdata) in data.take(RECORDS_MAX) {
         ttl = ttl.min(Duration::from_secs(secs.into()));
         match (kind, rdata) {
@@ -350,6 +440,7 @@ fn positive<'a>(kind: Kind, data: impl Iterator<Item = (u32, &'a RData)>) -> Cac
             }
             (Kind::Ptr, RData::PTR(record)) => names.push(host_name(&record.0)),
             (Kind::Txt, RData::TXT(record)) => texts.push(record.txt_data.concat().into_boxed_slice()),
+            (Kind::Tlsa, RData::TLSA(record)) => tlsa.push(record.into()),
             _ => {}
         }
     }
@@ -359,9 +450,10 @@ fn positive<'a>(kind: Kind, data: impl Iterator<Item = (u32, &'a RData)>) -> Cac
         Kind::Mx if !mx.is_empty() => Records::Mx(mx.into()),
         Kind::Ptr if !names.is_empty() => Records::Names(names.into()),
         Kind::Txt if !texts.is_empty() => Records::Texts(texts.into()),
+        Kind::Tlsa if !tlsa.is_empty() => Records::Tlsa(tlsa.into()),
         _ => return Cached { result: Err(DnsFault::NotFound { name_exists: true }), ttl: NEGATIVE_TTL },
     };
-    Cached { result: Ok(records), ttl }
+    Cached { result: Ok(Found { records, secure, canonical }), ttl }
 }
 
 fn host_name(name: &Name) -> String {

@@ -4,23 +4,29 @@
 //! an archive that can't be read or is encrypted says so by a symbol, and is never taken for harmless.
 
 mod archive;
+mod format;
+mod tnef;
 
-use super::budget::Budget;
+use super::budget::{Budget, Limit};
 use super::message::{Body, View};
 use super::verdict::{Judge, Points, Symbol};
+use format::{Format, format};
 
 /// Symbols of this room: name, points, description.
-const SYMBOLS: [(&str, f64, &str); 11] = [
+const SYMBOLS: [(&str, f64, &str); 14] = [
     ("ARCHIVE_ENCRYPTED", 2.0, "An archive that can't be looked into without its password"),
     ("ARCHIVE_EXECUTABLE", 6.0, "A program within an archive"),
     ("ARCHIVE_NESTED", 1.5, "An archive within an archive"),
     ("ARCHIVE_UNREADABLE", 1.0, "An archive that is damaged or of an unknown kind"),
     ("ATTACHED_DOUBLE_EXTENSION", 4.0, "A harmless extension hides a program's, as in `invoice.pdf.exe`"),
+    ("ATTACHED_ENCRYPTED", 1.5, "An Office document that can't be read without its password"),
     ("ATTACHED_EXECUTABLE", 6.0, "A program or script is attached"),
     ("ATTACHED_HTML", 1.0, "A web page is attached"),
+    ("ATTACHED_IMAGE", 4.0, "A disc image or notebook that carries files past the warnings of Windows"),
     ("ATTACHED_MACRO", 3.5, "An Office document with macros"),
+    ("ATTACHED_REVERSED_NAME", 4.0, "A file name that is read backwards in part"),
     ("ATTACHED_TNEF", 0.1, "A container of Outlook's (TNEF)"),
-    ("ATTACHED_TYPE_LIE", 2.0, "A program that calls itself something else"),
+    ("ATTACHED_TYPE_LIE", 2.0, "A program, page or archive that calls itself a picture, a PDF or a text"),
     ("VIRUS_EICAR", 100.0, "The anti-virus test file of EICAR"),
 ];
 
@@ -36,38 +42,6 @@ const HARMLESS: [&str; 14] =
 /// Bytes at the front of a file that are searched for a signature.
 const SIGNATURE_BYTES_MAX: usize = 4096;
 
-/// What the first bytes say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Executable,
-    Gzip,
-    Ole,
-    Other,
-    Rar,
-    SevenZip,
-    Tar,
-    Tnef,
-    Zip,
-}
-
-fn format(bytes: &[u8]) -> Format {
-    const MAGICS: [(&[u8], Format); 9] = [
-        (b"MZ", Format::Executable),
-        (b"\x7fELF", Format::Executable),
-        (b"\x1f\x8b", Format::Gzip),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Format::Ole),
-        (b"Rar!\x1a\x07", Format::Rar),
-        (b"7z\xbc\xaf\x27\x1c", Format::SevenZip),
-        (b"\x78\x9f\x3e\x22", Format::Tnef),
-        (b"PK\x03\x04", Format::Zip),
-        (b"PK\x05\x06", Format::Zip),
-    ];
-    if bytes.get(257..262) == Some(b"ustar") {
-        return Format::Tar;
-    }
-    MAGICS.iter().find(|(magic, _)| bytes.starts_with(magic)).map_or(Format::Other, |(_, format)| *format)
-}
-
 /// Collects symbols, each once, with the file that was its reason.
 #[derive(Default)]
 struct Findings {
@@ -82,6 +56,9 @@ impl Findings {
     }
 
     fn name(&mut self, name: &str, in_archive: bool) {
+        if name.contains(['\u{202e}', '\u{2067}']) {
+            self.add("ATTACHED_REVERSED_NAME", name);
+        }
         let lower = name.trim_end_matches(['.', ' ']).to_lowercase();
         let mut extensions = lower.rsplit('.');
         let (Some(last), Some(before)) = (extensions.next(), extensions.next()) else { return };
@@ -107,6 +84,10 @@ pub fn inspect(view: &View<'_>, budget: &mut Budget) -> Vec<Symbol> {
         match &part.body {
             Body::Binary(bytes) => file(&mut findings, name, bytes, &part.content_type, budget),
             Body::Html(_) if part.attachment && !name.is_empty() => findings.add("ATTACHED_HTML", name),
+            // Decoding as text leaves the first bytes of a program as they were.
+            Body::Text(text) if part.attachment || part.base64 => {
+                disguised(&mut findings, name, text, &part.content_type)
+            }
             Body::Html(_) | Body::Text(_) => {}
         }
     }
@@ -119,25 +100,68 @@ fn symbol(name: &'static str, file: &str) -> Symbol {
 }
 
 fn file(findings: &mut Findings, name: &str, bytes: &[u8], declared: &str, budget: &mut Budget) {
-    match format(bytes) {
-        Format::Executable => {
-            findings.add("ATTACHED_EXECUTABLE", name);
-            if declared.starts_with("image/") || declared.starts_with("audio/") || declared == "application/pdf" {
-                findings.add("ATTACHED_TYPE_LIE", name);
-            }
-        }
-        Format::Ole if has_ole_macro(bytes) => findings.add("ATTACHED_MACRO", name),
-        Format::Tnef => findings.add("ATTACHED_TNEF", name),
-        Format::Rar => findings.add("ARCHIVE_UNREADABLE", name),
+    let format = format(bytes);
+    if format.belies(name, declared) {
+        findings.add("ATTACHED_TYPE_LIE", name);
+    }
+    match format {
+        Format::Executable => findings.add("ATTACHED_EXECUTABLE", name),
+        Format::Html => findings.add("ATTACHED_HTML", name),
+        Format::Image => findings.add("ATTACHED_IMAGE", name),
+        Format::Ole => compound(findings, name, bytes),
+        Format::Tnef => open_tnef(findings, name, bytes, 0, budget),
+        Format::Closed | Format::Rar => findings.add("ARCHIVE_UNREADABLE", name),
         Format::Gzip | Format::SevenZip | Format::Tar | Format::Zip => archive::look(findings, name, bytes, 0, budget),
-        Format::Ole | Format::Other => {}
+        Format::Other => {}
     }
 }
 
-/// A compound document whose directory names a VBA project; names are UTF-16 there.
-fn has_ole_macro(bytes: &[u8]) -> bool {
-    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-    ["_VBA_PROJECT", "VBA"].iter().any(|name| memchr::memmem::find(bytes, &wide(&format!("{name}\0"))).is_some())
+/// A text that is none.
+fn disguised(findings: &mut Findings, name: &str, text: &str, declared: &str) {
+    let format = format(text.as_bytes());
+    let is_program = format == Format::Executable && text.bytes().take(SIGNATURE_BYTES_MAX).any(|byte| byte == 0);
+    if is_program {
+        findings.add("ATTACHED_EXECUTABLE", name);
+    }
+    if (is_program || format == Format::Zip) && format.belies(name, declared) {
+        findings.add("ATTACHED_TYPE_LIE", name);
+    }
+}
+
+/// Each file of an Outlook container counts as if it were attached itself.
+fn open_tnef(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
+    findings.add("ATTACHED_TNEF", name);
+    if depth >= budget.left(Limit::ArchiveDepth) {
+        budget.exceed(Limit::ArchiveDepth);
+        return;
+    }
+    let (files, whole) = tnef::files(bytes, budget.left(Limit::ArchiveEntries) as usize);
+    if !whole {
+        findings.add("ARCHIVE_UNREADABLE", name);
+    }
+    budget.take(Limit::ArchiveEntries, files.len() as u64);
+    for inner in files {
+        findings.name(&inner.name, false);
+        match format(inner.data) {
+            Format::Tnef => open_tnef(findings, &inner.name, inner.data, depth + 1, budget),
+            _ => file(findings, &inner.name, inner.data, "", budget),
+        }
+    }
+}
+
+/// Macros and encryption of a compound document, by the names in its directory; they are UTF-16 there.
+fn compound(findings: &mut Findings, name: &str, bytes: &[u8]) {
+    if has_stream(bytes, "_VBA_PROJECT") || has_stream(bytes, "VBA") {
+        findings.add("ATTACHED_MACRO", name);
+    }
+    if has_stream(bytes, "EncryptedPackage") {
+        findings.add("ATTACHED_ENCRYPTED", name);
+    }
+}
+
+fn has_stream(bytes: &[u8], stream: &str) -> bool {
+    let wide: Vec<u8> = stream.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    memchr::memmem::find(bytes, &wide).is_some()
 }
 
 /// The 68 bytes of the EICAR test file, put together here so that no scanner takes this program for it.
@@ -165,7 +189,40 @@ mod tests {
             names(mail("my.a.pdf.exe", "AAAA").as_bytes()),
             ["ATTACHED_EXECUTABLE", "ATTACHED_DOUBLE_EXTENSION"]
         );
-        assert_eq!(names(mail("a.png", "TVqQAA==").as_bytes()), ["ATTACHED_EXECUTABLE", "ATTACHED_TYPE_LIE"]);
+        assert_eq!(names(mail("a.png", "TVqQAA==").as_bytes()), ["ATTACHED_TYPE_LIE", "ATTACHED_EXECUTABLE"]);
         assert!(names(mail("a.png", "iVBORw0KGgo=").as_bytes()).is_empty());
+        assert_eq!(names(mail("a\u{202e}fdp.png", "AAAA").as_bytes()), ["ATTACHED_REVERSED_NAME"]);
+        // "<html>" and a shortcut's header under a picture's name.
+        assert_eq!(names(mail("a.png", "PGh0bWw+").as_bytes()), ["ATTACHED_TYPE_LIE", "ATTACHED_HTML"]);
+        assert_eq!(names(mail("a.png", "TAAAAAEUAgA=").as_bytes()), ["ATTACHED_TYPE_LIE", "ATTACHED_EXECUTABLE"]);
+    }
+
+    fn found(bytes: &[u8]) -> Vec<&'static str> {
+        let mut findings = Findings::default();
+        file(&mut findings, "a.dat", bytes, "application/octet-stream", &mut Budget::default());
+        findings.found.into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn what_outlook_wraps_is_seen() {
+        let inner = tnef::tests::stream(&[("report.doc.js", b"x")]);
+        assert_eq!(found(&inner), ["ATTACHED_TNEF", "ATTACHED_EXECUTABLE", "ATTACHED_DOUBLE_EXTENSION"]);
+        let zip = archive::tests::zipped("x.exe", b"MZ");
+        let nested = tnef::tests::stream(&[("a.zip", &zip), ("winmail.dat", &inner)]);
+        assert_eq!(
+            found(&nested),
+            ["ATTACHED_TNEF", "ARCHIVE_EXECUTABLE", "ATTACHED_EXECUTABLE", "ATTACHED_DOUBLE_EXTENSION"]
+        );
+    }
+
+    #[test]
+    fn macros_are_found_in_old_documents_and_in_archives() {
+        let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).chain([0, 0]).collect::<Vec<u8>>();
+        let ole = [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".to_vec(), wide("_VBA_PROJECT")].concat();
+        assert_eq!(found(&ole), ["ATTACHED_MACRO"]);
+        // The part's name says nothing, its content does.
+        assert_eq!(found(&archive::tests::zipped("word/harmless.bin", &ole)), ["ATTACHED_MACRO"]);
+        let locked = [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".to_vec(), wide("EncryptedPackage")].concat();
+        assert_eq!(found(&locked), ["ATTACHED_ENCRYPTED"]);
     }
 }

@@ -3,8 +3,9 @@
 //! [`Engine::judge`] asks no network and takes no lock for longer than a copy of a pointer or one message's learning; it is
 //! CPU work of 0.1 to some milliseconds and belongs on the rayon pool. Rules and model can be exchanged while it runs.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -13,7 +14,9 @@ use super::attachment;
 use super::budget::LimitRow;
 use super::classifier::file::ModelError;
 use super::classifier::{Label, Learned, Models, Opinion, features};
+use super::duplicates::{self, Digest};
 use super::message::View;
+use super::rules::cost::Cost;
 use super::rules::{Hit, Problem, Rules, Source};
 use super::verdict::{Judge, Points, Symbol, Thresholds, Verdict};
 use crate::config::settings::Filter;
@@ -33,8 +36,11 @@ pub struct Facts {
     pub recipients: Vec<String>,
     /// The client authenticated or is in a trusted network.
     pub trusted: bool,
-    /// Symbols that other rooms found, such as the results of SPF, DKIM and DMARC; they join the verdict as they are.
+    /// Symbols that other rooms found, such as the results of SPF, DKIM and DMARC; they join the verdict as they are, and
+    /// rules ask for them by `eval:check_symbol('NAME')`.
     pub symbols: Vec<Symbol>,
+    /// When it came, in seconds since 1970; nothing: it is not counted among those that came.
+    pub came_secs: Option<u64>,
 }
 
 impl Facts {
@@ -53,6 +59,9 @@ const LIMIT_POINTS: f64 = 1.0;
 pub struct Engine {
     policy: ArcSwap<Policy>,
     models: Models,
+    duplicates: Option<duplicates::Store>,
+    /// Where the digests are kept.
+    digests_path: Option<PathBuf>,
 }
 
 /// What a reload exchanges.
@@ -72,7 +81,16 @@ impl Engine {
     /// # Errors
     /// If the model is damaged. Rules that can't be loaded are listed by [`Engine::problems`] and left out.
     pub fn open(filter: &Filter, model_path: Option<&Path>) -> Result<Self, ModelError> {
+        let digests_path = model_path.map(|path| path.with_file_name(duplicates::store::FILE_NAME));
+        let duplicates = duplicates::Store::new(&filter.duplicates);
+        if let (Some(store), Some(path)) = (&duplicates, &digests_path)
+            && let Err(error) = store.restore(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "what came lately is forgotten");
+        }
         Ok(Engine {
+            duplicates,
+            digests_path,
             models: Models::open(&filter.classifier, model_path)?,
             policy: ArcSwap::from_pointee(Policy::load(filter)),
         })
@@ -88,6 +106,11 @@ impl Engine {
         self.policy.load().rules.problems.clone()
     }
 
+    /// What each rule has cost since it was loaded, by name.
+    pub fn rule_costs(&self) -> Vec<(String, Cost)> {
+        self.policy.load().rules.rules.iter().map(|rule| (rule.name.clone(), rule.counters.read())).collect()
+    }
+
     /// Rules that can hit.
     pub fn rules_loaded(&self) -> usize {
         self.policy.load().rules.loaded()
@@ -95,17 +118,47 @@ impl Engine {
 
     /// The verdict on one message.
     pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
-        let policy = self.policy.load();
-        let mut view = View::read(content);
+        let view = View::read(content);
+        let facts = &*self.with_bulk(facts, &view);
         let opinion = self.models.judge(&features::extract(&view), facts.domain());
+        let believed = classifier_symbol(&opinion).into_iter().collect();
+        Verdict { probability: Some(opinion.probability), ..self.judge_view(view, facts, believed) }
+    }
+
+    /// The verdict on a recorded message: rules, attachments and limits are asked again, `facts` and `believed` taken as they were.
+    pub fn judge_again(&self, content: &[u8], facts: &Facts, believed: Vec<Symbol>) -> Verdict {
+        self.judge_view(View::read(content), facts, believed)
+    }
+
+    fn judge_view(&self, mut view: View<'_>, facts: &Facts, believed: Vec<Symbol>) -> Verdict {
+        let policy = self.policy.load();
         let mut budget = std::mem::take(&mut view.budget);
         let hits = policy.rules.run(&view, facts, &mut budget);
-        let mut symbols = facts.symbols.clone();
+        let mut symbols: Vec<Symbol> = hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)).collect();
+        join(&mut symbols, &facts.symbols);
         symbols.extend(attachment::inspect(&view, &mut budget));
-        symbols.extend(classifier_symbol(&opinion));
-        symbols.extend(hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)));
+        symbols.extend(believed);
         symbols.extend(budget.exceeded().map(limit_symbol));
-        Verdict::new(symbols, policy.thresholds, Some(opinion.probability))
+        Verdict::new(symbols, policy.thresholds, None)
+    }
+
+    /// The points of a rule in force; nothing if there is none of this name.
+    pub fn points_of(&self, name: &str) -> Option<Points> {
+        let policy = self.policy.load();
+        policy.rules.rules.iter().find(|rule| rule.name == name).map(|rule| rule.points)
+    }
+
+    /// `facts`, and how many messages like this one came before.
+    fn with_bulk<'f>(&self, facts: &'f Facts, view: &View<'_>) -> Cow<'f, Facts> {
+        let Some((store, came_secs)) = self.duplicates.as_ref().zip(facts.came_secs) else {
+            return Cow::Borrowed(facts);
+        };
+        let times = Digest::of(view).map_or(0.0, |digest| store.count(&digest, came_secs));
+        let Some((name, description)) = duplicates::symbol(times) else { return Cow::Borrowed(facts) };
+        let mut facts = facts.clone();
+        let symbol = Symbol::new(Judge::Scanner, name, Points::default(), description.to_owned());
+        facts.symbols.push(symbol.because(format!("about {times:.0} of them")));
+        Cow::Owned(facts)
     }
 
     /// Teaches the classifier what the message `content` is; `domain` is the recipient's, if it is known. Call it on rayon.
@@ -122,6 +175,9 @@ impl Engine {
     /// # Errors
     /// If that fails; the old files still stand, and the next call tries again.
     pub fn save(&self) -> Result<(), ModelError> {
+        if let (Some(store), Some(path)) = (&self.duplicates, &self.digests_path) {
+            store.save(path).map_err(|error| ModelError::Io(path.clone(), error))?;
+        }
         self.models.save()
     }
 }
@@ -153,6 +209,22 @@ fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
         shadow: rule.shadow,
         judge: Judge::Rule,
     })
+}
+
+/// Adds what other rooms found. A rule that gives points to one of these symbols is that symbol, and shows what it is about.
+fn join(symbols: &mut Vec<Symbol>, found: &[Symbol]) {
+    for symbol in found {
+        match symbols.iter_mut().find(|rule| rule.name == symbol.name) {
+            Some(rule) => {
+                let place = rule.evidence.take().unwrap_or_default();
+                rule.evidence = Some(format!("{} {place}", symbol.evidence.as_deref().unwrap_or_default()));
+                if rule.description.is_empty() {
+                    rule.description.clone_from(&symbol.description);
+                }
+            }
+            None => symbols.push(symbol.clone()),
+        }
+    }
 }
 
 fn limit_symbol(row: &'static LimitRow) -> Symbol {

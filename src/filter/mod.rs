@@ -6,6 +6,7 @@
 pub mod attachment;
 pub mod budget;
 pub mod classifier;
+pub mod duplicates;
 pub mod engine;
 pub mod message;
 pub mod meters;

@@ -23,6 +23,11 @@ impl Points {
         f64::from(self.0) / 1000.0
     }
 
+    /// The rest without `other`.
+    pub fn without(self, other: Points) -> Points {
+        Points(self.0.saturating_sub(other.0))
+    }
+
     /// True from `bound` on.
     pub fn reaches(self, bound: f64) -> bool {
         self.value() >= bound
@@ -314,7 +319,7 @@ impl Verdict {
         let reasons: Vec<&str> = self
             .symbols
             .iter()
-            .filter(|symbol| symbol.points.0 > 0)
+            .filter(|symbol| !symbol.shadow && symbol.points.0 > 0)
             .take(3)
             .map(|symbol| symbol.name.as_str())
             .collect();

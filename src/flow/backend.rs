@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::backend::{AdminBackend, AdminFault, Answering};
 use crate::admin::model::{
-    Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, Selection,
-    Sentence, Stats, Verified,
+    Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, ReportFilter,
+    ReportReceived, ReportSend, ReportWaiting, ReportsSent, Selection, Sentence, Stats, Verified,
 };
 use crate::policy::rates::Usage;
 use crate::spool::queue::ItemState;
 use crate::spool::{Audit, Report};
 
+use super::reports::{Sent, view as reports_view};
 use super::shared::Shared;
 
 /// Answers the admin API.
@@ -54,12 +55,16 @@ impl AdminBackend for Backend {
         self.blocking(move |shared| shared.queue_show(&id))
     }
 
+    fn queue_content(&self, id: String) -> Answering<'_, Vec<u8>> {
+        self.blocking(move |shared| shared.queue_content(&id))
+    }
+
     fn queue_why(&self, id: String) -> Answering<'_, Sentence> {
         self.blocking(move |shared| shared.queue_why(&id).map(|text| Sentence { text }))
     }
 
     fn queue_act(&self, action: QueueAction, selection: Selection, quarantine_only: bool) -> Answering<'_, Acted> {
-        self.blocking(move |shared| shared.queue_act(action, &selection, quarantine_only).map(|count| Acted { count }))
+        self.blocking(move |shared| shared.queue_act_and_tell(action, &selection, quarantine_only))
     }
 
     fn queue_verify(&self) -> Answering<'_, Verified> {
@@ -96,8 +101,27 @@ impl AdminBackend for Backend {
         self.blocking(move |shared| {
             let count = shared.house.rates.load().reset(&key);
             tracing::info!(key = %key, count, "an operator reset rates");
-            Ok(Acted { count: count as u64 })
+            Ok(Acted { count: count as u64, taught: 0 })
         })
+    }
+
+    fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>> {
+        self.blocking(move |shared| Ok(reports_view::waiting(&shared.house.reports, most)))
+    }
+
+    fn reports_send(&self, what: ReportSend) -> Answering<'_, ReportsSent> {
+        // A task of its own: a client that goes away must not stop it between two domains.
+        let house = self.shared.house.clone();
+        let task = tokio::spawn(async move { house.send_reports(what.now).await });
+        Box::pin(async move {
+            let Sent { sent, failed, lines } =
+                task.await.map_err(|error| AdminFault::Unavailable(error.to_string()))?;
+            Ok(ReportsSent { sent, failed, lines })
+        })
+    }
+
+    fn reports_received(&self, filter: ReportFilter, most: usize) -> Answering<'_, Vec<ReportReceived>> {
+        self.blocking(move |shared| Ok(reports_view::received(&shared.house.reports, &filter, most)))
     }
 
     fn reload(&self) -> Answering<'_, Reloaded> {

@@ -1,6 +1,6 @@
 //! The checks of a message that leave the reactor's thread: who sent it, what it is, and our signature. I/O: DNS; rayon.
 //!
-//! Facts are gathered here ([`Checks::gather`]); [`rule`], a pure function, turns them into what becomes of the message.
+//! Facts are gathered here ([`Checks::gather`]); [`by_identity`] and `parcels`, pure functions, turn them into what becomes of the message.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,14 +14,17 @@ use crate::dns::Resolver;
 use crate::filter::scanners::Scanners;
 use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
+use crate::observe::trace::Check;
 use crate::spool::queue::Disposition;
 use crate::verify::decide::{self, Decision, Overrides};
 use crate::verify::{self, Begun, Message, Results, Signer, Verifier, arc, authres};
 use crate::wire::envelope::Envelope;
-use crate::wire::reply::{Enhanced, Reply};
+use crate::wire::reply::Reply;
 
 use super::judge::Ruling;
+use super::record;
 use super::scanning::Scanned;
+use super::symbols;
 
 /// The stages that judge messages.
 pub struct Checks {
@@ -62,24 +65,37 @@ pub struct Question<'a> {
 }
 
 /// Who sent it, as far as could be found.
-struct Identity {
+pub struct Identity {
     /// The client that the results are about: behind a trusted hop not the peer.
     facts: verify::Facts,
-    results: Results,
-    decision: Decision,
+    /// SPF, DKIM, DMARC, ARC.
+    pub results: Results,
+    /// What they come to.
+    pub decision: Decision,
+    /// What was asked of DNS.
+    pub asked: Vec<verify::Asked>,
 }
 
 /// What was found.
 #[derive(Default)]
 pub struct Found {
-    identity: Option<Identity>,
-    verdict: Option<Verdict>,
+    /// Who sent it.
+    pub identity: Option<Identity>,
+    /// What it is.
+    pub verdict: Option<Verdict>,
+    /// What was checked, in order.
+    pub checks: Vec<Check>,
     pub(super) scanned: Scanned,
     seal: String,
     signatures: String,
 }
 
 impl Found {
+    /// Whom the results are about, the results, and what they ask for.
+    pub fn identity(&self) -> Option<(&verify::Facts, &Results, &Decision)> {
+        self.identity.as_ref().map(|identity| (&identity.facts, &identity.results, &identity.decision))
+    }
+
     /// What the filter says, if it was asked.
     pub fn verdict(&self) -> Option<&Verdict> {
         self.verdict.as_ref()
@@ -99,29 +115,49 @@ impl Checks {
         let message = Message::parse(question.content.clone());
         if question.listener.verify != Mode::Off {
             let began = Instant::now();
-            found.identity = Some(self.identify(question, begun, &message).await);
+            let identity = self.identify(question, begun, &message).await;
             meters.stage(Stage::Verify, began.elapsed());
+            found.checks.push(record::check("identity", began.elapsed(), story_of(&identity)));
+            found.identity = Some(identity);
         }
+        let began = Instant::now();
         found.scanned = self.scan(question).await;
+        if self.scanners.see(question.listener) {
+            let symbols: Vec<String> = found.scanned.symbols().into_iter().map(|symbol| symbol.name).collect();
+            let result = if symbols.is_empty() { "nothing found".to_owned() } else { symbols.join(", ") };
+            found.checks.push(record::check("scanners", began.elapsed(), result));
+        }
         if question.listener.filter != Mode::Off && self.engine.is_some() {
             let began = Instant::now();
             found.verdict = self.judge(question, &found).await;
             meters.stage(Stage::Filter, began.elapsed());
+            let summary = found.verdict.as_ref().map_or_else(|| "could not judge".to_owned(), Verdict::summary);
+            found.checks.push(record::check("filter", began.elapsed(), summary));
         }
-        // What is refused already needs no milter; what milters change is signed as they left it.
-        if matches!(rule(question.listener, &found, question.reference), Ruling::Keep { .. }) {
-            found.scanned.milled = self.mill(question).await;
+        found
+    }
+
+    /// What is left to do for a message that somebody takes: milters, our signature, our seal.
+    pub async fn complete(self: &Arc<Self>, question: &Question<'_>, found: &mut Found) {
+        let began = Instant::now();
+        found.scanned.milled = self.mill(question).await;
+        if self.scanners.see(question.listener) {
+            found.checks.push(record::check("milters", began.elapsed(), "asked"));
         }
-        let message = found.scanned.content().map_or(message, |content| Message::parse(content.clone()));
+        // What milters change is signed as they left it.
+        let content = found.scanned.content().unwrap_or(question.content);
+        let message = Message::parse(content.clone());
         if question.signs {
             let (checks, message) = (self.clone(), message.clone());
+            let began = Instant::now();
             found.signatures = on_rayon(move || checks.signer.sign(&message, now_secs())).await.unwrap_or_default();
+            let result = if found.signatures.is_empty() { "no key for the author's domain" } else { "signed" };
+            found.checks.push(record::check("DKIM signature of ours", began.elapsed(), result));
         }
         // Mail that bears our signature is our own: it was not received, so it begins no chain (RFC 8617 §5.1).
         if question.forwards && found.signatures.is_empty() {
-            found.seal = self.seal(&message, &found).await;
+            found.seal = self.seal(&message, found).await;
         }
-        found
     }
 
     async fn identify(&self, question: &Question<'_>, begun: Option<Begun<Resolver>>, message: &Message) -> Identity {
@@ -134,11 +170,13 @@ impl Checks {
             reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
         };
         let begun = begun.filter(|begun| *begun.facts() == facts);
-        let begun = begun.unwrap_or_else(|| self.verifier.begin(facts.clone(), None));
-        let results = self.verifier.finish(begun, message).await;
+        let begun = begun.unwrap_or_else(|| self.verifier.late(facts.clone()));
+        let (results, asked) = self.verifier.finish_and_tell(begun, message).await;
         let mode = question.listener.verify;
         let decision = decide::decide(&results, mode, &self.overrides, facts.ip, question.reference);
-        Identity { facts, results, decision }
+        self.verifier.meters().decided(&decision);
+        log_identity(question.reference, &facts, &results, &decision);
+        Identity { facts, results, decision, asked }
     }
 
     /// Our link of the ARC chain (RFC 8617 §5.1), for mail that goes on to another domain's host.
@@ -163,7 +201,11 @@ impl Checks {
             reverse_path: question.envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
             recipients: question.envelope.recipients.iter().map(|r| r.mailbox.as_str().to_owned()).collect(),
             trusted: origin.login.is_some(),
-            symbols: found.identity.as_ref().map_or_else(Vec::new, |identity| symbols(&identity.results)),
+            came_secs: Some(now_secs()),
+            symbols: found
+                .identity
+                .as_ref()
+                .map_or_else(Vec::new, |identity| symbols::of(&identity.results, &identity.asked)),
         };
         facts.symbols.extend(found.scanned.symbols());
         let (content, meters) = (question.content.clone(), self.filter_meters.clone());
@@ -176,8 +218,8 @@ impl Checks {
         .await
     }
 
-    /// The fields that tell what was found, for the top of the message.
-    pub fn fields(&self, found: &Found) -> Vec<u8> {
+    /// The fields that tell who sent it, for the top of the message.
+    pub fn fields(&self, found: &Found) -> String {
         let mut fields = String::new();
         fields.push_str(&found.seal);
         fields.push_str(&found.signatures);
@@ -185,35 +227,54 @@ impl Checks {
             fields.push_str(&authres::write(&self.authserv_id, results));
             fields.push_str(&authres::write_received_spf(&self.authserv_id, facts.ip, &facts.helo, results.spf()));
         }
-        if let Some(verdict) = &found.verdict {
-            fields.push_str(&verdict.header_fields());
-        }
         fields.push_str(&found.scanned.fields());
-        fields.into_bytes()
+        fields
     }
 }
 
-/// Symbols of the identity's results, as SpamAssassin's users know them. They carry no points: rules give them theirs.
-fn symbols(results: &Results) -> Vec<filter::Symbol> {
-    let symbol = |name: String, description: String| {
-        filter::Symbol::new(filter::Judge::Identity, name, filter::Points::default(), description)
-    };
-    let spf = results.spf().outcome;
-    let mut found = vec![
-        symbol(format!("SPF_{}", spf.as_str().to_uppercase()), format!("SPF of the sender: {spf}")),
-        symbol(
-            format!("DMARC_{}", results.dmarc.outcome.as_str().to_uppercase()),
-            format!("DMARC of the author's domain: {}", results.dmarc.outcome),
-        ),
-    ];
-    if results.dkim.iter().any(|result| result.outcome == verify::Outcome::Pass) {
-        found.push(symbol("DKIM_VALID".into(), "A DKIM signature holds".into()));
-    }
-    found
+/// One event a message, with every result: the log is where a postmaster looks first.
+fn log_identity(id: &str, facts: &verify::Facts, results: &Results, decision: &Decision) {
+    let signatures: Vec<String> =
+        results.dkim.iter().map(|one| format!("{} ({}: {})", one.outcome, one.domain, one.reason)).collect();
+    tracing::info!(
+        target: "weir::identity",
+        id,
+        client = %facts.ip,
+        spf_helo = results.helo.outcome.as_str(),
+        spf = results.spf().outcome.as_str(),
+        spf_of = results.spf().sender,
+        dkim = signatures.join(", "),
+        dmarc = results.dmarc.outcome.as_str(),
+        author = results.dmarc.domain,
+        arc = results.arc.outcome.as_str(),
+        decision = decision.action.as_str(),
+        overridden = decision.overridden,
+        reason = decision.reason,
+        "identity"
+    );
+}
+
+/// The results in a line.
+fn story_of(identity: &Identity) -> String {
+    let results = &identity.results;
+    let signatures: Vec<String> =
+        results.dkim.iter().map(|found| format!("dkim={} ({})", found.outcome, found.domain)).collect();
+    let dkim = if signatures.is_empty() { "dkim=none".to_owned() } else { signatures.join(", ") };
+    let spf = results.spf();
+    format!(
+        "spf={} ({}: {}), {dkim}, dmarc={} ({}), arc={}; {}",
+        spf.outcome,
+        spf.domain,
+        spf.reason,
+        results.dmarc.outcome,
+        results.dmarc.reason,
+        results.arc.outcome,
+        identity.decision.reason
+    )
 }
 
 /// Runs `work` on the rayon pool; nothing if it panicked.
-async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     rayon::spawn(move || {
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -227,24 +288,9 @@ fn now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// What becomes of a message: identity first, since it names the sender's own wish; then what it is.
-pub fn rule(listener: &Listener, found: &Found, reference: &str) -> Ruling {
-    found.scanned.rule(listener, judged(listener, found, reference))
-}
-
-fn judged(listener: &Listener, found: &Found, reference: &str) -> Ruling {
-    if let Some(identity) = &found.identity
-        && let Some(ruling) = by_identity(&identity.decision)
-    {
-        return ruling;
-    }
-    match &found.verdict {
-        Some(verdict) if listener.filter == Mode::Enforce => by_verdict(verdict, reference),
-        _ => Ruling::Keep { disposition: Disposition::Deliver, reason: "ordinary".into() },
-    }
-}
-
-fn by_identity(decision: &Decision) -> Option<Ruling> {
+/// What the identity alone decides, since it is the sender's own wish: refusal, or quarantine.
+pub fn by_identity(found: &Found) -> Option<Ruling> {
+    let decision = &found.identity.as_ref()?.decision;
     match decision.action {
         decide::Action::Accept => None,
         decide::Action::Quarantine => Some(Ruling::Keep {
@@ -255,31 +301,5 @@ fn by_identity(decision: &Decision) -> Option<Ruling> {
             let reply = decision.reply.clone().unwrap_or(Reply::LOCAL_TROUBLE);
             Some(Ruling::Refuse { reply, reason: "identity" })
         }
-    }
-}
-
-fn by_verdict(verdict: &Verdict, reference: &str) -> Ruling {
-    let summary = verdict.summary();
-    match verdict.action {
-        filter::Action::Accept | filter::Action::Tag | filter::Action::Subject => {
-            Ruling::Keep { disposition: Disposition::Deliver, reason: summary.into() }
-        }
-        filter::Action::Hold => {
-            Ruling::Keep { disposition: Disposition::Hold(summary.clone()), reason: summary.into() }
-        }
-        filter::Action::Discard => {
-            Ruling::Keep { disposition: Disposition::Discard(summary.clone()), reason: summary.into() }
-        }
-        filter::Action::Quarantine => {
-            Ruling::Keep { disposition: Disposition::Quarantine(summary.clone()), reason: summary.into() }
-        }
-        filter::Action::Greylist => Ruling::Refuse {
-            reply: Reply::new(451, Enhanced(4, 7, 1), format!("Please come again: {summary}; ref {reference}")),
-            reason: "greylist",
-        },
-        filter::Action::Reject => Ruling::Refuse {
-            reply: Reply::new(550, Enhanced(5, 7, 1), format!("Refused as spam: {summary}; ref {reference}")),
-            reason: "spam",
-        },
     }
 }

@@ -53,6 +53,7 @@ fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
         }
     }
     let mut read: Vec<PathBuf> = config.tls.pairs().flat_map(|pair| [&pair.certificate, &pair.key]).cloned().collect();
+    read.extend(config.deliver.ca_file.clone());
     read.extend(config.filter.rules.iter().cloned());
     read.push(config.auth.users_file.clone());
     // Their folders, so that a reload can read the keys that `weir dkim rotate` puts beside them.

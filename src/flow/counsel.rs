@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::base::content::{Content, ContentSource};
 use crate::config::scanners::Service;
 use crate::config::settings::{Listener, Mode};
+use crate::filter::Verdict;
 use crate::filter::classifier::Label;
 use crate::services::{Answer, Case, Fate, Judge, Judgement};
 use crate::spool::queue::Disposition;
@@ -18,9 +19,10 @@ use crate::wire::checkv2::Symbol;
 use crate::wire::envelope::{BodyType, Envelope, Origin, Recipient};
 use crate::wire::header::{fields, forged_fields};
 
-use super::checks::{self, Question};
+use super::checks::Question;
 use super::house::House;
 use super::judge::Ruling;
+use super::parcels;
 use super::snapshot::Snapshot;
 
 /// The judge of the services.
@@ -63,19 +65,23 @@ impl House {
             forwards: false,
         };
         let found = snapshot.checks.gather(&question, None, &self.meters.flow).await;
-        let ruling = checks::rule(&listener, &found, &id);
-        let verdict = found.verdict();
+        let mut parcels = self.parcels(&snapshot, &question, &found);
+        // The protocols have one answer for all recipients, and no way to split a message.
+        parcels::reconcile(&mut parcels, false);
+        let parcel = parcels.into_iter().next().expect("a message has a parcel at least");
+        let verdict = parcel.verdict.as_ref().or(found.verdict());
+        let marks = verdict.map(Verdict::header_fields).unwrap_or_default();
         let symbols = verdict.map_or_else(Vec::new, |verdict| {
             verdict.symbols.iter().filter(|symbol| !symbol.shadow).map(symbol_of).collect()
         });
         Judgement {
-            fate: fate_of(ruling),
+            fate: fate_of(parcel.ruling),
             score: verdict.map_or(0.0, |verdict| verdict.score.value()),
             tag: verdict.map_or(f64::INFINITY, |verdict| verdict.thresholds.tag),
             reject: verdict.map_or(f64::INFINITY, |verdict| verdict.thresholds.reject),
             spam: verdict.is_some_and(|verdict| verdict.is_spam()),
             symbols,
-            fields: snapshot.checks.fields(&found),
+            fields: (snapshot.checks.fields(&found) + &marks).into_bytes(),
             forged: forged_of(&case.content, &snapshot.checks.authserv_id),
             seconds: began.elapsed().as_secs_f64(),
             id,

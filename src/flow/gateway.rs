@@ -13,14 +13,15 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin;
 use crate::base::content::{ContentSource, MemoryBudget};
 use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::deliver::call_ahead::CallAhead;
-use crate::deliver::tls_result::TlsResultSink;
+use crate::deliver::mta_sts::Sts;
+use crate::deliver::tls_result::{RESULTS_MAX, TlsResult, TlsResultSink};
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
 use crate::deliver::{self, Delivery};
@@ -30,6 +31,7 @@ use crate::front::tls::TlsStore;
 use crate::front::{self, Bound, Front};
 use crate::observe::log::LogHandle;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::{self, Trace};
 use crate::services::{self, listen};
 use crate::spool::{self, SpillDirectory, Spool};
 use crate::store::mailbox::Mailboxes;
@@ -45,11 +47,12 @@ use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
-use super::shared::{Shared, load_rates, setups};
+use super::shared::{Shared, load_greylist, load_rates, setups};
 use super::snapshot::Snapshot;
-use super::teach::keep_lessons;
+use super::teach::{keep_lessons, watch_junk};
 use super::underway::Underway;
 use super::workshop::Workshop;
 
@@ -57,6 +60,8 @@ use super::workshop::Workshop;
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// Messages that are checked at once; each is held by a connection that waits.
 const CHECKS_MAX: usize = 1024;
+/// Where MTA-STS policies are kept, in `data_dir`.
+const STS_DIRECTORY: &str = "mta-sts";
 /// How often the keys of rates are counted for the gauge: as often as a scraper asks.
 const RATES_COUNTED_EVERY: Duration = Duration::from_secs(15);
 
@@ -185,8 +190,10 @@ impl Gateway {
         let _ = self.stop.send(true);
         let finished = self.runtime.block_on(self.shared.delivery.stop(STOP_PATIENCE));
         self.shared.save_rates();
+        self.shared.house.reports.keep();
         self.shared.house.save_lessons();
         self.shared.spool.close();
+        self.shared.house.trace.close();
         self.run_file.remove();
         tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -206,6 +213,7 @@ struct Built {
     shared: Arc<Shared>,
     mailboxes: Arc<Mailboxes>,
     store_meters: Arc<store::meters::Meters>,
+    tls_results: (TlsResultSink, mpsc::Receiver<TlsResult>),
 }
 
 impl Parts<'_> {
@@ -222,14 +230,20 @@ impl Parts<'_> {
         let mailboxes = Mailboxes::open(&config.store.directory, &config.hostname, store_meters.clone());
         let mailboxes = Arc::new(mailboxes.map_err(at("[store] directory"))?);
         let deliver_meters = deliver::meters::Meters::register(registry).map_err(at("metrics"))?;
-        let opener = || Opener::new(resolver.clone(), ClientTls::new(), deliver_meters.clone());
+        let tls = ClientTls::open(config.deliver.ca_file.as_deref()).map_err(at("[deliver]"))?;
+        let sts =
+            Sts::open(&config.data_dir.join(STS_DIRECTORY), resolver.clone(), tls.clone(), deliver_meters.clone());
+        let sts = Arc::new(sts);
+        let opener = || Opener::new(resolver.clone(), tls.clone(), deliver_meters.clone());
+        let (tls_sink, tls_results) = TlsResultSink::bounded(RESULTS_MAX);
         let delivery = Delivery::start(
             deliver::Parts {
                 queue: spool.clone(),
                 store: Arc::new(LocalMailboxes::new(users.clone(), mailboxes.clone(), snapshot.clone())),
                 resolver: resolver.clone(),
-                tls: ClientTls::new(),
-                tls_results: TlsResultSink::default(),
+                tls: tls.clone(),
+                sts: Some(sts.clone()),
+                tls_results: tls_sink.clone(),
                 meters: deliver_meters.clone(),
                 config: config.clone(),
             },
@@ -248,8 +262,11 @@ impl Parts<'_> {
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
+            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
             underway: Underway::default(),
             checks_under_way: Places::new(CHECKS_MAX),
+            greylist: load_greylist(config),
+            trace: Trace::open(&config.data_dir.join(trace::FOLDER), &config.trace, registry).map_err(at("[trace]"))?,
             meters: Meters::register(registry, names).map_err(at("metrics"))?,
             runtime: self.runtime.handle().clone(),
             clock: DateClock::default(),
@@ -266,7 +283,7 @@ impl Parts<'_> {
             started: SystemTime::now(),
             stopping: AtomicBool::new(false),
         };
-        Ok(Built { shared: Arc::new(shared), mailboxes, store_meters })
+        Ok(Built { shared: Arc::new(shared), mailboxes, store_meters, tls_results: (tls_sink, tls_results) })
     }
 
     fn open_spool(&self) -> Result<Spool, StartError> {
@@ -297,7 +314,7 @@ impl Parts<'_> {
         built: Built,
         handle: tokio::runtime::Handle,
     ) -> Result<(Front, watch::Sender<bool>, RunFile, Arc<Shared>), StartError> {
-        let Built { shared, mailboxes, store_meters } = built;
+        let Built { shared, mailboxes, store_meters, tls_results: (tls_sink, tls_results) } = built;
         let mut run_file = RunFile::new(&self.config.data_dir);
         for (listener, address) in self.config.listeners.iter().zip(ports.front.local_addrs()) {
             run_file.add(&listener.name, address);
@@ -312,8 +329,11 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::count_tls(shared.house.clone(), tls_sink, tls_results));
+        handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));
+        handle.spawn(watch_junk(shared.house.clone(), until(stopped.clone())));
         let tls = self.tls.clone();
         let pop3 = Pop3Server::new(
             ports.pop3,

@@ -11,6 +11,8 @@ use crate::base::content::ContentSource;
 use crate::config::settings::RateCount;
 use crate::deliver::call_ahead::CallAhead;
 use crate::front::service::Peer;
+use crate::observe::trace::Trace;
+use crate::policy::greylist::Greylist;
 use crate::policy::rates::{Hit, RateFacts, Rates};
 use crate::smtp::server::counters::SessionCounters;
 use crate::spool::queue::MailQueue;
@@ -19,6 +21,7 @@ use crate::store::users::Users;
 use super::clock::DateClock;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::reports::Reports;
 use super::snapshot::Snapshot;
 use super::underway::Underway;
 
@@ -38,10 +41,16 @@ pub struct House {
     pub rates: ArcSwap<Rates>,
     /// Asks next hops whether a recipient exists.
     pub call_ahead: CallAhead,
+    /// What is collected for reports.
+    pub reports: Reports,
     /// What was begun for conversations before their messages are there.
     pub underway: Underway,
     /// Messages whose checks are under way.
     pub checks_under_way: Places,
+    /// Who is asked to come again.
+    pub greylist: Greylist,
+    /// What was decided, for those who ask.
+    pub trace: Trace,
     /// What is counted.
     pub meters: Meters,
     /// For what waits.

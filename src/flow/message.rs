@@ -3,49 +3,63 @@
 //! Nothing here waits on the reactor's thread. The reply is given by whoever learns the message's fate: at once for a
 //! refusal, by the committer once the message is on disk.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::content::Content;
 use crate::base::id::QueueId;
-use crate::config::settings::{RateAction, RateCount, Role};
+use crate::config::Config;
+use crate::config::settings::{Mode, RateAction, RateCount, Role};
 use crate::dns::Resolver;
 use crate::front::service::{Answered, Later, Peer, Ticket};
 use crate::observe::meters::Stage;
 use crate::observe::outcome::{Fate, Outcome};
-use crate::policy::access;
+use crate::observe::trace::{Decided, Entry, Record};
 use crate::policy::rates::RateFacts;
+use crate::policy::{access, greylist};
 use crate::smtp::server::ask::{Answer, Received};
-use crate::spool::queue::{Disposition, NewMessage};
-use crate::verify::Begun;
+use crate::spool::queue::Disposition;
+use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
-use crate::wire::header::{forged_fields, kept_parts, missing_on_submission};
-use crate::wire::reply::{Enhanced, Reply};
+use crate::wire::header::missing_on_submission;
+use crate::wire::reply::Reply;
 
-use super::checks::{self, Question};
+use super::checks::{self, Found, Question};
+use super::forward;
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
+use super::lists::Senders;
+use super::parcels::{self, Parcel};
+use super::record;
+use super::reports::Judged;
 use super::scanning::Scanned;
 use super::service::facts_of;
 use super::snapshot::Snapshot;
-use super::stamp::Stamp;
 
 /// A message on its way through the house.
-struct Passage {
-    id: QueueId,
-    envelope: Arc<Envelope>,
-    content: Content,
-    /// Replies that the session waits for (RFC 2033 §4.2).
-    replies_due: usize,
-    /// Milters changed the content; fields that we would cut are theirs.
-    milled: bool,
+pub(super) struct Passage {
+    pub id: QueueId,
+    pub envelope: Arc<Envelope>,
+    pub content: Content,
+    /// Addresses outside of our domains that aliases led to.
+    pub forwarded: HashSet<String>,
     facts: ContentFacts,
     listener: usize,
     submitted: bool,
-    signs: bool,
-    began: Instant,
+    pub lmtp: bool,
+    /// Replies that the session waits for (RFC 2033 §4.2).
+    replies_due: usize,
+    /// Milters changed the content; fields that we would cut are theirs.
+    pub milled: bool,
+    /// It begins its way here, or with a host that may relay.
+    outbound: bool,
+    pub began: Instant,
+    /// What the first ruling took.
+    ruled: Duration,
+    /// DMARC's word, once it is known.
+    pub dmarc: Option<verify::Outcome>,
 }
 
 impl House {
@@ -61,14 +75,21 @@ impl House {
         let begin = self.underway.take(peer);
         let mut passage = self.passage(snapshot, peer.listener, *received, begin.host);
         if let Err(error) = self.complete(&mut passage, &snapshot.config.hostname) {
-            return Answered::Now(self.no_room(&passage, &error));
+            return Answered::Now(self.no_room(snapshot, &passage, &error));
         }
-        match self.ruling(&passage, &view.listener.limits) {
-            Ruling::Refuse { reply, reason } => Answered::Now(self.refused(&passage, reply, reason)),
+        let ruling = self.ruling(&passage, &view.listener.limits);
+        passage.ruled = passage.began.elapsed();
+        match ruling {
+            Ruling::Refuse { .. } => {
+                let parcels = vec![Parcel::whole(&passage.envelope, None, ruling)];
+                Answered::Now(self.refused(snapshot, &passage, None, parcels))
+            }
             Ruling::Keep { disposition, reason } => {
-                if view.waits_for_checks() || passage.signs && !snapshot.config.dkim.is_empty() {
+                if view.waits_for_checks() || passage.outbound && !snapshot.config.dkim.is_empty() {
                     let Some(place) = self.checks_under_way.enter() else {
-                        return Answered::Now(self.refused(&passage, Reply::BUSY, "busy"));
+                        let busy = Ruling::Refuse { reply: Reply::BUSY, reason: "busy" };
+                        let parcels = vec![Parcel::whole(&passage.envelope, None, busy)];
+                        return Answered::Now(self.refused(snapshot, &passage, None, parcels));
                     };
                     let (snapshot, ticket) = (snapshot.clone(), later.ticket());
                     let runtime = self.runtime.clone();
@@ -77,7 +98,8 @@ impl House {
                         drop(place);
                     });
                 } else {
-                    self.keep(snapshot, passage, Vec::new(), disposition, reason, later.ticket());
+                    let parcel = Parcel::whole(&passage.envelope, None, Ruling::Keep { disposition, reason });
+                    self.keep(snapshot, passage, None, vec![parcel], later.ticket());
                 }
                 Answered::Later
             }
@@ -97,16 +119,25 @@ impl House {
                 recipient.mailbox = settled;
             }
         }
+        // LMTP answers for each recipient by its place, and its peers have followed aliases already.
+        let forwarded = match role {
+            Role::Lmtp => HashSet::new(),
+            _ => forward::expand(&mut envelope, &snapshot.domains, snapshot.routes.srs(), SystemTime::now()),
+        };
         Passage {
+            forwarded,
+            ruled: Duration::ZERO,
             id,
             facts: ContentFacts::of(received.header, &received.content, &config.hostname),
             content: received.content,
             listener,
             submitted: is_submission,
+            lmtp: role == Role::Lmtp,
             replies_due: if role == Role::Lmtp { envelope.recipients.len() } else { 1 },
             milled: false,
-            signs: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
+            outbound: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
+            dmarc: None,
             began: Instant::now(),
         }
     }
@@ -122,15 +153,29 @@ impl House {
         Ok(())
     }
 
-    fn no_room(&self, passage: &Passage, error: &io::Error) -> Answer {
+    pub(super) fn no_room(&self, snapshot: &Snapshot, passage: &Passage, error: &io::Error) -> Answer {
         tracing::error!(id = %passage.id, %error, "no room for the content");
-        self.refused(passage, Reply::NO_SPACE, "spool")
+        let ruling = Ruling::Refuse { reply: Reply::NO_SPACE, reason: "spool" };
+        self.refused(snapshot, passage, None, vec![Parcel::whole(&passage.envelope, None, ruling)])
     }
 
-    fn refused(&self, passage: &Passage, reply: Reply, reason: &'static str) -> Answer {
+    /// The answer to a message that nobody takes.
+    fn refused(&self, snapshot: &Snapshot, passage: &Passage, found: Option<&Found>, parcels: Vec<Parcel>) -> Answer {
+        let (reply, reason) = parcels::refusal_of(&parcels).expect("whoever refuses says why");
         self.meters.flow.replied(reply.code, reason);
         let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
-        self.log_outcome(passage, fate, reason);
+        self.log_outcome(passage, passage.id, passage.envelope.recipients.len(), fate, reason);
+        let decided = Decided {
+            reason: reason.to_owned(),
+            reply: said(&reply),
+            setting: setting(snapshot, passage, &parcels, reason),
+        };
+        let mut record = self.record(snapshot, passage, found, fate);
+        if let Some(record) = &mut record {
+            record.parcels =
+                parcels.iter().map(|parcel| record::parcel(parcel, &passage.envelope, &record.id, fate)).collect();
+        }
+        self.remember(&snapshot.config, passage, record, fate, decided);
         Answer::Message(passage.replies(&reply))
     }
 
@@ -150,20 +195,83 @@ impl House {
             envelope: &passage.envelope,
             content: &passage.content,
             reference: &reference,
-            signs: passage.signs,
+            signs: passage.outbound,
             forwards: passage.envelope.recipients.iter().any(|to| snapshot.domains.of(&to.mailbox).is_none()),
         };
-        let found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
-        match checks::rule(listener, &found, &reference) {
-            Ruling::Refuse { reply, reason } => ticket.answer(self.refused(&passage, reply, reason)),
-            Ruling::Keep { disposition, reason } => {
-                let disposition = if before == Disposition::Deliver { disposition } else { before };
-                let fields = snapshot.checks.fields(&found);
-                passage.take_over(&found.scanned);
-                let disposition = passage.without_recipients().unwrap_or(disposition);
-                self.keep(snapshot, passage, fields, disposition, reason, ticket);
+        let mut found = snapshot.checks.gather(&question, begun, &self.meters.flow).await;
+        let told = self.tell(snapshot, &passage, &found);
+        let mut parcels = self.parcels(snapshot, &question, &found);
+        parcels::reconcile(&mut parcels, passage.lmtp);
+        // What is refused already needs no milter.
+        if !parcels.iter().all(Parcel::is_refused) {
+            snapshot.checks.complete(&question, &mut found).await;
+            parcels.iter_mut().for_each(|parcel| parcel.heed(listener, &found.scanned));
+        }
+        if parcels.iter().all(Parcel::is_refused) && !passage.lmtp {
+            return ticket.answer(self.refused(snapshot, &passage, Some(&found), parcels));
+        }
+        if before != Disposition::Deliver {
+            for parcel in parcels.iter_mut().filter(|parcel| !parcel.is_refused()) {
+                parcel.ruling = Ruling::Keep { disposition: before.clone(), reason: "rate".into() };
             }
         }
+        passage.dmarc = told;
+        passage.take_over(&found.scanned, &mut parcels);
+        self.keep(snapshot, passage, Some(found), parcels, ticket);
+    }
+
+    /// Who shares which decision.
+    pub(super) fn parcels(&self, snapshot: &Snapshot, question: &Question<'_>, found: &Found) -> Vec<Parcel> {
+        let mut parcels = self.split(snapshot, question, found);
+        parcels.iter_mut().for_each(|parcel| parcel.heed(question.listener, &found.scanned));
+        parcels
+    }
+
+    fn split(&self, snapshot: &Snapshot, question: &Question<'_>, found: &Found) -> Vec<Parcel> {
+        let Question { listener, envelope, .. } = *question;
+        if let Some(ruling) = checks::by_identity(found) {
+            return vec![Parcel::whole(envelope, found.verdict.clone(), ruling)];
+        }
+        let Some(verdict) = &found.verdict else {
+            let ruling = Ruling::Keep { disposition: Disposition::Deliver, reason: "ordinary".into() };
+            return vec![Parcel::whole(envelope, None, ruling)];
+        };
+        let facts = parcels::Facts {
+            config: &snapshot.config,
+            domains: &snapshot.domains,
+            lists: &snapshot.lists,
+            listener,
+            envelope,
+            senders: Senders::of(envelope, found.identity.as_ref().map(|identity| &identity.results)),
+            outbound: question.signs,
+            reference: question.reference,
+        };
+        let sender = envelope.reverse_path.as_ref().map_or("", |path| path.as_str());
+        let came_again = |place: usize| {
+            let (settings, to) = (&snapshot.config.greylist, envelope.recipients[place].mailbox.as_str());
+            let ask = || self.greylist.ask(settings, envelope.origin.ip, sender, to, SystemTime::now());
+            listener.filter != Mode::Enforce || ask() == greylist::Answer::Pass
+        };
+        parcels::split(&facts, verdict, &came_again)
+    }
+
+    /// Tells those who collect for reports who sent the message. What begins its way here is no business of theirs.
+    /// Gives DMARC's word.
+    fn tell(self: &Arc<Self>, snapshot: &Snapshot, passage: &Passage, found: &Found) -> Option<verify::Outcome> {
+        let (facts, results, decision) = found.identity()?;
+        let wanted = snapshot.config.reports.from.is_some() && results.dmarc.record.is_some();
+        if passage.outbound || !wanted {
+            return Some(results.dmarc.outcome);
+        }
+        let judged = Judged {
+            envelope: passage.envelope.clone(),
+            content: passage.content.clone(),
+            facts: facts.clone(),
+            results: results.clone(),
+            decision: decision.clone(),
+        };
+        self.count_for_reports(&snapshot.config, &judged);
+        Some(results.dmarc.outcome)
     }
 
     /// What the content and the rates say, before anything that waits.
@@ -185,87 +293,57 @@ impl House {
         }
     }
 
-    /// Writes the message to the spool; the committer answers.
-    fn keep(
-        self: &Arc<Self>,
+    /// The record of a message with this fate, without its parcels; nothing if none is kept.
+    pub(super) fn record(
+        &self,
         snapshot: &Snapshot,
-        passage: Passage,
-        fields: Vec<u8>,
-        disposition: Disposition,
-        reason: Cow<'static, str>,
-        ticket: Box<dyn Ticket<Answer>>,
+        passage: &Passage,
+        found: Option<&Found>,
+        fate: Fate,
+    ) -> Option<Record> {
+        let judged = found.is_some_and(|found| found.verdict.is_some() || found.identity.is_some());
+        if !record::is_kept(snapshot.config.trace.record, judged, fate) {
+            return None;
+        }
+        let mut checks = vec![record::check("loops, header section, rates", passage.ruled, "ordinary")];
+        checks.extend(found.iter().flat_map(|found| found.checks.iter().cloned()));
+        let mut record = record::begin(passage.id, &passage.envelope, &passage.content, passage.outbound, checks);
+        if let Some(found) = found {
+            record.dns = found.identity.as_ref().map(|identity| record::asked(&identity.asked)).unwrap_or_default();
+            record.symbols = found.verdict.as_ref().map(record::sheet).unwrap_or_default();
+            record.probability = found.verdict.as_ref().and_then(|verdict| verdict.probability);
+        }
+        Some(record)
+    }
+
+    /// Hands a record over to the trace, with the message's bytes where they are kept.
+    pub(super) fn remember(
+        &self,
+        config: &Config,
+        passage: &Passage,
+        record: Option<Record>,
+        fate: Fate,
+        decided: Decided,
     ) {
-        let content = match self.cleaned(snapshot, &passage) {
-            Ok(content) => content,
-            Err(error) => return ticket.answer(self.no_room(&passage, &error)),
-        };
-        let prefix = self.prefix(snapshot, &passage, fields);
-        let destinations = passage
-            .envelope
-            .recipients
-            .iter()
-            .map(|recipient| snapshot.routes.destination(&recipient.mailbox))
-            .collect();
-        let message = NewMessage {
-            id: passage.id,
-            envelope: passage.envelope.clone(),
-            destinations,
-            prefix: prefix.into(),
-            content,
-            disposition,
-            verdict: (&*reason).into(),
-        };
-        let fate = fate_of(&message.disposition);
-        let house = self.clone();
-        self.spool.accept(
-            message,
-            Box::new(move |result| {
-                let reply = match result {
-                    Ok(()) => {
-                        house.log_outcome(&passage, fate, &reason);
-                        Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", passage.id))
-                    }
-                    Err(fault) => {
-                        tracing::error!(id = %passage.id, %fault, "not accepted");
-                        house.log_outcome(&passage, Fate::Deferred, "spool");
-                        fault.reply()
-                    }
-                };
-                ticket.answer(Answer::Message(passage.replies(&reply)));
-            }),
-        );
+        let Some(mut record) = record else { return };
+        let settings = &config.trace;
+        fate.as_str().clone_into(&mut record.fate);
+        record.micros = passage.began.elapsed().as_micros() as u64;
+        record.decided = decided;
+        let judged = !record.symbols.is_empty() || record.checks.len() > 1;
+        let keeps = record.size <= settings.content_bytes && record::is_kept(settings.content, judged, fate);
+        self.trace.add(Entry::Decision(Box::new(record)), keeps.then(|| passage.content.clone()));
     }
 
-    /// The fields that go before the content.
-    fn prefix(&self, snapshot: &Snapshot, passage: &Passage, more: Vec<u8>) -> Vec<u8> {
-        let (config, envelope) = (&snapshot.config, &passage.envelope);
-        let date = self.clock.date(SystemTime::now());
-        let mut out = more;
-        Stamp { hostname: &config.hostname, id: passage.id, envelope, date: &date }.received(&mut out);
-        out
-    }
-
-    /// The content without fields that only we may assert; the same bytes where there are none. A login's own mail is left as it is.
-    fn cleaned(&self, snapshot: &Snapshot, passage: &Passage) -> io::Result<Content> {
-        if passage.milled {
-            return Ok(passage.content.clone());
-        }
-        let cut = forged_fields(&passage.content, &snapshot.config.verify.authserv_id);
-        if cut.is_empty() {
-            return Ok(passage.content.clone());
-        }
-        self.content.join(&kept_parts(&passage.content, &cut))
-    }
-
-    fn log_outcome(&self, passage: &Passage, fate: Fate, reason: &str) {
+    pub(super) fn log_outcome(&self, passage: &Passage, id: QueueId, recipients: usize, fate: Fate, reason: &str) {
         let (envelope, elapsed) = (&passage.envelope, passage.began.elapsed());
         let size = passage.content.len() as u64;
         self.meters.flow.message(fate, size);
         self.meters.flow.stage(Stage::Whole, elapsed);
         Outcome {
-            id: &passage.id.to_string(),
+            id: &id.to_string(),
             from: envelope.reverse_path.as_ref().map_or("", |path| path.as_str()),
-            recipients: envelope.recipients.len(),
+            recipients,
             size,
             client: envelope.origin.ip,
             login: envelope.origin.login.as_deref(),
@@ -278,34 +356,43 @@ impl House {
     }
 }
 
+/// The setting that is responsible for a decision, and the line where it stands.
+pub(super) fn setting(snapshot: &Snapshot, passage: &Passage, parcels: &[Parcel], reason: &str) -> String {
+    let listener = &snapshot.listeners[passage.listener].listener;
+    let limits = &listener.limits;
+    match reason {
+        "identity" => format!("verify = enforce of listener {} ({})", listener.name, listener.line),
+        "hops" => format!("[limits] hops = {}", limits.hops),
+        "header_bytes" => format!("[limits] header_bytes = {}", limits.header_bytes),
+        "rate" => "[[rate]]".to_owned(),
+        _ => {
+            let settings: Vec<String> = parcels.iter().map(Parcel::setting).filter(|text| !text.is_empty()).collect();
+            settings.join("; ")
+        }
+    }
+}
+
+/// A reply in a line.
+pub(super) fn said(reply: &Reply) -> String {
+    let mut bytes = Vec::new();
+    reply.write_to(&mut bytes);
+    String::from_utf8_lossy(&bytes).trim_end().replace("\r\n", " ")
+}
+
 impl Passage {
     /// One reply for SMTP, one a recipient for LMTP (RFC 2033 §4.2).
-    fn replies(&self, reply: &Reply) -> Vec<Reply> {
+    pub(super) fn replies(&self, reply: &Reply) -> Vec<Reply> {
         vec![reply.clone(); self.replies_due]
     }
 
-    /// Makes the changes that milters asked for.
-    fn take_over(&mut self, scanned: &Scanned) {
+    /// Makes the changes that milters asked for; parcels follow the envelope.
+    fn take_over(&mut self, scanned: &Scanned, parcels: &mut Vec<Parcel>) {
         if let Some(content) = scanned.content() {
             self.content = content.clone();
             self.milled = true;
         }
-        if let Some(envelope) = scanned.envelope(&self.envelope) {
-            self.envelope = Arc::new(envelope);
-        }
-    }
-
-    /// What becomes of a message whose recipients were all removed.
-    fn without_recipients(&self) -> Option<Disposition> {
-        self.envelope.recipients.is_empty().then(|| Disposition::Discard("a milter removed all recipients".into()))
-    }
-}
-
-fn fate_of(disposition: &Disposition) -> Fate {
-    match disposition {
-        Disposition::Deliver => Fate::Accepted,
-        Disposition::Hold(_) => Fate::Held,
-        Disposition::Quarantine(_) => Fate::Quarantined,
-        Disposition::Discard(_) => Fate::Discarded,
+        let Some(envelope) = scanned.envelope(&self.envelope) else { return };
+        parcels::follow(parcels, &self.envelope, &envelope);
+        self.envelope = Arc::new(envelope);
     }
 }

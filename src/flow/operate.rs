@@ -106,7 +106,7 @@ fn states_of(action: QueueAction) -> &'static [ItemState] {
     }
 }
 
-fn id_of(text: &str) -> Result<QueueId, AdminFault> {
+pub(super) fn id_of(text: &str) -> Result<QueueId, AdminFault> {
     text.parse().map_err(|error| AdminFault::NotFound(format!("`{text}`: {error}")))
 }
 
@@ -171,6 +171,15 @@ impl Shared {
         }
         entries.truncate(most);
         Ok(entries)
+    }
+
+    pub(super) fn queue_content(&self, id: &str) -> Result<Vec<u8>, AdminFault> {
+        let id = id_of(id)?;
+        match self.spool.show(id) {
+            Ok(Some(shown)) => Ok(shown.content.to_vec()),
+            Ok(None) => Err(gone(id)),
+            Err(error) => Err(AdminFault::Unavailable(format!("message {id} can't be read: {error}"))),
+        }
     }
 
     /// Does `action`; gives how many items (a message at one destination) it was done to.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::content::Content;
+use crate::config::scanners::SERVICE_NAME;
 use crate::config::settings::{Listener, Mode};
 use crate::filter::Symbol;
 use crate::filter::scanners::milter::Transaction;
@@ -138,7 +139,8 @@ impl Checks {
 
     /// Plays the message through the milters. They see it without the fields that only we may assert.
     pub(super) async fn mill(&self, question: &Question<'_>) -> Milled {
-        if !self.scanners.see(question.listener) {
+        // The changes that a milter makes can't be carried to another server; it is asked about our own mail only.
+        if !self.scanners.see(question.listener) || *question.listener.name == *SERVICE_NAME {
             return Milled::default();
         }
         let cut = forged_fields(question.content, &self.authserv_id);

@@ -14,6 +14,7 @@ use crate::deliver::Delivery;
 use crate::front::tls::TlsStore;
 use crate::front::{self, ListenerSetup};
 use crate::observe::log::LogHandle;
+use crate::policy::greylist::Greylist;
 use crate::policy::rates::Rates;
 use crate::spool::Spool;
 
@@ -23,6 +24,8 @@ use super::workshop::Workshop;
 
 /// Where the counts of `[[rate]]` are kept between runs, in `data_dir`.
 const RATES_FILE: &str = "rates";
+/// The same for the greylist.
+const GREYLIST_FILE: &str = "greylist";
 
 /// What a reload and the admin API work on.
 pub struct Shared {
@@ -42,6 +45,19 @@ pub struct Shared {
 /// What the front needs to know of each listener.
 pub fn setups(config: &Config) -> Vec<ListenerSetup> {
     config.listeners.iter().map(|listener: &Listener| ListenerSetup::new(listener, &config.relay.networks)).collect()
+}
+
+/// Who was asked to come again, as the last run left it.
+pub fn load_greylist(config: &Config) -> Greylist {
+    let restored = std::fs::read(config.data_dir.join(GREYLIST_FILE)).map(|bytes| Greylist::restore(&bytes));
+    match restored {
+        Ok(Some(greylist)) => greylist,
+        Ok(None) => {
+            tracing::warn!("the greylist can't be read; it begins anew");
+            Greylist::default()
+        }
+        Err(_) => Greylist::default(),
+    }
 }
 
 /// The counts of `[[rate]]` as the last run left them.
@@ -105,12 +121,18 @@ impl Shared {
         self.spool.trouble().map(|fault| fault.to_string())
     }
 
-    /// Keeps the counts of `[[rate]]` for the next start.
+    /// Keeps the counts of `[[rate]]` and the greylist for the next start.
     pub fn save_rates(&self) {
         let bytes = self.house.rates.load().snapshot(SystemTime::now());
         let path = self.house.snapshot.load().config.data_dir.join(RATES_FILE);
         if let Err(error) = write_whole(&path, &bytes) {
             tracing::error!(%error, "the counts of rates can't be kept");
+        }
+        let greylist = &self.house.greylist;
+        if !greylist.is_empty()
+            && let Err(error) = write_whole(&path.with_file_name(GREYLIST_FILE), &greylist.snapshot())
+        {
+            tracing::error!(%error, "the greylist can't be kept");
         }
     }
 }

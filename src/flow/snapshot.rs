@@ -9,6 +9,7 @@ use crate::policy::Domains;
 use crate::smtp::server::settings::SessionSettings;
 
 use super::checks::Checks;
+use super::lists::Lists;
 
 /// What a listener's conversations need.
 pub struct ListenerView {
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Our domains by name.
     pub domains: Domains,
+    /// `[[list]]`.
+    pub lists: Lists,
     /// Where recipients' mail goes.
     pub routes: Routes,
     /// What judges messages.
@@ -56,6 +59,7 @@ impl Snapshot {
         Snapshot {
             service,
             domains: Domains::new(config.clone()),
+            lists: Lists::new(config.clone()),
             routes: Routes::new(&config),
             checks,
             listeners,

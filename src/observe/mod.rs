@@ -1,9 +1,10 @@
 //! Metrics, message log. I/O: standard error, and /proc when metrics are read.
 //!
 //! [`log`] starts the event log, [`outcome`] writes the one line that each message gets, [`metrics`] is the process's registry,
-//! [`meters`] are those of the gateway as a whole; each stage has its own. No secrets, no content, and no addresses in labels.
+//! [`meters`] are those of the gateway as a whole, [`trace`] remembers decisions; each stage has meters of its own. No secrets, no content, and no addresses in labels.
 
 pub mod log;
 pub mod meters;
 pub mod metrics;
 pub mod outcome;
+pub mod trace;

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod decision;
 pub mod domains;
+pub mod greylist;
 pub mod meters;
 mod rate_keys;
 pub mod rate_snapshot;

@@ -160,7 +160,6 @@ fn prepare_index(options: &Options, known: Option<Checkpointer>, state: &mut Sta
     let created = Checkpointer::create(options.index.as_deref()?);
     let index = created.inspect_err(|error| tracing::warn!(%error, "the spool runs without an index")).ok()?;
     state.indexed = true;
-    state.changed = state.table.ids_from(0).collect();
     Some(index)
 }
 

@@ -350,8 +350,9 @@ fn begin(shared: &Shared) -> (Checkpoint, Vec<(u64, bool)>) {
     };
     let mut changed: Vec<u64> = std::mem::take(&mut state.changed).into_iter().collect();
     changed.sort_unstable();
-    (state.checkpoint, state.indexed_to) = (newest.0, state.last_id);
-    let changed = changed.into_iter().map(|id| (id, state.table.find(id).is_some())).collect();
+    let known = changed.into_iter().map(|id| (id, state.table.find(id).is_some()));
+    let changed = known.chain(state.table.ids_from(state.indexed_to + 1).map(|id| (id, true))).collect();
+    (state.checkpoint, state.indexed_to, state.fresh) = (newest.0, state.last_id, 0);
     (checkpoint, changed)
 }
 

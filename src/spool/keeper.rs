@@ -202,7 +202,7 @@ fn measure(shared: &Shared) {
     meters.segments.with_label_values(&["free"]).set(shared.free.lock().names.len() as i64);
     meters.file_bytes.set(state.segments.file_bytes() as i64);
     meters.live_bytes.set(state.segments.live_bytes() as i64);
-    meters.index_lag.set(state.changed.len() as i64);
+    meters.index_lag.set((state.changed.len() as u64 + state.fresh) as i64);
     let oldest = state.table.ids_from(0).next().map_or(0, |id| millis(SystemTime::now()).saturating_sub(id >> 20));
     meters.oldest_seconds.set((oldest / 1000) as i64);
     drop(state);

@@ -23,10 +23,12 @@ pub(super) struct State {
     pub(super) last_id: u64,
     /// Segments from this one on hold what the index has not seen; they must stay.
     pub(super) checkpoint: u32,
-    /// Messages changed since the last checkpoint.
+    /// Messages that the index may know, changed since the last checkpoint. Newer ones need no list: all that live have changed.
     pub(super) changed: std::collections::HashSet<u64, foldhash::fast::RandomState>,
     /// The highest id that the last checkpoint can know.
     pub(super) indexed_to: u64,
+    /// Live messages above that.
+    pub(super) fresh: u64,
     /// True if `changed` is kept.
     pub(super) indexed: bool,
 }
@@ -72,7 +74,9 @@ impl State {
     fn insert(&mut self, part: &message::IndexPart, place: Place, lent: bool) {
         self.last_id = self.last_id.max(part.id);
         self.touch(part.id);
-        if let Some(old) = self.table.find(part.id).map(Message::place) {
+        let old = self.table.find(part.id).map(Message::place);
+        self.fresh += u64::from(old.is_none() && part.id > self.indexed_to);
+        if let Some(old) = old {
             self.segments.remove_body(old.segment, old.bytes);
             self.segments.add_end(place.segment, old.segment);
             self.segments.inherit_ends(place.segment, old.segment);
@@ -112,9 +116,7 @@ impl State {
 
     fn ended(&mut self, message: Option<Message>, segment: u32) {
         let Some(message) = message else { return };
-        if message.id > self.indexed_to {
-            self.changed.remove(&message.id);
-        }
+        self.fresh -= u64::from(message.id > self.indexed_to);
         self.segments.move_state(message.state_segment, 0);
         self.segments.remove_body(message.body_segment, message.body_bytes);
         self.segments.add_end(segment, message.body_segment);
@@ -166,7 +168,7 @@ impl State {
     }
 
     fn touch(&mut self, id: u64) {
-        if self.indexed {
+        if self.indexed && id <= self.indexed_to {
             self.changed.insert(id);
         }
     }

@@ -1,13 +1,11 @@
-//! Authentication-Results: written, read, and forged ones found. Pure. RFC 8601.
+//! Authentication-Results: written and read. Pure. RFC 8601.
 //!
-//! What is written is what downstream filters believe, so every field that arrives with our own id is cut out first, and so is
-//! one that can't be read: a more lenient reader might find our id in it.
+//! What is written is what downstream filters believe; fields that arrive with our own id are cut out by
+//! [`crate::wire::header::forged_fields`].
 
 use std::fmt::Write;
-use std::ops::Range;
 
 use super::Results;
-use super::message::Message;
 use super::outcome::Outcome;
 use super::spf::{Identity, SpfResult};
 
@@ -207,18 +205,6 @@ fn unquote(text: &str) -> String {
     out
 }
 
-/// Where fields stand that claim to be ours, or that can't be read: cut them before ours is put on top.
-pub fn forged(message: &Message, authserv_id: &str) -> Vec<Range<usize>> {
-    let ours = |value: String| {
-        AuthenticationResults::parse(&value).is_none_or(|found| found.authserv_id.eq_ignore_ascii_case(authserv_id))
-    };
-    message
-        .named("Authentication-Results")
-        .filter(|field| ours(message.text(field)))
-        .map(|field| field.range())
-        .collect()
-}
-
 /// The field for these results, with its CR LF.
 pub fn write(authserv_id: &str, results: &Results) -> String {
     format!("Authentication-Results: {}\r\n", write_value(authserv_id, results))
@@ -319,16 +305,7 @@ pub fn write_received_spf(receiver: &str, ip: std::net::IpAddr, helo: &str, spf:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::content::Content;
     use proptest::prelude::*;
-
-    #[test]
-    fn forged_fields_are_found_and_others_kept() {
-        let text = "Authentication-Results: MX.example; spf=pass\r\nAuthentication-Results: other.example; spf=pass\r\n\
-                    authentication-results : \"mx.example\"; none\r\nAuthentication-Results: x (mx.example; spf=pass\r\n\r\n";
-        let message = Message::parse(Content::from_bytes(text.as_bytes()));
-        assert_eq!(forged(&message, "mx.example").len(), 3);
-    }
 
     #[test]
     fn hostile_text_stays_inside_its_quotes() {

@@ -28,6 +28,21 @@ pub enum Action {
     Reject,
 }
 
+impl Action {
+    /// All of them, for metrics.
+    pub const ALL: [Action; 4] = [Action::Accept, Action::Defer, Action::Quarantine, Action::Reject];
+
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Accept => "accept",
+            Action::Defer => "defer",
+            Action::Quarantine => "quarantine",
+            Action::Reject => "reject",
+        }
+    }
+}
+
 /// The decision with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {

@@ -37,8 +37,11 @@ impl<T: Clone + Send + Sync + 'static> Early<T> {
     }
 
     /// The result, once it is there. Where the work itself was lost (it panicked, the runtime stops), it is done `again`.
-    pub async fn get(&self, again: impl Future<Output = T>) -> T {
-        self.answer.get_or_init(|| again).await.clone()
+    pub async fn get<W: Future<Output = T>>(&self, again: impl FnOnce() -> W) -> T {
+        match self.answer.get() {
+            Some(answer) => answer.clone(),
+            None => Box::pin(self.answer.get_or_init(again)).await.clone(),
+        }
     }
 
     /// The result, if it is there.
@@ -58,7 +61,7 @@ mod tests {
         let count = Arc::new(AtomicU32::new(0));
         let work = |count: Arc<AtomicU32>| async move { count.fetch_add(1, Ordering::Relaxed) };
         let early = Early::start(work(count.clone()));
-        assert_eq!((early.get(work(count.clone())).await, early.get(work(count.clone())).await), (0, 0));
+        assert_eq!((early.get(|| work(count.clone())).await, early.get(|| work(count.clone())).await), (0, 0));
         assert_eq!((early.now(), count.load(Ordering::Relaxed)), (Some(0), 1));
     }
 

@@ -3,7 +3,7 @@
 //! An answer is never guessed: SERVFAIL and time-outs are [`Answer::Temporary`], and only a server's word makes
 //! [`Answer::NoData`] or [`Answer::NxDomain`]. [`Bounded`] holds the two bounds of one message: look-ups and time.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 
 use tokio::time::Instant;
+
+use super::asked::Log;
 
 /// RFC 1035 §2.3.4, without the root's dot.
 pub const NAME_BYTES_MAX: usize = 253;
@@ -81,12 +83,23 @@ pub struct Bounded<L> {
     inner: Arc<L>,
     left: AtomicU32,
     until: Instant,
+    log: Arc<Log>,
 }
 
 impl<L: Lookup> Bounded<L> {
     /// At most `lookups` questions, all answered before `until`.
     pub fn new(inner: Arc<L>, lookups: u32, until: Instant) -> Self {
-        Bounded { inner, left: AtomicU32::new(lookups), until }
+        Bounded { inner, left: AtomicU32::new(lookups), until, log: Arc::default() }
+    }
+
+    /// The same, remembering what is asked in `log`.
+    pub fn logged(self, log: Arc<Log>) -> Self {
+        Bounded { log, ..self }
+    }
+
+    /// What was asked so far.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
     }
 
     /// Look-ups that are left.
@@ -99,7 +112,13 @@ impl<L: Lookup> Bounded<L> {
         if taken.is_err() {
             return Answer::Temporary;
         }
-        tokio::time::timeout_at(self.until, question).await.unwrap_or(Answer::Temporary)
+        let mut question = std::pin::pin!(question);
+        // Most answers are in the cache: a timer is made, and its memory taken, only for those that are not.
+        let at_once = poll_fn(|cx| Poll::Ready(question.as_mut().poll(cx))).await;
+        match at_once {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => Box::pin(tokio::time::timeout_at(self.until, question)).await.unwrap_or(Answer::Temporary),
+        }
     }
 
     async fn ask_name<T>(&self, name: &str, question: impl Future<Output = Answer<T>> + Send) -> Answer<T> {
@@ -110,27 +129,34 @@ impl<L: Lookup> Bounded<L> {
 
 impl<L: Lookup> Lookup for Bounded<L> {
     async fn txt(&self, name: &str) -> Answer<Vec<Vec<u8>>> {
-        self.ask_name(name, self.inner.txt(name)).await
+        let texts = |records: &Vec<Vec<u8>>| {
+            records.iter().map(|record| format!("\"{}\"", record.escape_ascii())).collect::<Vec<_>>().join(" ")
+        };
+        self.log.ask(format!("TXT {name}"), self.ask_name(name, self.inner.txt(name)), texts).await
     }
     async fn mx(&self, name: &str) -> Answer<Vec<String>> {
-        self.ask_name(name, self.inner.mx(name)).await
+        self.log.ask(format!("MX {name}"), self.ask_name(name, self.inner.mx(name)), |found| found.join(" ")).await
     }
     async fn a(&self, name: &str) -> Answer<Vec<Ipv4Addr>> {
-        self.ask_name(name, self.inner.a(name)).await
+        self.log.ask(format!("A {name}"), self.ask_name(name, self.inner.a(name)), |found| words(found)).await
     }
     async fn aaaa(&self, name: &str) -> Answer<Vec<Ipv6Addr>> {
-        self.ask_name(name, self.inner.aaaa(name)).await
+        self.log.ask(format!("AAAA {name}"), self.ask_name(name, self.inner.aaaa(name)), |found| words(found)).await
     }
     async fn ptr(&self, ip: IpAddr) -> Answer<Vec<String>> {
-        self.ask(self.inner.ptr(ip)).await
+        self.log.ask(format!("PTR {ip}"), self.ask(self.inner.ptr(ip)), |found| found.join(" ")).await
     }
+}
+
+fn words<T: ToString>(found: &[T]) -> String {
+    found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Waits for all of a few futures at once; results in the order given.
 pub async fn join_all<'a, T: 'a>(futures: Vec<Pin<Box<dyn Future<Output = T> + Send + 'a>>>) -> Vec<T> {
     let mut waiting: Vec<_> = futures.into_iter().map(Some).collect();
     let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         for (slot, result) in waiting.iter_mut().zip(&mut done) {
             let Some(future) = slot else { continue };
             if let Poll::Ready(value) = future.as_mut().poll(cx) {

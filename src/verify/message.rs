@@ -4,6 +4,7 @@
 //! signed. Lines that are no field (no colon, a name with blanks inside) are kept apart and never match a name.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use memchr::memchr;
 
@@ -27,11 +28,11 @@ impl Field {
     }
 }
 
-/// Content, split once; a clone shares the content.
+/// Content, split once; a clone shares all of it.
 #[derive(Clone, Debug)]
 pub struct Message {
     content: Content,
-    fields: Vec<Field>,
+    fields: Arc<[Field]>,
     body: usize,
     overlong: bool,
 }
@@ -55,7 +56,7 @@ impl Message {
             }
             position = end;
         }
-        Message { content, fields, body, overlong }
+        Message { content, fields: fields.into(), body, overlong }
     }
 
     /// All fields, first one on top.

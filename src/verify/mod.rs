@@ -5,9 +5,9 @@
 //! the XML and JSON of [`reports`]. Words are RFC 8601's throughout ([`outcome`]).
 
 pub mod arc;
+pub mod asked;
 pub mod author;
 pub mod authres;
-pub mod dane;
 pub mod decide;
 pub mod dkim;
 pub mod dmarc;
@@ -16,7 +16,6 @@ pub mod hops;
 pub mod lookup;
 pub mod message;
 pub mod meters;
-pub mod mta_sts;
 pub mod offload;
 pub mod outcome;
 pub mod reports;
@@ -24,10 +23,10 @@ pub mod resolver;
 pub mod reverse;
 pub mod signer;
 pub mod spf;
-pub mod srs;
 pub mod tags;
 pub mod verifier;
 
+pub use asked::Asked;
 pub use author::{Author, AuthorError};
 pub use message::Message;
 pub use outcome::Outcome;

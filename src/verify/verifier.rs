@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::asked::{Asked, Log};
 use super::early::Early;
 use super::lookup::{Bounded, Lookup};
 use super::message::Message;
@@ -50,6 +51,7 @@ pub struct Greeted {
     ip: IpAddr,
     helo: String,
     spf: Early<SpfResult>,
+    log: Arc<Log>,
 }
 
 impl Greeted {
@@ -59,11 +61,11 @@ impl Greeted {
     }
 }
 
-/// The identity of one message under way; dropped, it stops.
+/// The identity of one message, under way as far as it was begun; dropped, it stops.
 #[derive(Debug)]
 pub struct Begun<L> {
     facts: Facts,
-    greeted: Arc<Greeted>,
+    greeted: Option<Arc<Greeted>>,
     mail_from: Option<Early<SpfResult>>,
     dns: Arc<Bounded<L>>,
 }
@@ -90,20 +92,26 @@ impl<L: Lookup> Verifier<L> {
     /// Begins with HELO.
     pub fn greeted(&self, ip: IpAddr, helo: &str) -> Arc<Greeted> {
         let (dns, query) = (self.bounded(LOOKUPS_MAX), spf::Query::helo(ip, helo, &self.receiver));
+        let log = dns.log().clone();
         let spf = Early::start(async move { spf::check(&*dns, &query, now_secs()).await });
-        Arc::new(Greeted { ip, helo: helo.to_owned(), spf })
+        Arc::new(Greeted { ip, helo: helo.to_owned(), spf, log })
     }
 
     /// Begins with MAIL. `greeted` is what HELO began.
     pub fn begin(&self, facts: Facts, greeted: Option<Arc<Greeted>>) -> Begun<L> {
         let known = greeted.filter(|greeted| greeted.is(facts.ip, &facts.helo));
-        let greeted = known.unwrap_or_else(|| self.greeted(facts.ip, &facts.helo));
+        let greeted = Some(known.unwrap_or_else(|| self.greeted(facts.ip, &facts.helo)));
         let dns = self.bounded(LOOKUPS_MAX);
         let mail_from = self.mail_from_query(&facts).map(|query| {
             let dns = dns.clone();
             Early::start(async move { spf::check(&*dns, &query, now_secs()).await })
         });
         Begun { facts, greeted, mail_from, dns }
+    }
+
+    /// Begins nothing: the content is here already, and all is done at once.
+    pub fn late(&self, facts: Facts) -> Begun<L> {
+        Begun { facts, greeted: None, mail_from: None, dns: self.bounded(LOOKUPS_MAX) }
     }
 
     fn mail_from_query(&self, facts: &Facts) -> Option<spf::Query> {
@@ -115,13 +123,21 @@ impl<L: Lookup> Verifier<L> {
         Arc::new(Bounded::new(self.dns.clone(), lookups, Instant::now() + LOOKUP_TIME_MAX))
     }
 
-    /// SPF of both identities; what was lost is asked again.
+    /// SPF of both identities; what was not begun, or lost, is asked now.
     async fn spf(&self, begun: &Begun<L>, dns: &Bounded<L>) -> (SpfResult, Option<SpfResult>) {
-        let query = spf::Query::helo(begun.facts.ip, &begun.facts.helo, &self.receiver);
-        let helo = begun.greeted.spf.get(spf::check(dns, &query, now_secs()));
+        let helo = async {
+            let query = || spf::Query::helo(begun.facts.ip, &begun.facts.helo, &self.receiver);
+            match &begun.greeted {
+                Some(greeted) => greeted.spf.get(|| async { spf::check(dns, &query(), now_secs()).await }).await,
+                None => spf::check(dns, &query(), now_secs()).await,
+            }
+        };
         let mail_from = async {
-            let (early, query) = begun.mail_from.as_ref().zip(self.mail_from_query(&begun.facts))?;
-            Some(early.get(spf::check(dns, &query, now_secs())).await)
+            let query = self.mail_from_query(&begun.facts)?;
+            Some(match &begun.mail_from {
+                Some(early) => early.get(|| spf::check(dns, &query, now_secs())).await,
+                None => spf::check(dns, &query, now_secs()).await,
+            })
         };
         tokio::join!(helo, mail_from)
     }
@@ -131,6 +147,7 @@ impl<L: Lookup> Verifier<L> {
         let started = Instant::now();
         // The content took as long as it took; what is left gets its own time.
         let dns = Bounded::new(self.dns.clone(), begun.dns.left(), started + LOOKUP_TIME_MAX);
+        let dns = dns.logged(begun.dns.log().clone());
         let now = now_secs();
         let (dkim, arc, (helo, mail_from)) =
             tokio::join!(dkim::check(&dns, message, now), arc::check(&dns, message), self.spf(&begun, &dns));
@@ -139,14 +156,39 @@ impl<L: Lookup> Verifier<L> {
         let decides = mail_from.as_ref().unwrap_or(&helo);
         let dmarc = dmarc::check(&dns, found, Some(decides), &dkim, fastrand::u8(0..100)).await;
         let results = Results { helo, mail_from, dkim, dmarc, arc, author };
+        self.count_bounds(message, &dns);
         self.meters.count(&results, started.elapsed(), LOOKUPS_MAX - dns.left());
         results
     }
 
+    fn count_bounds(&self, message: &Message, dns: &Bounded<L>) {
+        for (reached, bound) in [
+            (message.named("DKIM-Signature").nth(dkim::SIGNATURES_MAX).is_some(), "dkim_signatures"),
+            (message.named("ARC-Seal").nth(arc::SETS_MAX).is_some(), "arc_sets"),
+            (message.is_overlong(), "header_fields"),
+            (dns.left() == 0, "lookups"),
+        ] {
+            if reached {
+                self.meters.bound_reached(bound);
+            }
+        }
+    }
+
+    /// What the meters of this room count.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// The same, and what was asked of DNS on the way.
+    pub async fn finish_and_tell(&self, begun: Begun<L>, message: &Message) -> (Results, Vec<Asked>) {
+        let logs = [begun.greeted.as_ref().map(|greeted| greeted.log.clone()), Some(begun.dns.log().clone())];
+        let results = self.finish(begun, message).await;
+        (results, logs.iter().flatten().flat_map(|log| log.all()).collect())
+    }
+
     /// Both at once, for messages that are whole already.
     pub async fn check(&self, facts: &Facts, message: &Message) -> Results {
-        let begun = self.begin(facts.clone(), None);
-        self.finish(begun, message).await
+        self.finish(self.late(facts.clone()), message).await
     }
 }
 

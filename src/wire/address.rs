@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_normalization::is_nfc;
 
 /// RFC 5321 §4.5.3.1.1.
@@ -142,6 +143,18 @@ impl Mailbox {
             out.push(if c == '\\' { chars.next().expect("the parser saw a pair") } else { c });
         }
         Cow::Owned(out)
+    }
+}
+
+impl Serialize for Mailbox {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mailbox {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Mailbox::parse(&String::deserialize(deserializer)?, true).map_err(serde::de::Error::custom)
     }
 }
 

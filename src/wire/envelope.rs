@@ -1,6 +1,6 @@
 //! The envelope: who sends, who shall get it, how, and from where it came. Pure. RFC 5321 §2.3.1, RFC 3461.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::address::Mailbox;
@@ -24,6 +24,22 @@ pub struct Origin {
     pub protocol: &'static str,
     /// Name of the listener (`mx`, `submission` …), as in the configuration.
     pub listener: Arc<str>,
+}
+
+impl Origin {
+    /// Of mail that we wrote ourselves; `listener` says which part of us.
+    pub fn local(listener: &str) -> Self {
+        Origin {
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            helo: String::new(),
+            host: None,
+            login: None,
+            tls: None,
+            protocol: "local",
+            listener: listener.into(),
+        }
+    }
 }
 
 /// The body type that the client declared (RFC 6152, RFC 3030).

@@ -29,6 +29,11 @@ impl Field<'_> {
     }
 }
 
+/// True if the sender sets the receiver's TLS policies aside: `TLS-Required: No` (RFC 8689 §5).
+pub fn says_tls_not_required(content: &[u8]) -> bool {
+    fields(content).any(|field| field.is("TLS-Required") && field.value.trim_ascii().eq_ignore_ascii_case(b"no"))
+}
+
 /// Walks the fields of `content`, the body excluded.
 pub fn fields(content: &[u8]) -> Fields<'_> {
     Fields { content, at: 0 }
@@ -199,6 +204,12 @@ pub fn kept_parts<'a>(content: &'a [u8], cut: &[Range<usize>]) -> Vec<&'a [u8]> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_header_can_say_that_tls_is_not_required() {
+        assert!(says_tls_not_required(b"Subject: x\r\ntls-required:\r\n NO \r\n\r\nx"));
+        assert!(!says_tls_not_required(b"TLS-Required: Yes\r\n\r\nTLS-Required: No\r\n"));
+    }
 
     const MESSAGE: &[u8] =
         b"Received: from a\r\n\tby b\r\nreceived : c\r\nthis is garbage\r\nSubject:x\r\n\r\nFrom: body\r\n";

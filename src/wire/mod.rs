@@ -17,4 +17,5 @@ pub mod path;
 pub mod reply;
 pub mod sasl;
 pub mod spamd;
+pub mod srs;
 pub mod xtext;

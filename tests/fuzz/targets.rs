@@ -11,6 +11,7 @@ use weir::base::machine::Machine;
 use weir::base::secret::Secret;
 use weir::config::Config;
 use weir::config::settings::{DeliverTls, NextHop};
+use weir::deliver::mta_sts::policy::Policy;
 use weir::filter::engine::Facts;
 use weir::filter::message::View;
 use weir::filter::rules::{Rules, source::Source};
@@ -26,11 +27,11 @@ use weir::verify::dkim::canonical::{hash_body, write_field};
 use weir::verify::dkim::key::KeyRecord;
 use weir::verify::dkim::signature::{Canonicalization, Kind, Signature};
 use weir::verify::spf::macros::{MacroString, Use, Values};
-use weir::verify::{Message, author, authres, dmarc, hops, mta_sts, reports, spf, srs, tags};
+use weir::verify::{Message, author, authres, dmarc, hops, reports, spf, tags};
 use weir::wire::address::Mailbox;
 use weir::wire::command::Command;
 use weir::wire::header::{HeaderFacts, fields, forged_fields, kept_parts};
-use weir::wire::{data, parameters, sasl, xtext};
+use weir::wire::{data, parameters, sasl, srs, xtext};
 use weir::{admin, front, spool, store};
 
 /// One of them.
@@ -221,7 +222,7 @@ fn model(data: &[u8]) {
 }
 
 fn mta_sts_policy(data: &[u8]) {
-    let _ = mta_sts::Policy::parse(&text(data));
+    let _ = Policy::parse(&text(data));
 }
 
 fn next_hop(data: &[u8]) {

@@ -24,6 +24,7 @@ pub fn txt(zone: &mut Zone, name: &str, text: &str) {
 }
 
 /// `NAME TXT` lines, a blank line, a message.
+#[allow(dead_code)] // Each test file uses its part.
 pub fn with_zone(path: &str) -> (Zone, String) {
     let text = std::fs::read_to_string(format!("{}/tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let text = text.replace("\r\n", "\n").replace('\n', "\r\n");

@@ -59,6 +59,7 @@ pub struct Client {
     config: Config,
     opener: Opener,
     submission_port: u16,
+    enforced_port: u16,
 }
 
 impl Client {
@@ -72,7 +73,14 @@ impl Client {
         let meters = Meters::register(&prometheus::Registry::new()).map_err(|error| error.to_string())?;
         let resolver = Arc::new(Resolver::new(&config.dns)?);
         let opener = Opener::new(resolver, ClientTls::with_roots(Ok(world.roots.clone())), meters);
-        Ok(Client { config, opener, submission_port: world.address("submission").port() })
+        let [submission_port, enforced_port] = ["submission", "enforced"].map(|name| world.address(name).port());
+        Ok(Client { config, opener, submission_port, enforced_port })
+    }
+
+    /// The same for another listener of the gateway.
+    pub fn towards(mut self, port: u16) -> Self {
+        self.config.deliver.port = port;
+        self
     }
 
     /// Sends one message over a connection of its own; `may_chunk`: by BDAT if the server offers it.
@@ -90,7 +98,7 @@ impl Client {
 
     async fn converse(&self, sample: &Sample, may_chunk: bool, sent: &mut Sent) -> Result<Vec<Answer>, String> {
         let job = Job::new(Held::loose(lease(sample)?));
-        let opened = self.opener.open(&self.config, &self.hop(sample.way), DOMAIN, DeliverTls::Required).await;
+        let opened = self.opener.open(&self.config, &self.hop(sample.way), DOMAIN, DeliverTls::Required.into()).await;
         let mut connection = opened.map_err(|answer| answer.line())?;
         connection.offers.chunking &= may_chunk;
         (sent.chunked, sent.encrypted) = (connection.offers.chunking, connection.encrypted);
@@ -105,14 +113,13 @@ impl Client {
     }
 
     fn hop(&self, way: Way) -> NextHop {
-        let Way::Submission(user) = way else { return NextHop::Mx };
-        NextHop::Smtp {
-            host: HOST.to_owned(),
-            port: self.submission_port,
-            implicit_tls: false,
-            login: Some(Login { user: user.to_owned(), password: Secret::new(PASSWORD) }),
-            tls: None,
-        }
+        let login = |user: &str| Login { user: user.to_owned(), password: Secret::new(PASSWORD) };
+        let (port, login) = match way {
+            Way::Mx => return NextHop::Mx,
+            Way::Enforced | Way::Forwarded => (self.enforced_port, None),
+            Way::Submission(user) => (self.submission_port, Some(login(user))),
+        };
+        NextHop::Smtp { host: HOST.to_owned(), port, implicit_tls: false, login, tls: None }
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod client;
 pub mod dns;
+mod filter;
+mod identity;
 mod pop3;
 mod readback;
 mod report;
@@ -60,7 +62,7 @@ fn started(args: &Args) -> Result<Exit, String> {
 async fn watch(world: &World, stay: bool, stopped: impl Future<Output = ()>) -> Result<Exit, String> {
     tokio::pin!(stopped);
     let faults = tokio::select! {
-        faults = run::run(world) => faults?,
+        faults = both(world) => faults?,
         () = &mut stopped => return Err("interrupted".to_owned()),
     };
     let exit = verdict(&faults);
@@ -69,6 +71,14 @@ async fn watch(world: &World, stay: bool, stopped: impl Future<Output = ()>) -> 
         stopped.await;
     }
     Ok(exit)
+}
+
+/// The mail's whole way, then what the filter does with it.
+async fn both(world: &World) -> Result<Vec<String>, String> {
+    let mut faults = run::run(world).await?;
+    faults.extend(filter::run(world).await?);
+    say("");
+    Ok(faults)
 }
 
 /// Done when SIGINT or SIGTERM comes.

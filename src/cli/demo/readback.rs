@@ -20,7 +20,7 @@ use crate::wire::header::{fields, forged_fields, kept_parts};
 /// Reading one maildrop on loopback takes less than a second.
 const MAILDROP_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Fields that may stand in front of every message.
-const ADDED: [&str; 8] = [
+const ADDED: [&str; 9] = [
     "Return-Path",
     "Delivered-To",
     "Received",
@@ -29,9 +29,10 @@ const ADDED: [&str; 8] = [
     "X-Spam-Flag",
     "X-Spam-Level",
     "X-Spam-Status",
+    "X-Weir-Id",
 ];
-/// Fields that a submitted message gets where it lacks them.
-const ADDED_ON_SUBMISSION: [&str; 2] = ["Date", "Message-ID"];
+/// Fields that a submitted message gets: our signatures, and what it lacks.
+const ADDED_ON_SUBMISSION: [&str; 3] = ["Date", "DKIM-Signature", "Message-ID"];
 
 /// One message that must be in one mailbox.
 pub struct Expected<'a> {
@@ -58,6 +59,8 @@ pub struct Findings {
     pub bytes: usize,
     /// What the gateway wrote about a sample's message.
     pub reasons: BTreeMap<usize, String>,
+    /// What the gateway found out about who sent it.
+    pub identities: BTreeMap<usize, String>,
     /// What is wrong, with the sample that it is about.
     pub faults: Vec<(usize, String)>,
     /// What is wrong and is no sample's.
@@ -83,6 +86,23 @@ pub async fn read_all(world: &World, expected: &[Expected<'_>]) -> Findings {
         }
     }
     findings
+}
+
+/// The message `id` as it lies in the mailbox of `user`.
+/// # Errors
+/// In words.
+pub async fn stored(world: &World, user: &str, id: QueueId) -> Result<Vec<u8>, String> {
+    let mails = timeout(MAILDROP_WAIT_MAX, maildrop(world, user, "pop3", Tls::Stls)).await;
+    let mails = mails.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let found = mails.into_iter().find(|mail| id_of(mail).as_deref() == Some(&id.to_string()));
+    found.ok_or_else(|| format!("{id} is not in {user}'s mailbox"))
+}
+
+/// Our Authentication-Results, in one line, without our name.
+fn identity(mail: &[u8]) -> Option<String> {
+    let field = fields(mail).find(|field| field.is("Authentication-Results"))?;
+    let text = String::from_utf8_lossy(field.value);
+    Some(text.split_once(';')?.1.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 async fn maildrop(world: &World, user: &str, listener: &str, tls: Tls) -> io::Result<Vec<Vec<u8>>> {
@@ -112,6 +132,7 @@ impl Findings {
             match wanted.check(mail) {
                 Ok(reason) => {
                     self.good += 1;
+                    self.identities.extend(identity(mail).map(|found| (wanted.sample, found)));
                     self.reasons.insert(wanted.sample, reason);
                 }
                 Err(why) => self.faults.push((wanted.sample, format!("in {user}'s mailbox: {why}"))),

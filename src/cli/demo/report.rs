@@ -7,7 +7,6 @@ use std::fmt::Write;
 use super::samples::DOMAIN;
 use super::world::HOST;
 use crate::cli::table::plain;
-use crate::config::units::show_duration;
 use crate::spool::Audit;
 
 /// One message.
@@ -60,6 +59,8 @@ pub struct Totals {
     pub delivered: Count,
     /// In the queue.
     pub queued: Count,
+    /// Kept back.
+    pub quarantined: Count,
     /// Refused by the gateway.
     pub refused: Count,
     /// Conversations under TLS with a certificate that verified.
@@ -140,7 +141,7 @@ fn row(cells: [String; 7]) -> String {
 const INFALLIBLE: &str = "a String takes any write";
 
 /// Cut to `width`, with a mark where something is missing; what strangers said can't steer the terminal.
-fn fit(text: &str, width: usize) -> String {
+pub fn fit(text: &str, width: usize) -> String {
     let text = plain(text);
     if text.chars().count() <= width {
         return text;
@@ -168,6 +169,15 @@ pub fn stories(lines: &[Line]) -> String {
     out
 }
 
+/// Who sent what the enforcing listener let in, by number and title: a paragraph.
+pub fn identities(found: &[(usize, &str, &str)]) -> String {
+    let mut out = String::from("Who sent it, and let in where policies are enforced:\n");
+    for (place, title, what) in found {
+        out.push_str(&wrapped(&format!("{:>2} {title}: {}", place + 1, plain(what))));
+    }
+    out
+}
+
 /// Lines of at most [`COLUMNS`], broken between words, the second and further ones indented.
 fn wrapped(text: &str) -> String {
     let mut out = String::new();
@@ -191,13 +201,14 @@ fn wrapped(text: &str) -> String {
 impl Totals {
     /// Sums that do not agree.
     pub fn faults(&self) -> Vec<String> {
-        let accepted = self.delivered.and(self.queued);
-        let books = [self.audit.accepted, self.audit.delivered, self.audit.queued_now];
-        let counted = [accepted, self.delivered, self.queued].map(|count| count.recipients as i64);
+        let kept = self.queued.and(self.quarantined);
+        let accepted = self.delivered.and(kept);
+        let books = [self.audit.accepted, self.audit.delivered, self.audit.queued_now, self.audit.quarantined_now];
+        let counted = [accepted, self.delivered, kept, self.quarantined].map(|count| count.recipients as i64);
         let lost =
             self.audit.bounced + self.audit.expired + self.audit.discarded + self.audit.dropped + self.audit.lost;
         let checks = [
-            (self.sent == accepted.and(self.refused), "sent is not delivered + queued + refused"),
+            (self.sent == accepted.and(self.refused), "sent is not delivered + queued + quarantined + refused"),
             (self.audit.balanced && lost == 0, "the spool's books do not balance"),
             (books == counted, "the spool's books do not agree with what was sent"),
             (self.good == self.delivered.recipients, "not every delivered message was read back as it was sent"),
@@ -209,12 +220,15 @@ impl Totals {
     /// The summary, a few lines.
     pub fn text(&self) -> String {
         let sum = |of: fn(&Count) -> usize| {
-            let [sent, delivered, queued, refused] = [&self.sent, &self.delivered, &self.queued, &self.refused].map(of);
-            format!("{sent:>3} sent = {delivered:>3} delivered + {queued} queued + {refused} refused")
+            let parts = [&self.sent, &self.delivered, &self.queued, &self.quarantined, &self.refused];
+            let [sent, delivered, queued, quarantined, refused] = parts.map(of);
+            format!(
+                "{sent:>3} sent = {delivered:>3} delivered + {queued} queued + {quarantined} quarantined + {refused} refused"
+            )
         };
         let audit = &self.audit;
         format!(
-            "messages    {}\nrecipients  {}\nspool       {:>3} accepted = {:>3} delivered + {} queued; {}\n\
+            "messages    {}\nrecipients  {}\nspool       {:>3} accepted = {:>3} delivered + {} queued + {} quarantined; {}\n\
              read back   {} messages by POP3, {}, each byte as it was sent\n\
              sessions    {} with TLS and a verified certificate, {} with AUTH; content {} times by BDAT, else by DATA\n\
              time        {:.1} s\n",
@@ -222,7 +236,8 @@ impl Totals {
             sum(|count| count.recipients),
             audit.accepted,
             audit.delivered,
-            audit.queued_now,
+            audit.queued_now - audit.quarantined_now,
+            audit.quarantined_now,
             if audit.balanced { "the books balance" } else { "the books do NOT balance" },
             self.good,
             size(self.bytes),
@@ -232,12 +247,6 @@ impl Totals {
             self.seconds
         )
     }
-}
-
-/// What a message in the queue waits for, in a sentence.
-pub fn why(destination: &str, last_reply: &str, next: std::time::Duration) -> String {
-    let next = std::time::Duration::from_secs(next.as_secs());
-    format!("waits for {destination}: {last_reply}; next attempt in {}", show_duration(next))
 }
 
 #[cfg(test)]
@@ -260,16 +269,25 @@ mod tests {
     fn totals() -> Totals {
         let count = |messages, recipients| Count { messages, recipients };
         Totals {
-            sent: count(39, 41),
+            sent: count(40, 42),
             delivered: count(35, 37),
             queued: count(1, 1),
+            quarantined: count(1, 1),
             refused: count(3, 3),
-            encrypted: 39,
+            encrypted: 40,
             logins: 5,
             chunked: 20,
             good: 37,
             bytes: 5_600_000,
-            audit: Audit { accepted: 38, delivered: 37, closing: 1, queued_now: 1, balanced: true, ..Audit::default() },
+            audit: Audit {
+                accepted: 39,
+                delivered: 37,
+                closing: 2,
+                queued_now: 2,
+                quarantined_now: 1,
+                balanced: true,
+                ..Audit::default()
+            },
             seconds: 2.34,
         }
     }
@@ -300,23 +318,15 @@ mod tests {
     fn the_summary_adds_up_or_says_what_does_not() {
         assert_eq!(
             totals().text(),
-            "messages     39 sent =  35 delivered + 1 queued + 3 refused\n\
-             recipients   41 sent =  37 delivered + 1 queued + 3 refused\n\
-             spool        38 accepted =  37 delivered + 1 queued; the books balance\n\
+            "messages     40 sent =  35 delivered + 1 queued + 1 quarantined + 3 refused\n\
+             recipients   42 sent =  37 delivered + 1 queued + 1 quarantined + 3 refused\n\
+             spool        39 accepted =  37 delivered + 1 queued + 1 quarantined; the books balance\n\
              read back   37 messages by POP3, 5.3 MiB, each byte as it was sent\n\
-             sessions    39 with TLS and a verified certificate, 5 with AUTH; content 20 times by BDAT, else by DATA\n\
+             sessions    40 with TLS and a verified certificate, 5 with AUTH; content 20 times by BDAT, else by DATA\n\
              time        2.3 s\n"
         );
         assert_eq!(totals().faults(), Vec::<String>::new());
         let wrong = Totals { good: 36, queued: Count::default(), encrypted: 38, ..totals() };
         assert_eq!(wrong.faults().len(), 4);
-    }
-
-    #[test]
-    fn a_waiting_message_is_explained_in_a_sentence() {
-        assert_eq!(
-            why("down.example", "no connection", std::time::Duration::from_millis(899_500)),
-            "waits for down.example: no connection; next attempt in 14m59s"
-        );
     }
 }

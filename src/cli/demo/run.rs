@@ -9,9 +9,9 @@ use super::samples::{self, Fate, Sample, Way};
 use super::world::World;
 use crate::base::id::QueueId;
 use crate::cli::table::say;
-
+use crate::flow::gateway::Gateway;
+use crate::spool::ItemView;
 use crate::spool::queue::ItemState;
-use crate::spool::{ItemView, Spool, WhyFacts};
 
 /// A delivery on loopback takes milliseconds; a machine under load may take longer.
 const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -22,8 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 enum Place {
     /// No longer in the queue.
     Delivered,
-    /// Tried, and waiting for the next attempt.
-    Queued(WhyFacts),
+    /// Kept back, and why.
+    Quarantined(String),
+    /// Tried, and waiting for the next attempt: why.
+    Queued(String),
     /// Neither in time.
     Nowhere(String),
 }
@@ -41,11 +43,16 @@ struct Passage {
 pub async fn run(world: &World) -> Result<Vec<String>, String> {
     let began = (Instant::now(), SystemTime::now());
     let client = Client::new(world)?;
-    let samples = samples::all();
+    let mut samples = samples::all();
+    let identity = samples.len();
+    samples.extend(world.keys.samples());
     say(&report::opening(samples.len()));
     let mut passages = Vec::with_capacity(samples.len());
-    for (index, sample) in samples.iter().enumerate() {
-        passages.push(pass(world, &client, sample, index % 2 == 0).await);
+    for index in 0..samples.len() {
+        if samples[index].way == Way::Forwarded {
+            samples[index].content = forwarded(world, &samples[index - 1], &passages[index - 1]).await?;
+        }
+        passages.push(pass(world, &client, &samples[index], index % 2 == 0).await);
     }
     let expected = expected(&samples, &passages);
     let findings = readback::read_all(world, &expected).await;
@@ -62,14 +69,25 @@ pub async fn run(world: &World) -> Result<Vec<String>, String> {
     faults.extend(findings.strange);
     faults.extend(totals.faults());
     let lines: Vec<Line> = passages.into_iter().map(|passage| passage.line).collect();
-    say(&format!("{}\n{}\n{}", report::table(&lines), report::stories(&lines), totals.text()));
+    let identities: Vec<_> =
+        findings.identities.range(identity..).map(|(index, found)| (*index, samples[*index].title, &**found)).collect();
+    let parts = [report::table(&lines), report::identities(&identities), report::stories(&lines), totals.text()];
+    say(&parts.join("\n"));
     Ok(faults)
+}
+
+/// What a forwarder hands on: the sample before as its reader got it.
+async fn forwarded(world: &World, before: &Sample, passage: &Passage) -> Result<Vec<u8>, String> {
+    match passage.sent.reply {
+        Reply::Accepted(id) => readback::stored(world, reader_of(before.to[0]), id).await,
+        _ => Err(format!("{} was not accepted: {}", before.title, passage.line.decision)),
+    }
 }
 
 async fn pass(world: &World, client: &Client, sample: &Sample, may_chunk: bool) -> Passage {
     let sent = client.send(sample, may_chunk).await;
     let place = match &sent.reply {
-        Reply::Accepted(id) => Some(follow(world.gateway.spool(), *id).await),
+        Reply::Accepted(id) => Some(follow(&world.gateway, *id).await),
         _ => None,
     };
     let line = line(sample, &sent, place.as_ref());
@@ -77,17 +95,20 @@ async fn pass(world: &World, client: &Client, sample: &Sample, may_chunk: bool) 
 }
 
 /// Waits until the message is delivered or has been tried.
-async fn follow(spool: &Spool, id: QueueId) -> Place {
+async fn follow(gateway: &Gateway, id: QueueId) -> Place {
     let until = Instant::now() + DELIVERY_WAIT_MAX;
     loop {
-        let Some(facts) = spool.why(id) else { return Place::Delivered };
+        let Some(facts) = gateway.spool().why(id) else { return Place::Delivered };
+        let why = || gateway.why(id).unwrap_or_default();
+        if facts.items.iter().all(|item| item.state == ItemState::Quarantined) {
+            return Place::Quarantined(why());
+        }
         let was_tried = |item: &ItemView| item.state == ItemState::Waiting && !item.last_reply.is_empty();
         if facts.items.iter().all(was_tried) {
-            return Place::Queued(facts);
+            return Place::Queued(why());
         }
         if Instant::now() > until {
-            let states: Vec<&str> = facts.items.iter().map(|item| item.state.name()).collect();
-            return Place::Nowhere(states.join(", "));
+            return Place::Nowhere(why());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -101,7 +122,8 @@ fn line(sample: &Sample, sent: &Sent, place: Option<&Place>) -> Line {
     };
     let (place, story) = match (place, &sent.reply) {
         (Some(Place::Delivered), _) => (mailboxes(sample), None),
-        (Some(Place::Queued(facts)), _) => ("queue".to_owned(), Some(why(facts))),
+        (Some(Place::Quarantined(why)), _) => ("quarantine".to_owned(), Some(why.clone())),
+        (Some(Place::Queued(why)), _) => ("queue".to_owned(), Some(why.clone())),
         (Some(Place::Nowhere(states)), _) => ("queue".to_owned(), Some(format!("was not tried in time: {states}"))),
         (None, Reply::Refused(_, text)) => ("with its sender".to_owned(), Some(text.clone())),
         (None, Reply::Unclear(text)) => ("unknown".to_owned(), Some(text.clone())),
@@ -126,15 +148,6 @@ fn mailboxes(sample: &Sample) -> String {
     }
 }
 
-fn why(facts: &WhyFacts) -> String {
-    let sentence = |item: &ItemView| {
-        let due = item.postponed.as_ref().map_or(item.due, |(until, _)| item.due.max(*until));
-        let next = due.duration_since(SystemTime::now()).unwrap_or_default();
-        report::why(&item.destination, &item.last_reply, next)
-    };
-    facts.items.iter().map(sentence).collect::<Vec<_>>().join("; ")
-}
-
 fn named(index: usize, sample: &Sample, what: &str) -> String {
     format!("{} ({}): {what}", index + 1, sample.title)
 }
@@ -142,7 +155,9 @@ fn named(index: usize, sample: &Sample, what: &str) -> String {
 /// What became of a sample, if it is not what must.
 fn against_fate((index, (sample, passage)): (usize, (&Sample, &Passage))) -> Option<String> {
     let is_met = match (sample.fate, &passage.sent.reply, &passage.place) {
-        (Fate::Delivered, _, Some(Place::Delivered)) | (Fate::Queued, _, Some(Place::Queued(_))) => true,
+        (Fate::Delivered, _, Some(Place::Delivered))
+        | (Fate::Quarantined, _, Some(Place::Quarantined(_)))
+        | (Fate::Queued, _, Some(Place::Queued(_))) => true,
         (Fate::Refused(code), Reply::Refused(found, _), _) => code == *found,
         _ => false,
     };
@@ -160,7 +175,7 @@ fn expected<'a>(samples: &'a [Sample], passages: &[Passage]) -> Vec<Expected<'a>
             id: *id,
             from: sample.from.unwrap_or_default(),
             content: &sample.content,
-            submitted: sample.way != Way::Mx,
+            submitted: matches!(sample.way, Way::Submission(_)),
         }));
     }
     expected
@@ -172,10 +187,11 @@ fn totals(samples: &[Sample], passages: &[Passage]) -> Totals {
         let recipients = sample.to.len();
         totals.sent.add(recipients);
         totals.encrypted += usize::from(passage.sent.encrypted);
-        totals.logins += usize::from(sample.way != Way::Mx);
+        totals.logins += usize::from(matches!(sample.way, Way::Submission(_)));
         totals.chunked += usize::from(passage.sent.chunked && passage.place.is_some());
         match (&passage.sent.reply, &passage.place) {
             (_, Some(Place::Delivered)) => totals.delivered.add(recipients),
+            (_, Some(Place::Quarantined(_))) => totals.quarantined.add(recipients),
             (_, Some(_)) => totals.queued.add(recipients),
             (Reply::Refused(..), None) => totals.refused.add(recipients),
             _ => {}

@@ -16,6 +16,10 @@ pub const PASSWORD: &str = "demo-password";
 pub enum Way {
     /// From a stranger to the mx listener.
     Mx,
+    /// From a stranger to the listener that enforces the policies of others.
+    Enforced,
+    /// To the same, by a stranger who forwards what the sample before became in its reader's mailbox.
+    Forwarded,
     /// From a login, over TLS, to the submission listener.
     Submission(&'static str),
 }
@@ -27,6 +31,8 @@ pub enum Fate {
     Delivered,
     /// Accepted, and waiting in the queue.
     Queued,
+    /// Accepted, and kept back.
+    Quarantined,
     /// Refused in the session with this code.
     Refused(u16),
 }
@@ -60,11 +66,13 @@ pub fn all() -> Vec<Sample> {
 /// Bytes of the large attachment before base64; the whole message is then just above 5 MiB.
 const LARGE_BYTES: usize = 3_900_000;
 
-fn mx(title: &'static str, from: &'static str, to: &'static [&'static str], content: Vec<u8>) -> Sample {
+/// Mail from a stranger that is delivered.
+pub fn mx(title: &'static str, from: &'static str, to: &'static [&'static str], content: Vec<u8>) -> Sample {
     Sample { title, way: Way::Mx, from: Some(from), to, content, fate: Fate::Delivered }
 }
 
-fn submitted(
+/// Mail of a login that is delivered.
+pub fn submitted(
     title: &'static str,
     login: &'static str,
     from: &'static str,
@@ -261,7 +269,8 @@ fn checksum(texts: &[&str]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn text(from: &str, to: &str, subject: &str, body: &str) -> Vec<u8> {
+/// A plain message; lines of `body` may end as they like.
+pub fn text(from: &str, to: &str, subject: &str, body: &str) -> Vec<u8> {
     with_crlf(format!("{}\n{body}", head(from, to, subject)).as_bytes())
 }
 

@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use socket2::{Domain, Socket, Type};
 
 use super::dns::ZoneServer;
+use super::identity::Keys;
 use super::samples::{DOMAIN, PASSWORD, USERS};
 use crate::base::secret::Secret;
 use crate::config::Config;
@@ -27,13 +28,12 @@ pub const HOST: &str = "mx.weir.example";
 
 /// What every zone says: mail goes to `mx`, which is this host and the only one that may send.
 const ZONE: &str = "@ 300 IN SOA mx root 1 3600 600 86400 60\n@ 300 IN MX 10 mx\nmx 300 IN A 127.0.0.1\n@ 300 IN TXT \"v=spf1 mx -all\"\n";
-/// The demo's domains, and the root, so that no other name exists.
-const ZONES: [(&str, &str); 5] = [
+/// Domains without a policy, and the root, so that no other name exists.
+const ZONES: [(&str, &str); 4] = [
     (".", "@ 300 IN SOA mx root 1 3600 600 86400 60\n"),
     ("club.example.", ZONE),
     ("down.example.", ZONE),
     ("shop.example.", ZONE),
-    ("weir.example.", ZONE),
 ];
 /// Rules for the filter.
 const RULES: &str = include_str!("rules.cf");
@@ -46,6 +46,8 @@ pub struct World {
     pub config: Config,
     /// The certificate that it made for itself, as a client would import it.
     pub roots: RootCertStore,
+    /// Keys of the demo's domains.
+    pub keys: Keys,
     folder: Folder,
     _dns: ZoneServer,
     _closed_port: Socket,
@@ -58,12 +60,19 @@ impl World {
     pub async fn start() -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
         let folder = Folder::make().map_err(text)?;
-        let dns = ZoneServer::start(&ZONES).await.map_err(text)?;
+        let keys = Keys::make()?;
+        let zones = keys.zones(ZONE)?;
+        let zones = ZONES.into_iter().chain(zones.iter().map(|(origin, records)| (&**origin, &**records)));
+        let dns = ZoneServer::start(&zones.collect::<Vec<_>>()).await.map_err(text)?;
         let closed_port = closed_port().map_err(text)?;
         let closed = closed_port.local_addr().map_err(text)?.as_socket().expect("an IPv4 socket has such an address");
         let file = folder.0.join("weir.toml");
         std::fs::write(folder.0.join("rules.cf"), RULES).map_err(text)?;
-        std::fs::write(&file, settings(&folder.0, dns.address(), closed.port())).map_err(text)?;
+        for (name, pem) in keys.files() {
+            std::fs::write(folder.0.join(name), pem).map_err(text)?;
+        }
+        let settings = settings(&folder.0, dns.address(), closed.port()) + &keys.sections();
+        std::fs::write(&file, settings).map_err(text)?;
         let config = Config::load(&file).map_err(|problems| problems.to_string())?;
         add_users(&config).map_err(text)?;
         let started = {
@@ -72,10 +81,10 @@ impl World {
         };
         let gateway = started.map_err(|_| "the gateway panicked")?.map_err(|error| error.to_string())?;
         let roots = roots(&config.data_dir).map_err(text)?;
-        Ok(World { gateway, config, roots, folder, _dns: dns, _closed_port: closed_port })
+        Ok(World { gateway, config, roots, keys, folder, _dns: dns, _closed_port: closed_port })
     }
 
-    /// Where a listener is: `mx`, `submission`, `pop3`, `pop3s`, `admin`.
+    /// Where a listener is: `mx`, `enforced`, `submission`, `pop3`, `pop3s`, `admin`.
     pub fn address(&self, name: &str) -> SocketAddr {
         self.gateway.address(name).expect("the demo's settings name every listener")
     }
@@ -116,6 +125,28 @@ address = "127.0.0.1:0"
 tls = "starttls"
 verify = "tag"
 filter = "tag"
+
+[[listener]]
+name = "enforced"
+role = "mx"
+address = "127.0.0.1:0"
+tls = "starttls"
+verify = "enforce"
+filter = "tag"
+
+[verify]
+trusted_sealers = ["list.example"]
+
+[[listener]]
+name = "filtered"
+role = "mx"
+address = "127.0.0.1:0"
+tls = "starttls"
+verify = "tag"
+filter = "enforce"
+
+[trace]
+content = "judged"
 
 [[listener]]
 role = "submission"

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::smtp::client::Protocol;
 use crate::smtp::client::capabilities::Capabilities;
 use crate::smtp::client::reply::{RemoteReply, ReplyFault, ReplyReader};
+use crate::smtp::client::transaction::Link;
 
 /// A byte stream of whatever kind.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -70,6 +71,8 @@ pub struct Connection {
     pub offers: Capabilities,
     /// TLS is on.
     pub encrypted: bool,
+    /// What TLS proved, in the words of the metric.
+    pub tls: &'static str,
     /// `mx.example.org [192.0.2.1]`.
     pub peer: Arc<str>,
     /// Transactions that ended on it.
@@ -91,10 +94,21 @@ impl Connection {
             protocol,
             offers: Capabilities::default(),
             encrypted: false,
+            tls: "plain",
             peer,
             transactions: 0,
             reset_due: false,
             used: Instant::now(),
+        }
+    }
+
+    /// The line as REQUIRETLS sees it. A session for such mail was opened on its terms; LMTP without TLS is used for it only
+    /// on this machine.
+    pub fn link(&self) -> Link {
+        match () {
+            () if self.encrypted => Link::Encrypted,
+            () if self.protocol == Protocol::Lmtp => Link::Local,
+            () => Link::Plain,
         }
     }
 

@@ -1,12 +1,15 @@
 //! Ways to hand mail over, and what they answer. Pure here; the I/O is in the modules below.
 
 pub mod connection;
+pub mod judge;
 pub mod local;
 pub mod maildir;
 pub mod open;
+mod session;
 pub mod sick;
 pub mod smtp;
 pub mod target;
+pub mod terms;
 pub mod tls;
 
 use std::fmt;
@@ -50,6 +53,8 @@ pub struct Answer {
     pub reports_success: bool,
     /// The next hop asks to be pushed less.
     pub slow_down: bool,
+    /// What TLS it was said over: `plain`, `unverified`, `verified`, `sts`, `dane`; nothing without a session.
+    pub tls: &'static str,
 }
 
 impl Answer {
@@ -63,13 +68,13 @@ impl Answer {
         };
         let slow_down = matches!(reply.code, 421 | 432) || (fate == Fate::Deferred && status.1 == 7);
         let remote = Some(remote.clone());
-        Answer { fate, status, text: reply.one_line(), is_reply: true, remote, reports_success, slow_down }
+        Answer { fate, status, text: reply.one_line(), is_reply: true, remote, reports_success, slow_down, tls: "" }
     }
 
     /// Something of ours or of the network; `fate` says whether for now or for ever.
     pub fn local(fate: Fate, status: Enhanced, text: impl Into<String>) -> Self {
         let text: String = text.into().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        Answer { fate, status, text, is_reply: false, remote: None, reports_success: false, slow_down: false }
+        Answer { fate, status, text, is_reply: false, remote: None, reports_success: false, slow_down: false, tls: "" }
     }
 
     /// A refusal that we decide on behalf of a next hop.

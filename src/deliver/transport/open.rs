@@ -1,30 +1,29 @@
-//! Opens a session with a next hop: addresses in order, TLS as asked, greeting to ready. I/O: DNS, TCP, unix sockets, TLS.
+//! Opens a session with a next hop: addresses in order, each on its own terms. I/O: DNS, TCP, unix sockets, TLS.
 //!
-//! Opportunistic TLS that fails is tried again in the clear on a new connection to the same address; required
-//! TLS never is. A greeting of 5xx means the next address, then a deferral: it says nothing about any recipient.
+//! Opportunistic TLS that fails is tried again in the clear on a new connection to the same address; where anything
+//! demands TLS it never is. A greeting of 5xx means the next address, then a deferral: it says nothing about any recipient.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::connection::{Connection, Wire};
+use super::connection::Connection;
+use super::session::{Failed, Opened, Session};
 use super::sick::Sick;
 use super::target::{self, Target};
+use super::terms::{self, Demand, HostFacts, Terms, Wish};
 use super::tls::ClientTls;
 use super::{Answer, Fate};
 use crate::config::settings::{Config, DeliverTls, Login, NextHop};
 use crate::deliver::meters::Meters;
+use crate::deliver::mta_sts::{Sts, StsAnswer, applied};
 use crate::deliver::tls_result::{AppliedPolicy, FailureType, TlsFailure, TlsResult, TlsResultSink};
-use crate::dns::Resolver;
+use crate::dns::{DnsFault, Resolver, Tlsa};
 use crate::smtp::client::Protocol;
-use crate::smtp::client::handshake::{Handshake, HandshakeFault, HandshakeOptions, Next};
 use crate::wire::reply::Enhanced;
 
 /// What opening needs.
@@ -35,38 +34,45 @@ pub struct Opener {
     pub tls: ClientTls,
     /// Counters.
     pub meters: Meters,
+    /// Policies of receivers; nothing: they are not asked for.
+    sts: Option<Arc<Sts>>,
     /// Where results for TLS-RPT go.
     results: TlsResultSink,
     /// Addresses that gave no session lately.
     sick: Sick,
 }
 
-/// How one address is to be spoken to.
-#[derive(Clone)]
-struct Manner {
-    protocol: Protocol,
-    tls: DeliverTls,
-    implicit_tls: bool,
-    login: Option<Login>,
-    /// For mail by MX: what TLS-RPT tells of.
-    policy: Option<Arc<AppliedPolicy>>,
+/// How any address of a next hop is to be spoken to.
+pub(super) struct Manner {
+    pub protocol: Protocol,
+    pub wish: Wish,
+    pub implicit_tls: bool,
+    pub login: Option<Login>,
 }
 
-/// TLS is required and not offered: security features not supported (RFC 3463 §3.8).
-pub const NO_TLS: Enhanced = Enhanced(4, 7, 4);
-
-/// Why one attempt failed.
-enum Failed {
-    /// TLS itself, where plain text may be tried.
-    Tls(String),
-    /// Anything else.
-    Other(Answer),
+/// Whose mail host is sought.
+struct Quest<'a> {
+    /// The recipients' domain, in A-labels.
+    domain: &'a str,
+    /// By its MX records: not to ourselves, and its owner may ask for reports.
+    by_mx: bool,
+    sts: StsAnswer,
 }
 
-/// TLS wanted towards `hop`: its own setting over the general one; REQUIRETLS asks for verified TLS (RFC 8689 §4.2.1).
-pub fn tls_of(config: &Config, hop: &NextHop, require_tls: bool) -> DeliverTls {
+/// TLS is demanded and not offered: security features not supported (RFC 3463 §3.8).
+const NO_TLS: Enhanced = Enhanced(4, 7, 4);
+/// TLS does not prove what is demanded: cryptographic failure (RFC 3463 §3.8).
+const BAD_TLS: Enhanced = Enhanced(4, 7, 5);
+/// Encryption needed (RFC 8689 §4.2.1).
+const ENCRYPTION_NEEDED: Enhanced = Enhanced(5, 7, 10);
+/// REQUIRETLS needed (RFC 8689 §4.2.1).
+const REQUIRETLS_NEEDED: Enhanced = Enhanced(5, 7, 30);
+/// Five addresses that each take all the time that RFC 5321 gives them would hold a place in the window for half an hour.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// TLS wanted towards `hop`: its own setting over the general one.
+pub fn tls_of(config: &Config, hop: &NextHop) -> DeliverTls {
     match hop {
-        _ if require_tls => DeliverTls::Required,
         NextHop::Smtp { tls: Some(tls), .. } => *tls,
         // `smtps://` without more asks for TLS; who it is was never promised, so the general setting decides on that.
         NextHop::Smtp { implicit_tls: true, .. } if config.deliver.tls == DeliverTls::None => DeliverTls::Opportunistic,
@@ -79,7 +85,7 @@ pub fn tls_of(config: &Config, hop: &NextHop, require_tls: bool) -> DeliverTls {
 impl Opener {
     /// Opens by these.
     pub fn new(resolver: Arc<Resolver>, tls: ClientTls, meters: Meters) -> Self {
-        Opener { resolver, tls, meters, results: TlsResultSink::default(), sick: Sick::default() }
+        Opener { resolver, tls, meters, sts: None, results: TlsResultSink::default(), sick: Sick::default() }
     }
 
     /// The same, telling what became of TLS with mail hosts.
@@ -88,43 +94,37 @@ impl Opener {
         self
     }
 
+    /// The same, keeping to the MTA-STS policies of receivers.
+    pub fn with_sts(mut self, sts: Option<Arc<Sts>>) -> Self {
+        self.sts = sts;
+        self
+    }
+
     /// A session with `hop` (by MX: of `domain`) that is ready for mail.
     /// # Errors
     /// The answer for all recipients there.
-    pub async fn open(
-        &self,
-        config: &Config,
-        hop: &NextHop,
-        domain: &str,
-        tls: DeliverTls,
-    ) -> Result<Connection, Answer> {
-        let opened = timeout(OPEN_TIMEOUT, self.open_any(config, hop, domain, tls)).await;
+    pub async fn open(&self, config: &Config, hop: &NextHop, domain: &str, wish: Wish) -> Result<Connection, Answer> {
+        let opened = timeout(OPEN_TIMEOUT, self.open_any(config, hop, domain, wish)).await;
         opened.unwrap_or_else(|_| Err(unreachable_answer("no session in time with any of its hosts".to_owned())))
     }
 
-    async fn open_any(
-        &self,
-        config: &Config,
-        hop: &NextHop,
-        domain: &str,
-        tls: DeliverTls,
-    ) -> Result<Connection, Answer> {
-        let plain = |protocol| Manner { protocol, tls, implicit_tls: false, login: None, policy: None };
+    async fn open_any(&self, config: &Config, hop: &NextHop, domain: &str, wish: Wish) -> Result<Connection, Answer> {
+        let plain = |protocol| Manner { protocol, wish, implicit_tls: false, login: None };
+        let quest = |by_mx, sts| Quest { domain, by_mx, sts };
         match hop {
             NextHop::Mx => {
-                let targets = target::by_mx(&self.resolver, config, domain).await?;
-                let policy = Some(Arc::new(AppliedPolicy::none(domain)));
-                let manner = Manner { policy, ..plain(Protocol::Smtp) };
-                self.first_of(config, &targets, &manner, !config.deliver.allow_local).await
+                let targets = target::by_mx(&self.resolver, config, domain);
+                let (targets, sts) = tokio::join!(targets, self.policy_of(config, domain, wish));
+                self.first_of(config, &targets?, &plain(Protocol::Smtp), &quest(true, sts)).await
             }
             NextHop::Smtp { host, port, implicit_tls, login, .. } => {
                 let targets = target::by_name(&self.resolver, host, *port).await?;
                 let manner = Manner { implicit_tls: *implicit_tls, login: login.clone(), ..plain(Protocol::Smtp) };
-                self.first_of(config, &targets, &manner, false).await
+                self.first_of(config, &targets, &manner, &quest(false, StsAnswer::default())).await
             }
             NextHop::Lmtp { host, port } => {
                 let targets = target::by_name(&self.resolver, host, *port).await?;
-                self.first_of(config, &targets, &plain(Protocol::Lmtp), false).await
+                self.first_of(config, &targets, &plain(Protocol::Lmtp), &quest(false, StsAnswer::default())).await
             }
             NextHop::LmtpUnix(path) => self.open_unix(config, path, &plain(Protocol::Lmtp)).await,
             NextHop::Maildir(_) | NextHop::Store | NextHop::Discard => {
@@ -133,56 +133,143 @@ impl Opener {
         }
     }
 
+    /// The MTA-STS policy of `domain`; one that could not be had is reported.
+    async fn policy_of(&self, config: &Config, domain: &str, wish: Wish) -> StsAnswer {
+        let wanted = config.deliver.mta_sts && (wish.tls != DeliverTls::None || wish.require_tls);
+        let Some(sts) = self.sts.as_ref().filter(|_| wanted && !domain.starts_with('[')) else {
+            return StsAnswer::default();
+        };
+        let answer = sts.find(&config.deliver, domain).await;
+        if let Some(failure) = &answer.failure {
+            let policy = Arc::new(applied(domain, answer.policy.as_deref()));
+            self.put(policy, None, None, Some(failure.clone()));
+        }
+        answer
+    }
+
     async fn first_of(
         &self,
         config: &Config,
         targets: &[Target],
         manner: &Manner,
-        refuse_self: bool,
+        quest: &Quest<'_>,
     ) -> Result<Connection, Answer> {
-        let mut last = unreachable_answer("no address to try".to_owned());
+        let mut refusals = Refusals::default();
         for target in self.sick.healthy_first(targets, Instant::now()) {
-            let mut tried = self.try_target(config, target, manner, refuse_self).await;
-            self.record(target, manner, &tried);
-            if let Err(Failed::Tls(why)) = &tried
-                && manner.tls == DeliverTls::Opportunistic
-                && !manner.implicit_tls
-                && manner.login.is_none()
-            {
-                tracing::info!(host = %target.host, address = %target.address, why, "TLS failed, trying plain text");
-                let plain = Manner { tls: DeliverTls::None, ..manner.clone() };
-                tried = self.try_target(config, target, &plain, refuse_self).await;
-            }
-            self.count(target.address, tried.is_ok());
-            match tried {
-                Ok(connection) => return Ok(connection),
-                Err(Failed::Other(answer)) => last = answer,
-                Err(Failed::Tls(why)) => {
-                    let answer = Answer::local(Fate::Deferred, Enhanced(4, 7, 5), format!("TLS failed: {why}"));
-                    last = Answer { remote: Some(peer_name(target)), ..answer };
+            let terms = match self.terms(target, manner, quest).await {
+                Ok(terms) => terms,
+                Err((failure, policy)) => {
+                    self.meters.tls.with_label_values(&["failed"]).inc();
+                    if quest.by_mx {
+                        self.put(policy, Some(target), None, Some(failure.clone()));
+                    }
+                    refusals.add(Failed::Tls(failure), peer_name(target));
+                    continue;
                 }
+            };
+            match self.try_on_terms(config, target, manner, &terms, quest).await {
+                Ok(connection) => return Ok(connection),
+                Err(failed) => refusals.add(failed, peer_name(target)),
             }
         }
-        Err(last)
+        Err(refusals.answer(manner.wish))
+    }
+
+    /// One address; in the clear if TLS fails that nobody demands.
+    async fn try_on_terms(
+        &self,
+        config: &Config,
+        target: &Target,
+        manner: &Manner,
+        terms: &Terms,
+        quest: &Quest<'_>,
+    ) -> Result<Connection, Failed> {
+        let refuse_self = quest.by_mx && !config.deliver.allow_local;
+        let mut local = None;
+        let mut tried = self.try_target(config, target, manner, terms, (refuse_self, &mut local)).await;
+        if quest.by_mx {
+            self.record(target, terms, &tried, local);
+        }
+        if let Err(Failed::Tls(failure)) = &tried
+            && matches!(terms.demand, Demand::Any { .. })
+            && !manner.implicit_tls
+            && manner.login.is_none()
+        {
+            tracing::info!(host = %target.host, address = %target.address, why = failure.detail, "TLS failed, trying plain text");
+            let plain = Terms { demand: Demand::Plain, ..terms.clone() };
+            tried = self.try_target(config, target, manner, &plain, (refuse_self, &mut local)).await;
+        }
+        self.count(target.address, tried.is_ok());
+        tried.map(|opened| opened.connection)
+    }
+
+    /// What a session with `target` must prove.
+    async fn terms(
+        &self,
+        target: &Target,
+        manner: &Manner,
+        quest: &Quest<'_>,
+    ) -> Result<Terms, (TlsFailure, Arc<AppliedPolicy>)> {
+        let wish = manner.wish;
+        let wanted = self.resolver.trusts_ad()
+            && target.secure
+            && manner.protocol == Protocol::Smtp
+            && (wish.tls != DeliverTls::None || wish.require_tls)
+            && (!wish.relaxed || wish.tls == DeliverTls::Dane);
+        let tlsa = if wanted { self.tlsa(target).await } else { Ok(None) };
+        let mut names = vec![target.host.clone()];
+        if quest.by_mx {
+            names.push(quest.domain.into());
+        }
+        let facts = HostFacts {
+            host: &target.host,
+            tlsa,
+            named_securely: target.named_securely,
+            names,
+            domain: quest.domain,
+            sts: &quest.sts,
+        };
+        terms::decide(wish, facts)
+    }
+
+    /// TLSA records, below the name that a CNAME of the host leads to or else its own (RFC 7672 §2.2.2).
+    async fn tlsa(&self, target: &Target) -> Result<Option<(Arc<str>, Arc<[Tlsa]>)>, DnsFault> {
+        for base in target.canonical.iter().chain([&target.host]) {
+            match self.resolver.tlsa(&format!("_{}._tcp.{base}", target.address.port())).await {
+                Ok(records) => return Ok(Some((base.clone(), records))),
+                Err(DnsFault::NotFound { .. }) => {}
+                Err(fault @ DnsFault::Temporary(_)) => return Err(fault),
+            }
+        }
+        Ok(None)
     }
 
     /// What TLS-RPT hears of one session.
-    fn record(&self, target: &Target, manner: &Manner, tried: &Result<Connection, Failed>) {
-        let Some(policy) = manner.policy.as_ref().filter(|_| self.results.is_wanted()) else { return };
+    fn record(&self, target: &Target, terms: &Terms, tried: &Result<Opened, Failed>, local: Option<IpAddr>) {
         let failure = match tried {
-            Ok(connection) if connection.encrypted => None,
-            Ok(_) => Some(TlsFailure::new(FailureType::StarttlsNotSupported, "STARTTLS is not offered")),
-            Err(Failed::Tls(why)) => Some(TlsFailure::new(FailureType::ValidationFailure, why)),
+            Ok(opened) if !opened.connection.encrypted => {
+                Some(TlsFailure::new(FailureType::StarttlsNotSupported, "STARTTLS is not offered"))
+            }
+            Ok(opened) => terms.noted.clone().or_else(|| opened.finding.clone()),
+            Err(Failed::Tls(failure)) => Some(failure.clone()),
+            Err(Failed::NoRequireTls) => None,
             Err(Failed::Other(_)) => return,
         };
-        self.results.put(TlsResult {
-            policy: policy.clone(),
-            at: SystemTime::now(),
-            mx_host: Some(target.host.clone()),
-            sending_ip: None,
-            receiving_ip: Some(target.address.ip()),
-            failure,
-        });
+        self.put(terms.policy.clone(), Some(target), local, failure);
+    }
+
+    fn put(
+        &self,
+        policy: Arc<AppliedPolicy>,
+        target: Option<&Target>,
+        sending_ip: Option<IpAddr>,
+        failure: Option<TlsFailure>,
+    ) {
+        if self.results.is_wanted() {
+            let (at, mx_host) = (SystemTime::now(), target.map(|target| target.host.clone()));
+            let receiving_ip = target.map(|target| target.address.ip());
+            self.results.put(TlsResult { policy, at, mx_host, sending_ip, receiving_ip, failure });
+        }
     }
 
     fn count(&self, address: SocketAddr, opened: bool) {
@@ -196,8 +283,9 @@ impl Opener {
         config: &Config,
         target: &Target,
         manner: &Manner,
-        refuse_self: bool,
-    ) -> Result<Connection, Failed> {
+        terms: &Terms,
+        (refuse_self, local): (bool, &mut Option<IpAddr>),
+    ) -> Result<Opened, Failed> {
         let peer = peer_name(target);
         let other = |text: String| Failed::Other(Answer { remote: Some(peer.clone()), ..unreachable_answer(text) });
         let connect = timeout(config.deliver.connect_timeout, TcpStream::connect(target.address));
@@ -206,13 +294,24 @@ impl Opener {
             Ok(Err(error)) => return Err(other(format!("no connection: {error}"))),
             Ok(Ok(stream)) => stream,
         };
+        *local = stream.local_addr().ok().map(|address| address.ip());
         // Talking to an address of ours, both ends are the same: mail would come back in at our own door.
-        if refuse_self && stream.local_addr().is_ok_and(|local| local.ip() == target.address.ip()) {
+        if refuse_self && *local == Some(target.address.ip()) {
             return Err(other("the mail host's address is one of this host".to_owned()));
         }
         stream.set_nodelay(true).map_err(|error| other(error.to_string()))?;
-        let session = Session { opener: self, config, manner, host: &target.host, peer: peer.clone() };
-        session.begin(Box::new(stream)).await
+        self.session(config, manner, terms, &target.host, peer.clone()).begin(Box::new(stream)).await
+    }
+
+    fn session<'a>(
+        &'a self,
+        config: &'a Config,
+        manner: &'a Manner,
+        terms: &'a Terms,
+        host: &'a str,
+        peer: Arc<str>,
+    ) -> Session<'a> {
+        Session { tls: &self.tls, meters: &self.meters, config, manner, terms, host, peer }
     }
 
     async fn open_unix(&self, config: &Config, path: &Path, manner: &Manner) -> Result<Connection, Answer> {
@@ -223,138 +322,65 @@ impl Opener {
             Ok(Err(error)) => return Err(unreachable_answer(format!("{peer}: {error}"))),
             Ok(Ok(stream)) => stream,
         };
-        let session = Session { opener: self, config, manner, host: "localhost", peer };
-        let begun = session.begin(Box::new(stream)).await;
+        let policy = Arc::new(AppliedPolicy::none("localhost"));
+        let terms = Terms { demand: Demand::Plain, because: "none", policy, noted: None };
+        let begun = self.session(config, manner, &terms, "localhost", peer.clone()).begin(Box::new(stream)).await;
         let outcome = if begun.is_ok() { "opened" } else { "failed" };
         self.meters.connections.with_label_values(&[outcome]).inc();
-        begun.map_err(|failed| match failed {
-            Failed::Other(answer) => answer,
-            Failed::Tls(why) => unreachable_answer(why),
+        begun.map(|opened| opened.connection).map_err(|failed| {
+            let mut refusals = Refusals::default();
+            refusals.add(failed, peer);
+            refusals.answer(manner.wish)
         })
     }
 }
 
-/// One attempt over one stream.
-struct Session<'a> {
-    opener: &'a Opener,
-    config: &'a Config,
-    manner: &'a Manner,
-    host: &'a str,
-    peer: Arc<str>,
+/// Why the addresses tried so far gave no session.
+#[derive(Default)]
+struct Refusals {
+    /// The network or the server, for now.
+    passing: Option<Answer>,
+    /// What a session failed to prove.
+    unproven: Option<Answer>,
+    last_is_passing: bool,
 }
 
-impl Session<'_> {
-    async fn begin(&self, mut wire: Box<dyn Wire>) -> Result<Connection, Failed> {
-        if self.manner.implicit_tls {
-            wire = self.start_tls(wire).await?;
-        }
-        let mut handshake = Handshake::new(HandshakeOptions {
-            protocol: self.manner.protocol,
-            hello: self.config.hostname.clone(),
-            tls: self.manner.tls,
-            encrypted: self.manner.implicit_tls,
-            login: self.manner.login.clone(),
-            nonce: nonce()?,
-        });
-        let mut connection = Connection::new(wire, self.manner.protocol, self.peer.clone());
-        let wait = self.config.deliver.command_timeout;
-        loop {
-            let at = handshake.step();
-            let broken = |fault| self.other(format!("{at}: {fault}"));
-            connection.flush(wait).await.map_err(broken)?;
-            let reply = connection.reply(wait).await.map_err(broken)?;
-            match handshake.handle_reply(reply, &mut connection.out) {
-                Next::Await => {}
-                Next::StartTls => {
-                    let wire = self.start_tls(connection.into_wire()).await?;
-                    connection = Connection::new(wire, self.manner.protocol, self.peer.clone());
-                    handshake.handle_tls(&mut connection.out);
-                }
-                Next::Ready => break,
-                Next::Failed(fault) => return Err(Failed::Other(self.refused(fault))),
+impl Refusals {
+    fn add(&mut self, failed: Failed, peer: Arc<str>) {
+        let local =
+            |status, text: String| Some(Answer { remote: Some(peer), ..Answer::local(Fate::Deferred, status, text) });
+        self.last_is_passing = matches!(failed, Failed::Other(_));
+        match failed {
+            Failed::Other(answer) => self.passing = Some(answer),
+            Failed::NoRequireTls => {
+                self.unproven = local(REQUIRETLS_NEEDED, "the server does not offer REQUIRETLS".to_owned());
             }
-        }
-        connection.encrypted = handshake.is_encrypted();
-        let verified = self.manner.tls == DeliverTls::Required;
-        let tls = if !connection.encrypted {
-            "plain"
-        } else if verified {
-            "verified"
-        } else {
-            "unverified"
-        };
-        self.opener.meters.tls.with_label_values(&[tls]).inc();
-        connection.offers = handshake.into_capabilities();
-        Ok(connection)
-    }
-
-    async fn start_tls(&self, wire: Box<dyn Wire>) -> Result<Box<dyn Wire>, Failed> {
-        let failed = |why: String| {
-            self.opener.meters.tls.with_label_values(&["failed"]).inc();
-            Failed::Tls(why)
-        };
-        let verify = self.manner.tls == DeliverTls::Required;
-        let connector = self.opener.tls.connector(verify).map_err(|why| failed(why.to_string()))?;
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        // A name that is none (an underscore, a literal's brackets) can't be verified; unverified, any name will do.
-        let name = match ServerName::try_from(host.to_owned()) {
-            Ok(name) => name,
-            Err(_) if !verify => ServerName::try_from("invalid.invalid").expect("a valid name"),
-            Err(error) => return Err(failed(format!("{host}: {error}"))),
-        };
-        let handshake = timeout(self.config.deliver.command_timeout.min(TLS_TIMEOUT), connector.connect(name, wire));
-        match handshake.await {
-            Ok(Ok(stream)) => {
-                let session = stream.get_ref().1;
-                let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown");
-                let cipher = session.negotiated_cipher_suite().map(|suite| suite.suite());
-                let cipher = cipher.and_then(|suite| suite.as_str()).unwrap_or("unknown");
-                self.opener.meters.tls_sessions.with_label_values(&[version, cipher]).inc();
-                Ok(Box::new(stream))
+            Failed::Tls(failure) if failure.kind == FailureType::StarttlsNotSupported => {
+                self.unproven = local(NO_TLS, failure.detail);
             }
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed("the TLS handshake was not finished in time".to_owned())),
+            // An answer that can't be had now may be had later: it says nothing about the host.
+            Failed::Tls(failure) if failure.kind == FailureType::DnssecInvalid => {
+                self.passing = local(BAD_TLS, failure.detail);
+                self.last_is_passing = true;
+            }
+            Failed::Tls(failure) => self.unproven = local(BAD_TLS, format!("TLS failed: {}", failure.detail)),
         }
     }
 
-    fn other(&self, text: String) -> Failed {
-        Failed::Other(Answer { remote: Some(self.peer.clone()), ..unreachable_answer(text) })
-    }
-
-    fn refused(&self, fault: HandshakeFault) -> Answer {
-        let local = |status, text: &str| Answer {
-            remote: Some(self.peer.clone()),
-            ..Answer::local(Fate::Deferred, status, text)
-        };
-        match fault {
-            HandshakeFault::Refused { at, reply } => {
-                let said = Answer::from_reply(&reply, &self.peer, false);
-                let status = Enhanced(4, said.status.1, said.status.2);
-                Answer { fate: Fate::Deferred, status, text: format!("{} (to {at})", said.text), ..said }
+    /// One answer for all: what was said last, but REQUIRETLS waits for a host that can't be reached now before it gives
+    /// up, and then gives up for good (RFC 8689 §4.2.1).
+    fn answer(self, wish: Wish) -> Answer {
+        let Refusals { passing, unproven, last_is_passing } = self;
+        match (passing, unproven) {
+            (None, None) => unreachable_answer("no address to try".to_owned()),
+            (None, Some(answer)) if wish.require_tls => {
+                let status = if answer.status == REQUIRETLS_NEEDED { REQUIRETLS_NEEDED } else { ENCRYPTION_NEEDED };
+                Answer { fate: Fate::Failed, status, ..answer }
             }
-            HandshakeFault::NoTls => local(NO_TLS, "TLS is required and the server does not offer it"),
-            HandshakeFault::NoMechanism => local(
-                Enhanced(4, 7, 0),
-                "the server offers no way to log in that keeps the password secret (TLS or SCRAM-SHA-256)",
-            ),
-            HandshakeFault::BadServerProof => {
-                local(Enhanced(4, 7, 0), "the server can't prove that it knows the password")
-            }
+            (Some(answer), _) if wish.require_tls || last_is_passing => answer,
+            (_, Some(answer)) | (Some(answer), None) => answer,
         }
     }
-}
-
-/// Five addresses that each take all the time that RFC 5321 gives them would hold a place in the window for half an hour.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
-/// A handshake takes a few round trips; Postfix waits 300 s for it, which helps nobody.
-const TLS_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// 18 random bytes, as base64 text.
-fn nonce() -> Result<String, Failed> {
-    let mut bytes = [0u8; 18];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| Failed::Other(unreachable_answer("no random numbers for AUTH".to_owned())))?;
-    Ok(STANDARD.encode(bytes))
 }
 
 fn peer_name(target: &Target) -> Arc<str> {
@@ -362,6 +388,6 @@ fn peer_name(target: &Target) -> Arc<str> {
     if *target.host == *ip.to_string() { format!("[{ip}]").into() } else { format!("{} [{ip}]", target.host).into() }
 }
 
-fn unreachable_answer(text: String) -> Answer {
+pub(super) fn unreachable_answer(text: String) -> Answer {
     Answer::local(Fate::Deferred, Enhanced(4, 4, 1), text)
 }

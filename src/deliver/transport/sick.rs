@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn what_failed_goes_last_for_a_while() {
-        let target = |n: u8| Target { host: "x".into(), address: ([192, 0, 2, n], 25).into() };
+        let target = |n: u8| Target::new("x", ([192, 0, 2, n], 25).into());
         let targets = [target(1), target(2), target(3)];
         let (sick, now) = (Sick::default(), Instant::now());
         let order =

@@ -124,7 +124,7 @@ impl<'a, F: Feed> Run<'a, F> {
         }
         let envelope = &job.lease.envelope;
         let recipients = || positions.iter().map(|position| job.recipient(*position));
-        let plan = Plan::new(envelope, recipients(), needs, bytes, offers, self.connection.encrypted);
+        let plan = Plan::new(envelope, recipients(), needs, bytes, offers, self.connection.link());
         let plan = match plan {
             Ok(plan) => plan,
             Err(unfit) => {
@@ -253,7 +253,8 @@ impl<'a, F: Feed> Run<'a, F> {
             let reports = self.connection.offers.dsn;
             match verdict {
                 Some(Verdict::Accepted(reply) | Verdict::Refused(reply)) => {
-                    job.answer(position, Answer::from_reply(&reply, &self.connection.peer, reports));
+                    let answer = Answer::from_reply(&reply, &self.connection.peer, reports);
+                    job.answer(position, Answer { tls: self.connection.tls, ..answer });
                 }
                 Some(Verdict::NextTransaction) => {}
                 None => job.answer(position, broken.expect("a finished transaction has all verdicts").clone()),

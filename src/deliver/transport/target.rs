@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Answer, Fate};
 use crate::config::settings::Config;
-use crate::dns::{DnsFault, Mx, Resolver};
+use crate::dns::{DnsFault, Found, Host, Kind, Mx, Records, Resolver};
 use crate::wire::reply::Enhanced;
 
 /// Addresses tried for one connection. Postfix: 5.
@@ -23,6 +23,19 @@ pub struct Target {
     pub host: Arc<str>,
     /// Where to connect.
     pub address: SocketAddr,
+    /// DNSSEC vouches for the way here: its addresses and, if it came from one, the MX record.
+    pub secure: bool,
+    /// Nobody but the domain's owner or the operator can have chosen the name: DNSSEC vouches for the MX record, or there was none.
+    pub named_securely: bool,
+    /// Where the CNAME chain of the name ended.
+    pub canonical: Option<Arc<str>>,
+}
+
+impl Target {
+    /// An address that nothing is known of.
+    pub fn new(host: &str, address: SocketAddr) -> Self {
+        Target { host: host.into(), address, secure: false, named_securely: false, canonical: None }
+    }
 }
 
 /// Addresses for mail to `domain` by MX.
@@ -30,20 +43,21 @@ pub struct Target {
 /// An answer for all recipients there: failed if the domain can't get mail, deferred on trouble.
 pub async fn by_mx(resolver: &Resolver, config: &Config, domain: &str) -> Result<Vec<Target>, Answer> {
     if let Some(address) = literal(domain) {
-        return checked(vec![target(domain, address, config.deliver.port)], config);
+        return checked(vec![literal_target(domain, address, config.deliver.port)], config);
     }
-    let hosts = match resolver.mx(domain).await {
-        Ok(records) => ordered(&records, &config.hostname)?,
-        Err(DnsFault::NotFound { name_exists: true }) => vec![domain.to_owned()],
+    let (hosts, mx_secure) = match resolver.find(Kind::Mx, domain).await {
+        Ok(Found { records: Records::Mx(records), secure, .. }) => (ordered(&records, &config.hostname)?, secure),
+        // Without MX the name is the domain's own; whether that holds, its addresses' signatures tell (RFC 7672 §2.2.2).
+        Ok(_) | Err(DnsFault::NotFound { name_exists: true }) => (vec![domain.to_owned()], true),
         Err(fault) => return Err(unresolved(domain, &fault)),
     };
     let per_host = if hosts.len() > 1 { ADDRESSES_PER_HOST_MAX } else { ADDRESSES_MAX };
     let (mut targets, mut last) = (Vec::new(), DnsFault::NotFound { name_exists: true });
     for host in &hosts {
-        match resolver.addresses(host).await {
+        match resolver.host(host).await {
             Ok(found) => {
-                let some = found.into_iter().take(per_host);
-                targets.extend(some.map(|address| target(host, address, config.deliver.port)));
+                let made = made_of(host, found, config.deliver.port, mx_secure);
+                targets.extend(made.take(per_host));
             }
             Err(fault @ DnsFault::Temporary(_)) => last = fault,
             Err(_) => {}
@@ -70,10 +84,10 @@ pub async fn by_mx(resolver: &Resolver, config: &Config, domain: &str) -> Result
 pub async fn by_name(resolver: &Resolver, host: &str, port: u16) -> Result<Vec<Target>, Answer> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse::<IpAddr>() {
-        return Ok(vec![target(host, address, port)]);
+        return Ok(vec![literal_target(host, address, port)]);
     }
-    match resolver.addresses(host).await {
-        Ok(found) => Ok(found.into_iter().take(ADDRESSES_MAX).map(|address| target(host, address, port)).collect()),
+    match resolver.host(host).await {
+        Ok(found) => Ok(made_of(host, found, port, true).take(ADDRESSES_MAX).collect()),
         Err(fault) => {
             let text = format!("the next hop {host} can't be resolved: {fault}");
             Err(Answer::local(Fate::Deferred, Enhanced(4, 4, 3), text))
@@ -81,8 +95,15 @@ pub async fn by_name(resolver: &Resolver, host: &str, port: u16) -> Result<Vec<T
     }
 }
 
-fn target(host: &str, address: IpAddr, port: u16) -> Target {
-    Target { host: host.into(), address: SocketAddr::new(address, port) }
+fn literal_target(host: &str, address: IpAddr, port: u16) -> Target {
+    Target { named_securely: true, ..Target::new(host, SocketAddr::new(address, port)) }
+}
+
+fn made_of(host: &str, found: Host, port: u16, named_securely: bool) -> impl Iterator<Item = Target> {
+    let secure = named_securely && found.secure;
+    let model =
+        Target { secure, named_securely, canonical: found.canonical, ..Target::new(host, ([0; 4], port).into()) };
+    found.addresses.into_iter().map(move |address| Target { address: SocketAddr::new(address, port), ..model.clone() })
 }
 
 fn unresolved(domain: &str, fault: &DnsFault) -> Answer {

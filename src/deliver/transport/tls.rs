@@ -1,21 +1,33 @@
-//! TLS towards next hops. I/O: reads the system's root certificates once.
+//! TLS towards next hops. I/O: reads root certificates once.
 //!
 //! Opportunistic TLS encrypts without asking who is there (RFC 7435): against a listener on the line it helps, against an active
-//! attacker it can't, and a certificate that fails must not cost the mail. `required` verifies against the system's roots.
+//! attacker it can't, and a certificate that fails must not cost the mail. Where the receiver publishes a policy (DANE,
+//! MTA-STS) or the operator requires it, a [`Judge`] decides on the certificate.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-/// The two ways of doing TLS as client.
+use super::judge::{Judge, Proof, TlsaSet};
+
+/// Makes TLS sessions as client.
 #[derive(Clone)]
 pub struct ClientTls {
+    provider: Arc<CryptoProvider>,
     unverified: TlsConnector,
-    verified: Result<TlsConnector, Arc<str>>,
+    verified: Result<Verified, Arc<str>>,
+}
+
+#[derive(Clone)]
+struct Verified {
+    connector: TlsConnector,
+    verifier: Arc<WebPkiServerVerifier>,
 }
 
 impl ClientTls {
@@ -30,26 +42,59 @@ impl ClientTls {
         }
     }
 
+    /// The roots of `ca_file` (PEM), or the system's.
+    /// # Errors
+    /// When the file can't be read or has no certificate.
+    pub fn open(ca_file: Option<&Path>) -> Result<Self, String> {
+        let Some(path) = ca_file else { return Ok(Self::new()) };
+        let named = |error: String| format!("ca_file {}: {error}", path.display());
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| named(error.to_string()))? {
+            let certificate = certificate.map_err(|error| named(error.to_string()))?;
+            roots.add(certificate).map_err(|error| named(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(named("no certificate in it".to_owned()));
+        }
+        Ok(Self::with_roots(Ok(roots)))
+    }
+
     /// With these roots, or the reason why there are none.
     pub fn with_roots(roots: Result<RootCertStore, Arc<str>>) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = || {
-            ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-                .expect("the provider has TLS 1.2 and 1.3")
-        };
-        let anyone = Arc::new(AnyServer(provider.clone()));
-        let unverified = builder().dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth();
-        let verified = roots
-            .map(|roots| TlsConnector::from(Arc::new(builder().with_root_certificates(roots).with_no_client_auth())));
-        ClientTls { unverified: TlsConnector::from(Arc::new(unverified)), verified }
+        let anyone = Judge::new(Proof::Nothing, provider.clone());
+        let unverified = connector(&provider, Arc::new(anyone));
+        let verified = roots.and_then(|roots| {
+            let made = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build();
+            let verifier = made.map_err(|error| Arc::from(error.to_string()))?;
+            Ok(Verified { connector: connector(&provider, verifier.clone()), verifier })
+        });
+        ClientTls { provider, unverified, verified }
     }
 
-    /// The connector.
+    /// The connector whose sessions are resumed.
     /// # Errors
     /// When verification is wanted and there are no roots.
     pub fn connector(&self, verify: bool) -> Result<TlsConnector, Arc<str>> {
-        if verify { self.verified.clone() } else { Ok(self.unverified.clone()) }
+        if verify { self.verified.clone().map(|verified| verified.connector) } else { Ok(self.unverified.clone()) }
+    }
+
+    /// For one session with a host that has TLSA records. Nothing is resumed: the records may have changed.
+    pub fn by_tlsa(&self, records: Arc<TlsaSet>) -> (TlsConnector, Arc<Judge>) {
+        self.judged(Proof::Tlsa(records))
+    }
+
+    /// For one session that takes any certificate and remembers what verification would have said.
+    /// # Errors
+    /// When there are no roots.
+    pub fn observing(&self) -> Result<(TlsConnector, Arc<Judge>), Arc<str>> {
+        let verifier = self.verified.clone()?.verifier;
+        Ok(self.judged(Proof::Observed(verifier)))
+    }
+
+    fn judged(&self, proof: Proof) -> (TlsConnector, Arc<Judge>) {
+        let judge = Arc::new(Judge::new(proof, self.provider.clone()));
+        (connector(&self.provider, judge.clone()), judge)
     }
 }
 
@@ -59,41 +104,13 @@ impl Default for ClientTls {
     }
 }
 
-/// Takes any certificate; the handshake's signatures are still checked.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn connector(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn rustls::client::danger::ServerCertVerifier>,
+) -> TlsConnector {
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has TLS 1.2 and 1.3");
+    let config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
 }

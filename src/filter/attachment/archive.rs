@@ -5,13 +5,17 @@
 use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Findings, Format, format};
+use super::format::{Format, format};
+use super::{Findings, compound, open_tnef};
 use crate::filter::budget::{Budget, Limit};
 
 /// Bytes taken out of one entry: the front is enough to know what it is, a nested archive needs all of itself.
 const ENTRY_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Smaller entries may be packed as tightly as they like.
 const RATIO_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Extensions of archives, for listings without content.
+const ARCHIVES: [&str; 10] = ["7z", "ace", "bz2", "cab", "gz", "rar", "tar", "tgz", "xz", "zip"];
 
 /// Looks into an archive.
 pub fn look(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
@@ -40,8 +44,11 @@ fn entry(findings: &mut Findings, name: &str, content: &[u8], depth: u64, budget
             findings.add("ARCHIVE_NESTED", name);
             look(findings, name, content, depth + 1, budget);
         }
-        Format::Rar => findings.add("ARCHIVE_NESTED", name),
-        Format::Ole | Format::Other | Format::Tnef => {}
+        Format::Closed | Format::Rar => findings.add("ARCHIVE_NESTED", name),
+        Format::Image => findings.add("ATTACHED_IMAGE", name),
+        Format::Ole => compound(findings, name, content),
+        Format::Tnef => open_tnef(findings, name, content, depth + 1, budget),
+        Format::Html | Format::Other => {}
     }
 }
 
@@ -73,7 +80,8 @@ fn zip(findings: &mut Findings, bytes: &[u8], depth: u64, budget: &mut Budget) -
             findings.add("ARCHIVE_ENCRYPTED", &name);
             continue;
         }
-        if name.ends_with("vbaProject.bin") {
+        // Sheets of macros are how Excel had them before Visual Basic.
+        if name.ends_with("vbaProject.bin") || name.contains("macrosheets/") {
             findings.add("ATTACHED_MACRO", &name);
         }
         if size > RATIO_BYTES_MIN && size / packed.max(1) > budget.left(Limit::ArchiveRatio) {
@@ -99,13 +107,27 @@ fn seven_zip(findings: &mut Findings, bytes: &[u8], budget: &mut Budget) -> Opti
             findings.add("ARCHIVE_ENCRYPTED", "7z");
             return Some(());
         }
+        // An encrypted header is packed by a method that the reader was built without.
+        Err(sevenz_rust2::Error::UnsupportedCompressionMethod(method)) if method.contains("AES") => {
+            findings.add("ARCHIVE_ENCRYPTED", "7z");
+            return Some(());
+        }
         Err(_) => return None,
     };
+    let coders = archive.blocks.iter().flat_map(|block| &block.coders);
+    let aes = sevenz_rust2::EncoderMethod::ID_AES256_SHA256;
+    if coders.into_iter().any(|coder| coder.encoder_method_id() == aes) {
+        findings.add("ARCHIVE_ENCRYPTED", "7z");
+    }
     for file in &archive.files {
         if !budget.take(Limit::ArchiveEntries, 1) {
             break;
         }
         findings.name(&file.name, true);
+        let extension = file.name.rsplit_once('.').map(|(_, last)| last.to_ascii_lowercase()).unwrap_or_default();
+        if ARCHIVES.contains(&extension.as_str()) {
+            findings.add("ARCHIVE_NESTED", &file.name);
+        }
     }
     Some(())
 }
@@ -140,14 +162,15 @@ fn gzip(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budget: &
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn zipped(name: &str, content: &[u8]) -> Vec<u8> {
+    /// A ZIP with one file.
+    pub fn zipped(name: &str, content: &[u8]) -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
         writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
         writer.write_all(content).unwrap();
@@ -169,6 +192,36 @@ mod tests {
         assert_eq!(found(&zipped("word/vbaProject.bin", b"x")).0, ["ATTACHED_MACRO"]);
         let (_, budget) = found(&zipped("zeros", &vec![0; 4 * 1024 * 1024]));
         assert!(budget.exceeded().any(|row| row.limit == Limit::ArchiveRatio || row.limit == Limit::ArchiveBytes));
+    }
+
+    /// Made by 7z: one file behind a password; the same with its header encrypted; `x.exe` and `in.zip` in the clear.
+    const SEVEN_ZIPS: [&str; 3] = [
+        "N3q8ryccAASIQPi5IAAAAAAAAABiAAAAAAAAACZ2dUM0q4b/sUL/CFMd9cJFonW5Hd+QI9pnMTiAwbfn3YDHmQEEBgABCSAABwsBAAIkBvEHARJTD5Kr1YMPlHav+0wLCoVjggQhIQEAAQAMGhYACAoBgs5UVAAABQEZAQARDQBtAC4AZQBtAGwAAAAUCgEAXy73Azh63QEVBgEAIICkgQAA",
+        "N3q8ryccAAQjvvJ5kAAAAAAAAAAuAAAAAAAAAC2rKoy7wv/OZXOCfKjAFmnG/gVHFuNcRAm1oTUMLpKf6E6T4opjWZEP2hj/kvMCU06Pc1Ebnd68sWkPK9KttlGBxrDxnX+iZL9Saj2LPAqeO2UIj/Dn4JfElJylTgoRzFHZj/+hTnGSBfwrmPFep4BgUD6Ghf+1ERYK2G+zDYIGP2lIB+K1VY+miZW7mCVytf3Ud4kXBiABCXAABwsBAAEkBvEHARJTD/HIpCM1sESWQQi069RBIWkMYgoBlX+0EAAA",
+        "N3q8ryccAARpuuNEZgAAAAAAAAAgAAAAAAAAAMDqAW0BAANQS01aAAAAgTMHrg/OP8PniCoxHVtcPWSisXIv6jnfrYhA7ynb21Pyl8Kce837JNyGBU3dw+vcngwPStWmsn73kGmcEqkIgUEFqFSQABlaHaAE1Am6+8D64N5Mm6gmxS4AAAAXBggBCV4ABwsBAAEjAwEBBV0AEAAADG4KAanJTeIAAA==",
+    ];
+
+    #[test]
+    fn seven_zip_is_listed_and_its_encryption_seen() {
+        use base64::prelude::{BASE64_STANDARD, Engine};
+        let found = SEVEN_ZIPS.map(|text| found(&BASE64_STANDARD.decode(text).unwrap()).0);
+        assert_eq!(found[0], ["ARCHIVE_ENCRYPTED"]);
+        assert_eq!(found[1], ["ARCHIVE_ENCRYPTED"]);
+        assert_eq!(found[2], ["ARCHIVE_NESTED", "ARCHIVE_EXECUTABLE"]);
+    }
+
+    #[test]
+    fn tar_and_gzip_are_looked_through() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(2);
+        header.set_cksum();
+        builder.append_data(&mut header, "folder/run.exe", &b"MZ"[..]).unwrap();
+        let tar = builder.into_inner().unwrap();
+        assert_eq!(found(&tar).0, ["ARCHIVE_EXECUTABLE"]);
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&tar).unwrap();
+        assert_eq!(found(&packer.finish().unwrap()).0, ["ARCHIVE_EXECUTABLE"]);
     }
 
     proptest! {

@@ -69,7 +69,9 @@ const WAY_FIELDS: [&str; 5] =
     ["authentication-results", "dkim-signature", "received", "received-spf", "x-virus-scanned"];
 
 fn is_list_field(name: &str) -> bool {
-    name.starts_with("list-") || name.starts_with("x-mailman") || LIST_FIELDS.contains(&name)
+    // What filters wrote, ours too, is an opinion and no fact; mail taught from the store bears it, fresh mail does not.
+    let opinion = name.starts_with("x-spam") || name.starts_with("x-weir");
+    opinion || name.starts_with("list-") || name.starts_with("x-mailman") || LIST_FIELDS.contains(&name)
 }
 
 fn is_way_field(name: &str) -> bool {

@@ -163,7 +163,13 @@ mod tests {
     use crate::filter::message::View;
 
     fn settings(per_domain: bool) -> settings::Classifier {
-        settings::Classifier { size: 1 << 20, per_domain, domains_max: 1 }
+        settings::Classifier {
+            size: 1 << 20,
+            per_domain,
+            domains_max: 1,
+            junk: String::new(),
+            junk_every: std::time::Duration::from_secs(60),
+        }
     }
 
     fn features(text: &str) -> Features {

@@ -7,9 +7,11 @@
 const VERSION: f64 = 4.000_001;
 
 /// Plugins whose rules and settings mean something here.
-const PLUGINS: [&str; 15] = [
+const PLUGINS: [&str; 18] = [
     "BodyEval",
     "Check",
+    "DKIM",
+    "DMARC",
     "FreeMail",
     "HTMLEval",
     "HTTPSMismatch",
@@ -19,6 +21,7 @@ const PLUGINS: [&str; 15] = [
     "MIMEHeader",
     "RelayEval",
     "ReplaceTags",
+    "SPF",
     "URIDetail",
     "URIEval",
     "WLBLEval",

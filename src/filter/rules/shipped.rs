@@ -1,11 +1,13 @@
 //! The rules of the folder `rules/`, built in, so that one binary filters out of the box. Pure.
 
 /// Each file's name and text, in the order of names.
-pub const SHIPPED: [(&str, &str); 4] = [
+pub const SHIPPED: [(&str, &str); 6] = [
     ("rules/10_lists.cf", include_str!("../../../rules/10_lists.cf")),
     ("rules/20_text.cf", include_str!("../../../rules/20_text.cf")),
     ("rules/30_phishing.cf", include_str!("../../../rules/30_phishing.cf")),
     ("rules/40_form.cf", include_str!("../../../rules/40_form.cf")),
+    ("rules/50_header.cf", include_str!("../../../rules/50_header.cf")),
+    ("rules/60_offers.cf", include_str!("../../../rules/60_offers.cf")),
 ];
 
 #[cfg(test)]

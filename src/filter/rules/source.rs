@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::condition;
 use super::definition::{Call, Definition, Example, FieldSpec, Flags, Kind, Place, Problem, Severity, Test};
+use super::eval::identity;
 use super::shipped::SHIPPED;
 use crate::config::settings::Filter;
 
@@ -73,6 +74,12 @@ impl Source {
     /// Reads files and folders of `.cf` files, in the order of names.
     pub fn read(paths: &[PathBuf]) -> Self {
         let mut source = Source::default();
+        source.read_all(paths);
+        source
+    }
+
+    fn read_all(&mut self, paths: &[PathBuf]) {
+        let source = self;
         for path in paths {
             for file in files(path) {
                 match fs::metadata(&file).and_then(|meta| {
@@ -92,15 +99,19 @@ impl Source {
             }
         }
         source.finish();
-        source
     }
 
     /// Reads what a configuration names; the rules that are built in if it names nothing at all.
     pub fn configured(filter: &Filter) -> Self {
-        if !filter.rules_shipped || !filter.rules.is_empty() {
-            return Source::read(&filter.rules);
-        }
         let mut source = Source::default();
+        if !filter.rules_shipped && filter.rules.is_empty() {
+            return source;
+        }
+        source.add(identity::FILE, identity::RULES.as_bytes());
+        if !filter.rules_shipped || !filter.rules.is_empty() {
+            source.read_all(&filter.rules);
+            return source;
+        }
         SHIPPED.iter().for_each(|(name, text)| source.add(name, text.as_bytes()));
         source.finish();
         source

@@ -56,10 +56,22 @@ pub enum Progress {
 /// Why a message cannot go to this server, before a word is said: the reply that its sender's report will quote.
 pub type Unfit = Reply;
 
+/// The line to the server, as far as REQUIRETLS cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// TLS, on the terms that the message asks for.
+    Encrypted,
+    /// It does not leave this machine.
+    Local,
+    /// Neither.
+    Plain,
+}
+
 /// How a message goes to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     tail: Tail,
+    require_tls: bool,
     body: Option<&'static str>,
     utf8: bool,
     bytes: u64,
@@ -83,7 +95,7 @@ impl Plan {
         needs: ContentNeeds,
         bytes: u64,
         offers: &Capabilities,
-        encrypted: bool,
+        link: Link,
     ) -> Result<Self, Unfit> {
         let is_utf8 = |mailbox: &Mailbox| !mailbox.as_str().is_ascii();
         let utf8 = needs.utf8_header && envelope.smtputf8
@@ -92,7 +104,8 @@ impl Plan {
         if utf8 && !offers.smtputf8 {
             return Err(NOT_UTF8);
         }
-        if envelope.require_tls && !(encrypted && offers.require_tls) {
+        let require_tls = envelope.require_tls && link == Link::Encrypted && offers.require_tls;
+        if envelope.require_tls && !require_tls && link != Link::Local {
             return Err(NOT_REQUIRETLS);
         }
         if offers.size.is_some_and(|limit| bytes > limit) {
@@ -109,7 +122,7 @@ impl Plan {
             () if eight_bit && offers.eight_bit_mime => Some(" BODY=8BITMIME"),
             () => None,
         };
-        Ok(Plan { tail, body, utf8, bytes })
+        Ok(Plan { tail, require_tls, body, utf8, bytes })
     }
 
     /// How the content goes.
@@ -350,7 +363,7 @@ fn mail_command(offers: &Capabilities, plan: &Plan, envelope: &Envelope) -> Vec<
     if plan.utf8 {
         line.extend_from_slice(b" SMTPUTF8");
     }
-    if envelope.require_tls {
+    if plan.require_tls {
         line.extend_from_slice(b" REQUIRETLS");
     }
     if offers.dsn {
@@ -445,7 +458,8 @@ mod tests {
         cut: usize,
     ) -> (String, String) {
         let envelope = envelope(recipients);
-        let plan = Plan::new(&envelope, envelope.recipients.iter(), ContentNeeds::default(), 9, offers, false).unwrap();
+        let plan =
+            Plan::new(&envelope, envelope.recipients.iter(), ContentNeeds::default(), 9, offers, Link::Plain).unwrap();
         let mut out = Vec::new();
         let mut machine =
             Transaction::begin(protocol, offers, &plan, &envelope, envelope.recipients.iter(), false, &mut out);
@@ -534,7 +548,7 @@ mod tests {
         let all = Capabilities { dsn: true, eight_bit_mime: true, ..Capabilities::default() };
         let line = |offers: &Capabilities| {
             let needs = ContentNeeds::default();
-            let plan = Plan::new(&envelope, envelope.recipients.iter(), needs, 9, offers, false).unwrap();
+            let plan = Plan::new(&envelope, envelope.recipients.iter(), needs, 9, offers, Link::Plain).unwrap();
             let mut line = mail_command(offers, &plan, &envelope);
             line.extend(rcpt_command(offers, &envelope.recipients[0]));
             String::from_utf8(line).unwrap().replace("\r\n", "|")
@@ -566,7 +580,7 @@ mod tests {
             (&secret, none, &plain, Some(Enhanced(5, 7, 30))),
         ];
         for (envelope, needs, offers, refusal) in table {
-            let plan = Plan::new(envelope, envelope.recipients.iter(), needs, 9, offers, false);
+            let plan = Plan::new(envelope, envelope.recipients.iter(), needs, 9, offers, Link::Plain);
             assert_eq!(plan.err().and_then(|reply| reply.enhanced), refusal);
         }
     }

@@ -1,14 +1,17 @@
-//! Validates a chain. I/O: DNS for the keys; the rest is pure. RFC 8617 §5.2.
+//! Validates a chain. I/O: DNS for the keys; the rest is pure, on the rayon pool for long chains. RFC 8617 §5.2.
 //!
 //! The structure is checked before any key is asked for, so that 10,000 forged fields cost one pass over the header.
 
+use std::collections::HashMap;
+
 use super::super::authres::AuthenticationResults;
 use super::super::dkim::canonical::{write_relaxed_field, write_signature_field};
-use super::super::dkim::check::{ask_keys, hash_bodies, signed_header};
+use super::super::dkim::check::{ask_keys, hash_all, hash_kinds, signed_header};
 use super::super::dkim::evaluate::{KeyAnswer, evaluate, usable_key, verify};
 use super::super::dkim::signature::{Kind, Signature};
 use super::super::lookup::Lookup;
 use super::super::message::{Field, Message};
+use super::super::offload::{Cost, offload};
 use super::super::outcome::Outcome;
 use super::super::tags::Tags;
 use super::{ArcResult, SETS_MAX};
@@ -51,12 +54,20 @@ pub async fn check<L: Lookup>(dns: &L, message: &Message) -> ArcResult {
     }
     let signatures: Vec<&Signature> = sets.iter().flat_map(|set| [&set.signature, &set.sealing]).collect();
     let keys = ask_keys(dns, &signatures).await;
+    let kinds = hash_kinds(&signatures);
+    let cost = Cost::signatures(signatures.len()).and(Cost::hashing(message.body().len(), kinds.len()));
+    let message = message.clone();
+    offload(cost, move || validate(&message, &sets, &keys)).await
+}
+
+/// All signatures of a chain whose structure holds.
+fn validate(message: &Message, sets: &[Set], keys: &HashMap<String, KeyAnswer>) -> ArcResult {
     let newest = &sets[sets.len() - 1];
-    if let Err((outcome, reason)) = check_seals(message, &sets, &keys) {
-        return result(outcome, reason, &sets);
+    if let Err((outcome, reason)) = check_seals(message, sets, keys) {
+        return result(outcome, reason, sets);
     }
     let message_signatures: Vec<&Signature> = sets.iter().map(|set| &set.signature).collect();
-    let hashes = hash_bodies(message, &message_signatures).await;
+    let hashes = hash_all(message, hash_kinds(&message_signatures));
     let holds = |set: &Set| {
         let body = &hashes[&(set.signature.body, set.signature.length)];
         let header = signed_header(message, &set.message_signature, &set.signature);
@@ -65,8 +76,8 @@ pub async fn check<L: Lookup>(dns: &L, message: &Message) -> ArcResult {
     let verdict = holds(newest);
     match verdict.outcome {
         Outcome::Pass => {}
-        Outcome::TempError => return result(Outcome::TempError, verdict.reason, &sets),
-        _ => return result(Outcome::Fail, format!("message signature {}: {}", sets.len(), verdict.reason), &sets),
+        Outcome::TempError => return result(Outcome::TempError, verdict.reason, sets),
+        _ => return result(Outcome::Fail, format!("message signature {}: {}", sets.len(), verdict.reason), sets),
     }
     let failing = sets.iter().rposition(|set| holds(set).outcome != Outcome::Pass);
     let findings = sets.iter().filter_map(|set| read_results(&message.text(&set.results))).map(|(_, found)| found);
@@ -74,7 +85,7 @@ pub async fn check<L: Lookup>(dns: &L, message: &Message) -> ArcResult {
         // RFC 8617 §5.2 step 5: 0 if every message signature holds.
         oldest_pass: Some(failing.map_or(0, |index| index + 2)),
         findings: findings.collect(),
-        ..result(Outcome::Pass, "", &sets)
+        ..result(Outcome::Pass, "", sets)
     }
 }
 
@@ -174,11 +185,7 @@ fn check_structure(sets: &[Set]) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn check_seals(
-    message: &Message,
-    sets: &[Set],
-    keys: &std::collections::HashMap<String, KeyAnswer>,
-) -> Result<(), (Outcome, String)> {
+fn check_seals(message: &Message, sets: &[Set], keys: &HashMap<String, KeyAnswer>) -> Result<(), (Outcome, String)> {
     // Each seal covers the sets before it; the prefix is built once and grows.
     let mut sealed = Vec::new();
     for (index, set) in sets.iter().enumerate() {

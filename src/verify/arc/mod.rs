@@ -33,3 +33,17 @@ pub struct ArcResult {
     #[serde(skip)]
     pub ended: bool,
 }
+
+impl ArcResult {
+    /// Of a message that nobody sealed.
+    pub fn none() -> Self {
+        ArcResult {
+            outcome: Outcome::None,
+            reason: String::new(),
+            sealers: Vec::new(),
+            oldest_pass: None,
+            findings: Vec::new(),
+            ended: false,
+        }
+    }
+}

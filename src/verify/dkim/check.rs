@@ -6,33 +6,40 @@ use std::collections::HashMap;
 
 use super::super::lookup::{Answer, Lookup, join_all};
 use super::super::message::{Field, Message};
-use super::super::offload::offload;
+use super::super::offload::{Cost, offload};
 use super::canonical::{BodyHash, hash_body, write_signature_field, write_signed_fields};
 use super::evaluate::{KeyAnswer, about, evaluate, malformed, refused_early};
 use super::key::{KeyError, KeyRecord};
-use super::signature::{Canonicalization, Kind, Signature};
+use super::signature::{Canonicalization, Kind, Malformed, Signature};
 use super::{DkimResult, SIGNATURES_MAX};
 
 /// What tells one body hash from another.
-type HashKey = (Canonicalization, Option<u64>);
+pub type HashKey = (Canonicalization, Option<u64>);
+/// Body hashes by that.
+pub type BodyHashes = HashMap<HashKey, BodyHash>;
 
 /// Results for the first [`SIGNATURES_MAX`] signatures, in order; nothing if there is none. `now` in seconds since 1970.
 pub async fn check<L: Lookup>(dns: &L, message: &Message, now: u64) -> Vec<DkimResult> {
     let fields: Vec<Field> = message.named("DKIM-Signature").take(SIGNATURES_MAX).cloned().collect();
+    if fields.is_empty() {
+        return Vec::new();
+    }
     let signatures: Vec<_> = fields.iter().map(|field| Signature::parse(&message.text(field), Kind::Dkim)).collect();
     let live: Vec<&Signature> = signatures.iter().flatten().filter(|s| refused_early(s, now).is_none()).collect();
+    let cost = Cost::signatures(live.len());
     let (keys, hashes) = tokio::join!(ask_keys(dns, &live), hash_bodies(message, &live));
-    let judged = fields.iter().zip(&signatures).map(|(field, signature)| match signature {
+    let message = message.clone();
+    let judge = move |(field, signature): (&Field, &Result<Signature, Malformed>)| match signature {
         Err(bad) => malformed(bad),
         Ok(signature) => match refused_early(signature, now) {
             Some((outcome, reason)) => DkimResult { outcome, reason, ..about(signature) },
             None => {
                 let body = &hashes[&(signature.body, signature.length)];
-                evaluate(signature, &keys[&signature.key_name()], body, &signed_header(message, field, signature))
+                evaluate(signature, &keys[&signature.key_name()], body, &signed_header(&message, field, signature))
             }
         },
-    });
-    judged.collect()
+    };
+    offload(cost, move || fields.iter().zip(&signatures).map(judge).collect()).await
 }
 
 /// Keys by name; each name is asked for once.
@@ -61,7 +68,14 @@ async fn key<L: Lookup>(dns: &L, name: &str) -> KeyAnswer {
 }
 
 /// Every body hash that the signatures need.
-pub async fn hash_bodies(message: &Message, signatures: &[&Signature]) -> HashMap<HashKey, BodyHash> {
+async fn hash_bodies(message: &Message, signatures: &[&Signature]) -> BodyHashes {
+    let kinds = hash_kinds(signatures);
+    let (cost, work) = (Cost::hashing(message.body().len(), kinds.len()), message.clone());
+    offload(cost, move || hash_all(&work, kinds)).await
+}
+
+/// Every way in which the signatures want the body hashed, once.
+pub fn hash_kinds(signatures: &[&Signature]) -> Vec<HashKey> {
     let mut kinds: Vec<HashKey> = Vec::new();
     for signature in signatures {
         let kind = (signature.body, signature.length);
@@ -69,10 +83,12 @@ pub async fn hash_bodies(message: &Message, signatures: &[&Signature]) -> HashMa
             kinds.push(kind);
         }
     }
-    let work = message.clone();
-    let hash_all =
-        move || kinds.into_iter().map(|(how, length)| ((how, length), hash_body(how, work.body(), length))).collect();
-    offload(message.body().len(), hash_all).await
+    kinds
+}
+
+/// The body hashed in each of these ways.
+pub fn hash_all(message: &Message, kinds: Vec<HashKey>) -> BodyHashes {
+    kinds.into_iter().map(|(how, length)| ((how, length), hash_body(how, message.body(), length))).collect()
 }
 
 /// The bytes under a signature: the chosen fields, then its own.

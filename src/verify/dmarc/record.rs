@@ -1,9 +1,11 @@
 //! DMARC policy records. Pure. RFC 9989 §4.7, RFC 7489 §6.3.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::address::Mailbox;
 
 /// What an owner asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// Nothing.
@@ -49,6 +51,15 @@ pub enum PublicSuffix {
     Yes,
 }
 
+/// Where an owner wants reports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReportAddress {
+    /// `local-part@domain`
+    pub address: Mailbox,
+    /// `!10m` behind the address (RFC 7489 §6.2): larger reports are not wanted.
+    pub bytes_max: Option<u64>,
+}
+
 /// A parsed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -68,10 +79,10 @@ pub struct Record {
     pub testing: bool,
     /// `pct=`, 0 to 100.
     pub percent: u8,
-    /// `rua=`, addresses without sizes.
-    pub aggregate_reports: Vec<String>,
+    /// `rua=`
+    pub aggregate_reports: Vec<ReportAddress>,
     /// `ruf=`
-    pub failure_reports: Vec<String>,
+    pub failure_reports: Vec<ReportAddress>,
     /// `fo=`
     pub failure_options: String,
 }
@@ -131,15 +142,52 @@ fn is_dmarc(text: &str) -> bool {
     first.split_once('=').is_some_and(|(name, value)| name.trim() == "v" && value.trim() == "DMARC1")
 }
 
-/// `mailto:` addresses of a list; `!10m` behind one is a size limit of RFC 7489.
-fn addresses(list: Option<&str>) -> Vec<String> {
-    let uris = list.unwrap_or_default().split(',').map(str::trim);
-    let mail = uris.filter_map(|uri| match uri.split_once(':') {
-        Some((scheme, address)) if scheme.eq_ignore_ascii_case("mailto") => Some(address),
-        _ => None,
-    });
-    let plain = mail.map(|address| address.split('!').next().unwrap_or_default().to_owned());
-    plain.filter(|address| address.contains('@')).take(REPORT_ADDRESSES_MAX).collect()
+/// `mailto:` addresses of a list.
+pub fn addresses(list: Option<&str>) -> Vec<ReportAddress> {
+    list.unwrap_or_default().split(',').filter_map(address).take(REPORT_ADDRESSES_MAX).collect()
+}
+
+/// One `mailto:` URI; commas and exclamation marks of the address itself are percent-encoded (RFC 7489 §6.3).
+fn address(uri: &str) -> Option<ReportAddress> {
+    let (scheme, rest) = uri.trim().split_once(':')?;
+    if !scheme.eq_ignore_ascii_case("mailto") {
+        return None;
+    }
+    let (encoded, size) = rest.split_once('!').map_or((rest, None), |(address, size)| (address, Some(size)));
+    let encoded = encoded.split('?').next().unwrap_or_default();
+    let bytes_max = match size {
+        Some(size) => Some(units_of(size.trim())?),
+        None => None,
+    };
+    Mailbox::parse(&percent_decoded(encoded)?, false).ok().map(|address| ReportAddress { address, bytes_max })
+}
+
+/// `10m`: a count of units of 2^10, 2^20, 2^30 or 2^40 bytes.
+fn units_of(size: &str) -> Option<u64> {
+    let (number, shift) = match size.bytes().last()?.to_ascii_lowercase() {
+        b'k' => (&size[..size.len() - 1], 10),
+        b'm' => (&size[..size.len() - 1], 20),
+        b'g' => (&size[..size.len() - 1], 30),
+        b't' => (&size[..size.len() - 1], 40),
+        _ => (size, 0),
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first == b'%' {
+            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -151,14 +199,33 @@ mod tests {
     fn defaults_and_faults_are_the_rfcs() {
         let record = Record::parse("v=DMARC1; p=reject; np=x; rua=mailto:a@b.example!10m, https://c").unwrap();
         assert_eq!((record.subdomain_policy, record.nonexistent_policy), (Policy::Reject, Policy::Reject));
-        assert_eq!(record.aggregate_reports, ["a@b.example"]);
+        let [one] = &record.aggregate_reports[..] else { panic!("{record:?}") };
+        assert_eq!((one.address.as_str(), one.bytes_max), ("a@b.example", Some(10 << 20)));
         assert_eq!(Record::parse("v=DMARC1; rua=mailto:a@b.example").unwrap().policy, Policy::None);
         for none in ["v=DMARC1", "v=DMARC1; p=x", "v=dmarc1; p=none", "p=none; v=DMARC1", "v=DMARC10; p=none"] {
             assert_eq!(Record::parse(none), None, "{none}");
         }
     }
 
+    #[test]
+    fn report_addresses_are_uris_with_sizes() {
+        let read = |list: &str| {
+            addresses(Some(list)).iter().map(|one| format!("{} {:?}", one.address, one.bytes_max)).collect::<Vec<_>>()
+        };
+        assert_eq!(read("mailto:a%21b@x.example!500k"), ["a!b@x.example Some(512000)"]);
+        assert_eq!(read("MAILTO:a@x.example!7?subject=y , mailto:b@x.example?subject=y"), ["b@x.example None"]);
+        for none in ["mailto:a", "mailto:a@x.example!m", "mailto:%zz@x", "mailto:é@x", "mailto:a@x!99999999999999t"] {
+            assert!(read(none).is_empty(), "{none}");
+        }
+        assert_eq!(read(&"mailto:a@x.example,".repeat(50)).len(), REPORT_ADDRESSES_MAX);
+    }
+
     proptest! {
+        #[test]
+        fn any_uri_is_an_address_or_none(text in "mailto:.{0,40}") {
+            let _ = addresses(Some(&text));
+        }
+
         #[test]
         fn any_text_is_a_record_or_none(text in "v=DMARC1;.{0,80}") {
             let _ = Record::parse(&text);

@@ -4,6 +4,7 @@
 
 mod head;
 mod html;
+pub mod identity;
 mod lists;
 mod mime;
 
@@ -40,12 +41,23 @@ pub fn find(call: &Call) -> Result<Function, String> {
     {
         return Err(format!("the function {} is known here for {} only", call.name, known.join(", ")));
     }
+    if call.name == "check_dkim_valid" && !call.arguments.is_empty() {
+        return Err("the function check_dkim_valid is known here without domains only".to_owned());
+    }
     if call.name == "check_freemail_header" && call.arguments.len() != 1 {
         return Err("the function check_freemail_header is known here without a pattern only".to_owned());
     }
-    let tables = [head::FUNCTIONS, html::FUNCTIONS, lists::FUNCTIONS, mime::FUNCTIONS];
+    if call.name == "check_symbol" {
+        return Ok(has_symbol);
+    }
+    let tables = [head::FUNCTIONS, html::FUNCTIONS, identity::FUNCTIONS, lists::FUNCTIONS, mime::FUNCTIONS];
     let known = tables.into_iter().flatten().find(|(name, _)| *name == call.name);
     known.map(|(_, function)| *function).ok_or_else(|| format!("the function {} is not known here", call.name))
+}
+
+/// True if another room, or the digests, found this symbol.
+fn has_symbol(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
+    arguments.first().is_some_and(|name| context.texts.facts.symbols.iter().any(|symbol| symbol.name == *name))
 }
 
 /// The argument at `place` as a number; nothing for `undef` and `inf`.

@@ -4,23 +4,14 @@
 //! Names and dates of the certificate do not matter for usage 3 (RFC 7672 §3.1.1). That the records were validated by DNSSEC is
 //! for the caller to know.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
+
+use crate::dns::Tlsa;
 
 /// TLSA records of one host that are looked at.
 const RECORDS_MAX: usize = 32;
-
-/// One TLSA record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tlsa {
-    /// 2 or 3 for SMTP.
-    pub usage: u8,
-    /// 0: the certificate; 1: its SubjectPublicKeyInfo.
-    pub selector: u8,
-    /// 0: the bytes themselves; 1: SHA-256; 2: SHA-512.
-    pub matching: u8,
-    /// What to compare with.
-    pub data: Vec<u8>,
-}
 
 /// A certificate of the chain, in the two forms that records may speak of.
 #[derive(Clone, Copy, Debug)]
@@ -44,39 +35,47 @@ pub enum Match {
     Unusable,
 }
 
-impl Tlsa {
-    /// Usable for SMTP: parameters that are known, data of the right length.
-    pub fn is_usable(&self) -> bool {
-        let length_fits = match self.matching {
-            0 => !self.data.is_empty(),
-            1 => self.data.len() == 32,
-            2 => self.data.len() == 64,
-            _ => false,
-        };
-        matches!(self.usage, 2 | 3) && self.selector <= 1 && length_fits
-    }
+/// Usable for SMTP: parameters that are known, data of the right length.
+pub fn is_usable(record: &Tlsa) -> bool {
+    let length_fits = match record.matching {
+        0 => !record.data.is_empty(),
+        1 => record.data.len() == 32,
+        2 => record.data.len() == 64,
+        _ => false,
+    };
+    matches!(record.usage, 2 | 3) && record.selector <= 1 && length_fits
+}
 
-    fn names(&self, certificate: &Certificate<'_>) -> bool {
-        let subject = if self.selector == 0 { certificate.der } else { certificate.public_key_info };
-        match self.matching {
-            0 => subject == self.data,
-            1 => digest(&SHA256, subject).as_ref() == self.data,
-            _ => digest(&SHA512, subject).as_ref() == self.data,
-        }
+fn names(record: &Tlsa, certificate: &Certificate<'_>) -> bool {
+    let subject = if record.selector == 0 { certificate.der } else { certificate.public_key_info };
+    match record.matching {
+        0 => subject == record.data,
+        1 => digest(&SHA256, subject).as_ref() == record.data,
+        _ => digest(&SHA512, subject).as_ref() == record.data,
     }
+}
+
+/// A record as a zone file and a report write it, its data cut short.
+pub fn show(record: &Tlsa) -> String {
+    const DATA_BYTES_SHOWN: usize = 64;
+    let mut text = format!("{} {} {} ", record.usage, record.selector, record.matching);
+    for byte in record.data.iter().take(DATA_BYTES_SHOWN) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// Compares; `chain` is the server's certificate first.
 pub fn compare(records: &[Tlsa], chain: &[Certificate<'_>]) -> Match {
-    let usable: Vec<&Tlsa> = records.iter().filter(|record| record.is_usable()).take(RECORDS_MAX).collect();
+    let usable: Vec<&Tlsa> = records.iter().filter(|record| is_usable(record)).take(RECORDS_MAX).collect();
     if usable.is_empty() {
         return Match::Unusable;
     }
     let own = chain.first();
-    if usable.iter().any(|record| record.usage == 3 && own.is_some_and(|own| record.names(own))) {
+    if usable.iter().any(|record| record.usage == 3 && own.is_some_and(|own| names(record, own))) {
         return Match::EndEntity;
     }
-    let anchors = chain.iter().position(|certificate| usable.iter().any(|r| r.usage == 2 && r.names(certificate)));
+    let anchors = chain.iter().position(|certificate| usable.iter().any(|r| r.usage == 2 && names(r, certificate)));
     anchors.map_or(Match::Mismatch, Match::TrustAnchor)
 }
 

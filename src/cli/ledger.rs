@@ -1,0 +1,59 @@
+//! `weir rules ledger`: what each rule is good for. I/O: the trace of `data_dir`.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use super::table::{print, print_json, say};
+use super::{ConfigFile, Exit};
+use crate::config::units::duration;
+use crate::flow::ledger::{Account, Ledger};
+use crate::observe::trace::read::{Wanted, each};
+use crate::observe::trace::{self};
+
+/// Arguments of `weir rules ledger`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How far back [default: all that is recorded]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    since: Option<Duration>,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Adds up, prints; the exit code is `No` if nothing was recorded.
+pub fn run(args: &Args) -> Exit {
+    let config = match args.config.load_or_complain() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let mut ledger = Ledger::default();
+    let since = args.since.and_then(|since| SystemTime::now().checked_sub(since));
+    let read = each(&config.data_dir.join(trace::FOLDER), &Wanted { since, ..Wanted::default() }, |found| {
+        ledger.add(&found.entry);
+        true
+    });
+    if let Err(error) = read {
+        eprintln!("error: the trace can't be read: {error}");
+        return Exit::Temporary;
+    }
+    let mut accounts: Vec<(&String, &Account)> = ledger.accounts.iter().collect();
+    accounts.sort_by_key(|(_, account)| std::cmp::Reverse((account.deciding, account.hits)));
+    if args.json {
+        print_json(&json!({ "messages": ledger.messages, "rules": ledger.accounts }));
+    } else {
+        let row = |(name, account): &(&String, &Account)| {
+            let numbers = [account.hits, account.spam, account.deciding, account.released];
+            let mut row = vec![(*name).clone()];
+            row.extend(numbers.map(|number| number.to_string()));
+            row
+        };
+        let rows: Vec<Vec<String>> = accounts.iter().map(row).collect();
+        print(&["RULE", "HITS", "ON SPAM", "DECIDING", "RELEASED"], &rows);
+        say(&format!("{} messages judged", ledger.messages));
+    }
+    if ledger.messages == 0 { Exit::No } else { Exit::Done }
+}
