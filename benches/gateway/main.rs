@@ -30,6 +30,7 @@ mod server;
 mod sink;
 
 mod children;
+mod filtered;
 mod held;
 mod process;
 mod subject;
@@ -82,6 +83,7 @@ fn main() {
     weir::front::raise_descriptor_limit();
     let plan = Plan::parse(words);
     table::accept_and_relay(&plan);
+    filtered::milter(&plan);
     held::idle(&plan);
     held::empty(&plan);
     held::lone(&plan);

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::children::Part;
+use crate::filtered;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const EXIM: &str = "usr/sbin/exim4";
@@ -30,6 +31,10 @@ pub enum Subject {
     WeirLogging,
     Postfix,
     Exim,
+    /// Identity and filter on.
+    WeirFiltered,
+    /// With Rspamd as its milter.
+    PostfixRspamd,
 }
 
 impl Subject {
@@ -50,6 +55,8 @@ impl Subject {
             Subject::WeirLogging => "Weir, log level info",
             Subject::Postfix => "Postfix",
             Subject::Exim => "Exim",
+            Subject::WeirFiltered => "Weir, all checks",
+            Subject::PostfixRspamd => "Postfix with Rspamd",
         }
     }
 
@@ -66,7 +73,7 @@ impl Subject {
 
     /// Servers of thousands a second need more messages for the same time than those of hundreds.
     pub fn is_fast(self) -> bool {
-        !matches!(self, Subject::Postfix | Subject::Exim)
+        matches!(self, Subject::LimitInline | Subject::LimitThread | Subject::Weir | Subject::WeirLogging)
     }
 
     /// Starts it in a folder below `place`. Without `to` it keeps the mail; with it, it relays there.
@@ -78,8 +85,10 @@ impl Subject {
             Subject::LimitThread => limit(folder, "thread", to),
             Subject::Weir => weir(folder, "warn", to, "off"),
             Subject::WeirLogging => weir(folder, "info", to, "off"),
-            Subject::Postfix => postfix(folder, to),
+            Subject::Postfix => postfix_with(folder, to, ""),
             Subject::Exim => exim(folder, to),
+            Subject::WeirFiltered => filtered::start_weir(folder, to),
+            Subject::PostfixRspamd => filtered::start_postfix(folder, to),
         }
     }
 }
@@ -108,8 +117,19 @@ impl Drop for Running {
             }
             Handle::Postfix => {
                 let _ = postfix_script().arg("stop").arg(self.folder.path()).output();
+                filtered::stop_rspamd(self.folder.path());
             }
         }
+    }
+}
+
+impl Running {
+    /// The same, reached by another of its listeners.
+    pub fn at(mut self, listener: &str) -> Self {
+        let text = fs::read_to_string(self.folder.path().join("data/run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_str(&text).unwrap();
+        self.address = run["addresses"][listener].as_str().unwrap().parse().unwrap();
+        self
     }
 }
 
@@ -124,6 +144,11 @@ fn limit(folder: TempDir, sync: &str, to: Option<SocketAddr>) -> Running {
 
 /// Weir with one listener for all that comes from here, no checks, and bounds that the load does not reach.
 pub fn weir(folder: TempDir, level: &str, to: Option<SocketAddr>, admin: &str) -> Running {
+    weir_with(folder, level, to, admin, "")
+}
+
+/// The same, with more configuration.
+pub fn weir_with(folder: TempDir, level: &str, to: Option<SocketAddr>, admin: &str, more: &str) -> Running {
     let way = match to {
         Some(to) => format!("[relay]\nsmarthost = \"smtp://{to}?tls=none\"\n[deliver]\nallow_local = true\n"),
         None => "[deliver]\npaused = true\n".to_owned(),
@@ -133,7 +158,7 @@ pub fn weir(folder: TempDir, level: &str, to: Option<SocketAddr>, admin: &str) -
          [[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\nname = \"in\"\n\
          [limits]\nmessages_per_connection = 10000000\nconnections = 100000\nconnections_per_ip = 100000\n\
          connections_per_net = 100000\n[store]\npop3 = \"off\"\npop3s = \"off\"\n[admin]\naddress = \"{admin}\"\n\
-         [log]\nlevel = \"{level}\"\n{way}"
+         [log]\nlevel = \"{level}\"\n{way}{more}"
     );
     let file = folder.path().join("weir.toml");
     fs::write(&file, config).unwrap();
@@ -201,8 +226,10 @@ fn postfix_script() -> Command {
     command
 }
 
-fn postfix(folder: TempDir, to: Option<SocketAddr>) -> Running {
+/// Postfix with these milters.
+pub fn postfix_with(folder: TempDir, to: Option<SocketAddr>, milters: &str) -> Running {
     let mut command = postfix_script();
+    command.env("MILTERS", milters);
     let mut extra = "relay_domains=example.net;default_process_limit=200".to_owned();
     match to {
         Some(to) => drop(command.env("RELAY", to.to_string())),
