@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use proptest::prelude::*;
 use weir::config::Config;
-use weir::filter::rules::{Rules, Severity, Source};
+use weir::filter::budget::Budget;
+use weir::filter::message::View;
+use weir::filter::rules::{Hit, Rules, Severity, Source};
+use weir::filter::verdict::Points;
 use weir::filter::{Action, Engine, Facts};
 
 /// Longest that one message may take, here in a debug build on a shared machine.
@@ -160,6 +163,29 @@ fn rules_of_spamassassin_load() {
     assert!(rules.loaded() > 2_300, "{} of {} loaded", rules.loaded(), rules.rules.len());
     // Functions that are not known, and those that are known with other arguments only, are all named.
     assert!(errors.len() <= 40, "{errors:?}");
+}
+
+/// What is left out because no verdict needs it must not change one.
+#[test]
+fn rules_that_are_asked_on_demand_hit_as_if_all_were_asked() {
+    let foreign = PathBuf::from("/usr/share/spamassassin");
+    let sets = [root().join("rules"), foreign].into_iter().filter(|folder| folder.is_dir());
+    let rules = Rules::load(Source::read(&sets.collect::<Vec<_>>()));
+    for (path, bytes) in vectors().into_iter().filter(|(_, bytes)| bytes.len() < 64 * 1024) {
+        let view = View::read(&bytes);
+        let facts = Facts::default();
+        let with_points = |hits: Vec<Hit>| -> Vec<(usize, u16)> {
+            let hits = hits.into_iter().map(|hit| (hit.rule, hit.count));
+            hits.filter(|(rule, _)| rules.rules[*rule].points != Points::default()).collect()
+        };
+        let (mut some, mut all) = (Budget::default(), Budget::default());
+        let asked = with_points(rules.run(&view, &facts, &mut some));
+        let every = with_points(rules.run_all(&view, &facts, &mut all));
+        // Who asks all of them may run out of steps before who does not.
+        if all.exceeded().count() == 0 {
+            assert_eq!(asked, every, "{}", path.display());
+        }
+    }
 }
 
 #[test]

@@ -336,6 +336,124 @@ async fn reports_that_come_are_read_summed_up_and_delivered() {
     assert_eq!(summary(&judge, &[]), found);
 }
 
+/// Takes one POST on a port of its own with the certificate given; writes what came to a file.
+const HTTPS: &str = r#"
+import http.server, json, ssl, sys
+folder = sys.argv[1]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        open(folder + "/body", "wb").write(body)
+        open(folder + "/said.new", "w").write(json.dumps([self.path, self.headers["Content-Type"], self.headers["Host"]]))
+        import os; os.rename(folder + "/said.new", folder + "/said")
+        self.send_response(201); self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
+/// A child that ends with the test.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn host(zone: &mut Zone, name: &str) {
+    zone.entry(name.to_owned()).or_default().push(("A".to_owned(), "127.0.0.1".into()));
+}
+
+fn check_tls_report(told: &Value) {
+    assert_eq!(
+        (&told["dkim"], &told["type"], &told["report_type"]),
+        (&true.into(), &"multipart/report".into(), &"tlsrpt".into())
+    );
+    assert_eq!(told["parts"], serde_json::json!(["text/plain", "application/tlsrpt+gzip"]));
+    assert_eq!(
+        (&told["headers"]["TLS-Report-Domain"], &told["headers"]["TLS-Report-Submitter"]),
+        (&"t.example".into(), &JUDGE.into())
+    );
+    let report = &told["json"];
+    let policy = &report["policies"][0];
+    assert_eq!(
+        (&policy["policy"]["policy-type"], &policy["policy"]["policy-domain"]),
+        (&"no-policy-found".into(), &"t.example".into())
+    );
+    let details = &policy["failure-details"][0];
+    assert_eq!(
+        (&policy["summary"]["total-failure-session-count"], &details["failed-session-count"]),
+        (&1.into(), &1.into()),
+        "{told}"
+    );
+    assert_eq!(
+        (&details["result-type"], &details["receiving-mx-hostname"]),
+        (&"starttls-not-supported".into(), &"mx.t.example".into())
+    );
+    let dates = ["start-datetime", "end-datetime"].map(|name| report["date-range"][name].as_str().unwrap().to_owned());
+    assert!(dates[0].ends_with("T00:00:00Z") && dates[0] < dates[1], "{dates:?}");
+    let name = told["file"].as_str().unwrap();
+    assert!(name.starts_with(&format!("{JUDGE}!t.example!")) && name.ends_with(".json.gz"), "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_reports_go_by_mail_and_https_to_domains_that_ask() {
+    let (keys, mut zone) = (support::folder(), zone());
+    let section = key("judge.example", keys.path(), &mut zone);
+    let https = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for name in ["t.example", "quiet.example"] {
+        zone.entry(name.to_owned()).or_default().push(("MX".to_owned(), serde_json::json!([10, "mx.t.example"])));
+    }
+    host(&mut zone, "mx.t.example");
+    host(&mut zone, "rua.t.example");
+    let rua = format!("v=TLSRPTv1; rua=mailto:tls@t.example,https://rua.t.example:{https}/v1/tlsrpt?a=b");
+    txt(&mut zone, "_smtp._tls.t.example", &rua);
+    let dns = Dns::start(&zone).await;
+    let owner = gateway(&dns, "mx.t.example", &["t.example", "quiet.example"], "127.0.0.1:1", "");
+    let at = |name: &str| keys.path().join(name).display().to_string();
+    let certified = rcgen::generate_simple_self_signed(vec!["rua.t.example".to_owned()]).unwrap();
+    fs::write(at("cert.pem"), certified.cert.pem()).unwrap();
+    fs::write(at("key.pem"), certified.signing_key.serialize_pem()).unwrap();
+    let port = https.to_string();
+    let server = Command::new("python3").args(["-c", HTTPS, &at(""), &port]).spawn().unwrap();
+    let _server = Child(server);
+    wait_for("the HTTPS server", || std::net::TcpStream::connect(("127.0.0.1", https)).ok());
+    let judge = Weir::start_under(
+        &format!("export SSL_CERT_FILE={}", at("cert.pem")),
+        &format!(
+            "hostname = \"{JUDGE}\"\ndata_dir = \"DIR/data\"\n\n[admin]\naddress = \"127.0.0.1:0\"\n\n[spool]\nsegment_bytes = \"1 MiB\"\n\n\
+             [store]\npop3 = \"127.0.0.1:0\"\npop3s = \"127.0.0.1:0\"\n\n[dns]\nservers = [\"{}\"]\ntimeout = \"500ms\"\n\n\
+             [[listener]]\nname = \"mx\"\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\ntls = \"none\"\nfilter = \"off\"\nverify = \"off\"\n\n\
+             [[domain]]\nname = \"judge.example\"\ndeliver_to = \"discard:\"\nrecipients = \"any\"\n\n[security]\nlandlock = false\n\n\
+             [deliver]\nallow_local = true\nport = {}\n\n[reports]\nfrom = \"reports@judge.example\"\n\n{section}",
+            dns.address,
+            owner.port("mx"),
+        ),
+    );
+    // A connection is kept for the next message, so that two messages may be one session.
+    for to in ["u@quiet.example", "u@t.example"] {
+        assert!(swaks(&judge, "ann@judge.example", to, &[]).status.success());
+    }
+    let seen = ["tls t.example 1 1".to_owned()];
+    wait_for("a session", || (waiting(&judge) == seen).then_some(()));
+    let sent = json(&judge.ok(&["report", "send", "--now", "--json"]));
+    assert_eq!((&sent["sent"], &sent["failed"]), (&2.into(), &0.into()), "{sent}");
+    let file = delivered(&owner, "tls@t.example");
+    let told = take_apart(&file, &zone);
+    check_tls_report(&told);
+    let said = wait_for("the POST", || fs::read_to_string(at("said")).ok());
+    let wanted = ["/v1/tlsrpt?a=b".to_owned(), "application/tlsrpt+gzip".to_owned(), format!("rua.t.example:{https}")];
+    assert_eq!(json(&said), serde_json::json!(wanted));
+    let posted = json(&judge.ok(&["report", "read", "--json", &at("body")]));
+    let mailed = json(&judge.ok(&["report", "read", "--json", file.to_str().unwrap()]));
+    assert_eq!(posted[0]["report"], mailed[0]["report"]);
+    assert_eq!(posted[0]["report"]["rows"][0]["failed"], 1);
+    wait_for("the delivery of the report itself", || judge.queue().is_empty().then_some(()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destination_that_dns_can_not_vouch_for_is_asked_again_later() {
     let (keys, mut zone) = (support::folder(), zone());

@@ -319,3 +319,83 @@ fn a_policy_outlives_the_web_server_and_the_gateway_until_its_id_changes() {
     let metrics = support::run("curl", &["-s", &format!("http://{}/metrics", weir.address("admin"))]).1;
     assert!(metrics.contains("weir_deliver_mta_sts_total{outcome=\"fetched\"}"), "{metrics}");
 }
+
+const FORWARD: &str = r#"
+[[listener]]
+address = "127.0.0.1:0"
+role = "mx"
+verify = "off"
+filter = "off"
+[[alias]]
+address = "sales@home.test"
+to = ["ann@home.test", "bob@signed.test"]
+[[alias]]
+address = "boss@home.test"
+to = ["sales@home.test"]
+[srs]
+domain = "home.test"
+secrets = [SECRETS]
+"#;
+
+/// Speaks to the mx listener: MAIL from `argv[2]` (may be empty) to `argv[3]`; prints the reply to RCPT, then that to the content.
+const KNOCK: &str = r#"
+import smtplib, sys
+s = smtplib.SMTP("127.0.0.1", int(sys.argv[1]), local_hostname="client.test"); s.ehlo()
+s.mail(sys.argv[2]); code, text = s.rcpt(sys.argv[3]); print(code, text.decode())
+if code == 250: print(*[x if isinstance(x, int) else x.decode() for x in s.data("From: <x@far.test>\r\nSubject: x\r\n\r\nhello\r\n")])
+"#;
+
+#[test]
+fn forwarded_mail_bears_our_reverse_path_and_its_bounces_come_home() {
+    let world = World::new();
+    let config = |secrets: &str| world.config(&FORWARD.replace("SECRETS", secrets));
+    let mut weir = Weir::start(&config("\"the first secret of all\""));
+    for name in ["ann", "nobody"] {
+        weir.add_user(name);
+    }
+    let knock = |weir: &Weir, from: &str, to: &str| python(KNOCK, &[&weir.port("mx").to_string(), from, to]);
+    let said = knock(&weir, "ann@plain.test", "Boss+x@home.test");
+    assert!(said.contains("queued as"), "{said}");
+    assert!(delivery(&weir, "ann@home.test").contains("delivered"));
+    assert!(delivery(&weir, "bob@signed.test").contains("delivered"));
+    let log = || fs::read_to_string(world.postfix.path().join("log/mail.log")).unwrap();
+    let rewritten = wait_for("the rewritten reverse-path", || {
+        let text = log();
+        let start = text.find("from=<SRS0=")? + 6;
+        Some(text[start..start + text[start..].find('>')?].to_owned())
+    });
+    assert!(rewritten.ends_with("=plain.test=ann@home.test"), "{rewritten}");
+    assert!(!log().contains("from=<ann@plain.test>"), "the stranger's own name did not leave");
+
+    // Bounces: ours come home, all else is refused.
+    assert!(knock(&weir, "x@far.test", &rewritten).contains("550 5.7.1"), "not a bounce");
+    let forged = rewritten.replace("=plain.test=", "=signed.test=");
+    assert!(knock(&weir, "", &forged).contains("550 5.1.1"), "a forged one");
+    assert!(knock(&weir, "", &rewritten).contains("queued as"));
+    assert!(delivery(&weir, "ann@plain.test").contains("delivered"), "it went to who wrote");
+
+    // A new secret in front keeps the old addresses; without the old one they end.
+    let rewrite = |secrets: &str| {
+        let text = config(secrets).replace("DIR", &weir.path().display().to_string());
+        fs::write(weir.path().join("weir.toml"), text).unwrap();
+        weir.ok(&["reload"]);
+    };
+    rewrite("\"a second secret is new\", \"the first secret of all\"");
+    assert!(knock(&weir, "", &rewritten).contains("queued as"));
+    rewrite("\"a second secret is new\"");
+    assert!(knock(&weir, "", &rewritten).contains("550 5.1.1"));
+
+    // Our own report about forwarded mail that fails goes straight to who wrote.
+    fs::write(
+        weir.path().join("weir.toml"),
+        config("\"a second secret is new\"")
+            .replace("DIR", &weir.path().display().to_string())
+            .replace("bob@signed.test", "bob@nowhere.signed.test"),
+    )
+    .unwrap();
+    weir.ok(&["reload"]);
+    assert!(knock(&weir, "carl@plain.test", "sales@home.test").contains("queued as"));
+    assert!(delivery(&weir, "bob@nowhere.signed.test").contains("bounced"));
+    assert!(delivery(&weir, "carl@plain.test").contains("delivered"));
+    weir.kill();
+}

@@ -56,8 +56,8 @@ impl Gate {
         }
         arguments.extend(more);
         let (ok, said) = run("swaks", &arguments);
-        let replies = said.lines().filter(|line| line.starts_with("<-") || line.starts_with("<*"));
-        let last = replies.filter(|line| !line.contains(" 221 ")).next_back().unwrap_or_default();
+        let mut replies = said.lines().filter(|line| line.starts_with("<-") || line.starts_with("<*"));
+        let last = replies.rfind(|line| !line.contains(" 221 ")).unwrap_or_default();
         (ok, last.trim_start_matches(['<', '-', '*', ' ']).to_owned())
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::section::Section;
 use super::settings::*;
-use super::{dkim, listener, reports, routing, scanners, scores, units};
+use super::{dkim, forwarding, listener, reports, routing, scanners, scores, units};
 use crate::base::secret::Secret;
 use crate::wire::address::check_domain;
 
@@ -52,6 +52,8 @@ pub(super) fn config(mut top: Section<'_>, data_dir: Option<&Path>) -> Config {
         dns: dns(top.section("dns")),
         verify: verify(top.section("verify"), &hostname),
         dkim,
+        aliases: top.sections("alias").map(|all| forwarding::aliases(all, &domains)).unwrap_or_default(),
+        srs: forwarding::srs(top.section("srs"), &domains),
         relay: routing::relay(top.section("relay"), &listeners),
         rates: routing::rates(top.sections("rate").unwrap_or_default()),
         filter: filter(top.section("filter")),

@@ -7,6 +7,7 @@
 mod build;
 mod changes;
 mod dkim;
+mod forwarding;
 pub mod limits;
 mod listener;
 mod load;

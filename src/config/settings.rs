@@ -34,6 +34,10 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[[domain]]`
     pub domains: Vec<Domain>,
+    /// `[[alias]]`
+    pub aliases: Aliases,
+    /// `[srs]`; nothing: mail that is forwarded keeps its reverse-path.
+    pub srs: Option<SrsSettings>,
     /// `[relay]`
     pub relay: Relay,
     /// `[auth]`
@@ -300,6 +304,29 @@ pub struct Domain {
     pub detail_separator: Option<char>,
     /// Scores for its mail, laid over the listener's.
     pub scores: Scores,
+}
+
+/// `[[alias]]`: addresses of ours that stand for others, followed to the last.
+#[derive(Clone, Debug, Default)]
+pub struct Aliases(pub Arc<std::collections::HashMap<String, Vec<Mailbox>>>);
+
+impl Aliases {
+    /// How an address is looked up: without regard to case, in A-labels.
+    pub fn key(mailbox: &Mailbox) -> String {
+        let domain = idna::domain_to_ascii(mailbox.domain()).unwrap_or_else(|_| mailbox.domain().to_lowercase());
+        format!("{}@{domain}", mailbox.local_part_unquoted().to_lowercase())
+    }
+}
+
+/// `[srs]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SrsSettings {
+    /// The domain of ours that rewritten reverse-paths are of.
+    pub domain: String,
+    /// The first signs, all verify.
+    pub secrets: Vec<Secret>,
+    /// How long a rewritten address leads back.
+    pub max_age: Duration,
 }
 
 /// TLS towards a next hop.

@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::settings::{Config, Domain, NextHop};
 use crate::wire::address::Mailbox;
+use crate::wire::srs::Srs;
 
 #[derive(Clone, Debug)]
 struct Ours {
@@ -23,6 +25,7 @@ pub struct Routes {
     domains: HashMap<String, Ours>,
     others: NextHop,
     hostname: String,
+    srs: Option<Srs>,
 }
 
 impl Routes {
@@ -34,7 +37,22 @@ impl Routes {
             domains,
             others: config.relay.smarthost.clone().unwrap_or(NextHop::Mx),
             hostname: config.hostname.clone(),
+            srs: config
+                .srs
+                .as_ref()
+                .and_then(|srs| Srs::new(srs.secrets.clone(), &srs.domain).map(|made| made.valid_for(srs.max_age))),
         }
+    }
+
+    /// Rewrites reverse-paths, if `[srs]` is set.
+    pub fn srs(&self) -> Option<&Srs> {
+        self.srs.as_ref()
+    }
+
+    /// Where a report for `sender` goes: behind one of our own rewritten addresses to who stands behind it.
+    pub fn way_back(&self, sender: &Mailbox, now: SystemTime) -> Option<Mailbox> {
+        let secs = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.srs.as_ref().filter(|srs| srs.claims(sender))?.reverse(sender, secs).ok()
     }
 
     /// Where mail for `recipient` goes.
@@ -107,7 +125,7 @@ mod tests {
         };
         let ours =
             |(name, hop): (&str, NextHop)| (name.to_owned(), Ours { hop, subdomains: name == "relayed.example" });
-        Routes { domains: domains.map(ours).into(), others: smarthost, hostname: "mx.test".into() }
+        Routes { domains: domains.map(ours).into(), others: smarthost, hostname: "mx.test".into(), srs: None }
     }
 
     #[test]

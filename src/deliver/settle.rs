@@ -117,19 +117,24 @@ fn wanted(notify: Option<Notify>, action: Action) -> bool {
 
 fn report(job: &Job, facts: &Facts<'_>, id: QueueId, rows: &[Row<'_>]) -> NewMessage {
     let lease = &job.lease;
-    let sender = lease.envelope.reverse_path.clone().expect("null senders get no reports");
+    let mut about = lease.envelope.clone();
+    let mut sender = about.reverse_path.clone().expect("null senders get no reports");
+    if let Some(behind) = facts.routes.way_back(&sender, facts.now) {
+        Arc::make_mut(&mut about).reverse_path = Some(behind.clone());
+        sender = behind;
+    }
     let subject = Subject {
         hostname: facts.hostname,
         id,
         about: lease.id,
-        envelope: &lease.envelope,
+        envelope: &about,
         accepted: lease.accepted,
         expires: lease.accepted + schedule::lifetime(facts.retry, false),
         now: facts.now,
         content: &lease.content,
     };
     let content = bounce::report(&subject, rows);
-    let utf8 = bounce::is_utf8(&lease.envelope);
+    let utf8 = bounce::is_utf8(&about);
     let received = format!("Received: by {} id {id};\r\n\t{}\r\n", facts.hostname, bounce::date(facts.now));
     let envelope = Envelope {
         origin: Origin::local("report"),

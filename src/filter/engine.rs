@@ -16,6 +16,7 @@ use super::classifier::file::ModelError;
 use super::classifier::{Label, Learned, Models, Opinion, features};
 use super::duplicates::{self, Digest};
 use super::message::View;
+use super::rules::cost::Cost;
 use super::rules::{Hit, Problem, Rules, Source};
 use super::verdict::{Judge, Points, Symbol, Thresholds, Verdict};
 use crate::config::settings::Filter;
@@ -103,6 +104,11 @@ impl Engine {
     /// Everything in the rule files that is not in force.
     pub fn problems(&self) -> Vec<Problem> {
         self.policy.load().rules.problems.clone()
+    }
+
+    /// What each rule has cost since it was loaded, by name.
+    pub fn rule_costs(&self) -> Vec<(String, Cost)> {
+        self.policy.load().rules.rules.iter().map(|rule| (rule.name.clone(), rule.counters.read())).collect()
     }
 
     /// Rules that can hit.

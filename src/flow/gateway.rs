@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin;
 use crate::base::content::{ContentSource, MemoryBudget};
@@ -21,7 +21,7 @@ use crate::base::id::QueueId;
 use crate::config::Config;
 use crate::deliver::call_ahead::CallAhead;
 use crate::deliver::mta_sts::Sts;
-use crate::deliver::tls_result::TlsResultSink;
+use crate::deliver::tls_result::{RESULTS_MAX, TlsResult, TlsResultSink};
 use crate::deliver::transport::open::Opener;
 use crate::deliver::transport::tls::ClientTls;
 use crate::deliver::{self, Delivery};
@@ -213,6 +213,7 @@ struct Built {
     shared: Arc<Shared>,
     mailboxes: Arc<Mailboxes>,
     store_meters: Arc<store::meters::Meters>,
+    tls_results: (TlsResultSink, mpsc::Receiver<TlsResult>),
 }
 
 impl Parts<'_> {
@@ -234,6 +235,7 @@ impl Parts<'_> {
             Sts::open(&config.data_dir.join(STS_DIRECTORY), resolver.clone(), tls.clone(), deliver_meters.clone());
         let sts = Arc::new(sts);
         let opener = || Opener::new(resolver.clone(), tls.clone(), deliver_meters.clone());
+        let (tls_sink, tls_results) = TlsResultSink::bounded(RESULTS_MAX);
         let delivery = Delivery::start(
             deliver::Parts {
                 queue: spool.clone(),
@@ -241,7 +243,7 @@ impl Parts<'_> {
                 resolver: resolver.clone(),
                 tls: tls.clone(),
                 sts: Some(sts.clone()),
-                tls_results: TlsResultSink::default(),
+                tls_results: tls_sink.clone(),
                 meters: deliver_meters.clone(),
                 config: config.clone(),
             },
@@ -281,7 +283,7 @@ impl Parts<'_> {
             started: SystemTime::now(),
             stopping: AtomicBool::new(false),
         };
-        Ok(Built { shared: Arc::new(shared), mailboxes, store_meters })
+        Ok(Built { shared: Arc::new(shared), mailboxes, store_meters, tls_results: (tls_sink, tls_results) })
     }
 
     fn open_spool(&self) -> Result<Spool, StartError> {
@@ -312,7 +314,7 @@ impl Parts<'_> {
         built: Built,
         handle: tokio::runtime::Handle,
     ) -> Result<(Front, watch::Sender<bool>, RunFile, Arc<Shared>), StartError> {
-        let Built { shared, mailboxes, store_meters } = built;
+        let Built { shared, mailboxes, store_meters, tls_results: (tls_sink, tls_results) } = built;
         let mut run_file = RunFile::new(&self.config.data_dir);
         for (listener, address) in self.config.listeners.iter().zip(ports.front.local_addrs()) {
             run_file.add(&listener.name, address);
@@ -327,6 +329,7 @@ impl Parts<'_> {
         *shared.front.lock() = Some(front.reloader());
         let (stop, stopped) = watch::channel(false);
         handle.spawn(users::watch(shared.house.users.clone()));
+        handle.spawn(reports::count_tls(shared.house.clone(), tls_sink, tls_results));
         handle.spawn(reports::run(shared.house.clone(), until(stopped.clone())));
         handle.spawn(count_rates(shared.house.clone(), until(stopped.clone())));
         handle.spawn(keep_lessons(shared.house.clone(), until(stopped.clone())));

@@ -17,12 +17,13 @@ use crate::front::service::Ticket;
 use crate::observe::outcome::Fate;
 use crate::observe::trace::{Decided, Record};
 use crate::smtp::server::ask::Answer;
-use crate::spool::queue::{Disposition, NewMessage, SpoolFault};
+use crate::spool::queue::{Disposition, Done, MailQueue, NewMessage, SpoolFault};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::{Field, fields, forged_fields, kept_parts};
 use crate::wire::reply::{Enhanced, Reply};
 
 use super::checks::Found;
+use super::forward;
 use super::house::House;
 use super::judge::Ruling;
 use super::message::{Passage, said, setting};
@@ -30,6 +31,32 @@ use super::parcels::Parcel;
 use super::record;
 use super::snapshot::Snapshot;
 use super::stamp::Stamp;
+
+/// Keeps the parts of one parcel; `done` hears the end of the last.
+fn accept_all(spool: &dyn MailQueue, mut parts: Vec<NewMessage>, done: Done) {
+    if parts.len() == 1 {
+        return spool.accept(parts.remove(0), done);
+    }
+    let waiting = Arc::new(Mutex::new((parts.len(), Ok(()), Some(done))));
+    for part in parts {
+        let waiting = waiting.clone();
+        let part_done = move |result: Result<(), SpoolFault>| {
+            let mut all = waiting.lock();
+            all.0 -= 1;
+            if result.is_err() {
+                all.1 = result;
+            }
+            if all.0 == 0
+                && let Some(done) = all.2.take()
+            {
+                let whole = std::mem::replace(&mut all.1, Ok(()));
+                drop(all);
+                done(whole);
+            }
+        };
+        spool.accept(part, Box::new(part_done));
+    }
+}
 
 /// One parcel on its way.
 struct Kept {
@@ -81,7 +108,7 @@ impl House {
                     let id = if kept.is_empty() { passage.id } else { self.spool.next_id() };
                     let fate = fate_of(disposition);
                     match self.new_message(snapshot, &passage, parcel, id, &fields) {
-                        Ok(message) => messages.push(message),
+                        Ok(message) => messages.push(self.parts(snapshot, &passage, message)),
                         Err(error) => return ticket.answer(self.no_room(snapshot, &passage, &error)),
                     }
                     kept.push(Kept { id, recipients: parcel.recipients.clone(), fate, reason: reason.to_string() });
@@ -114,10 +141,23 @@ impl House {
         if messages.is_empty() {
             return arrival.answer();
         }
-        for (place, message) in messages.into_iter().enumerate() {
+        for (place, parts) in messages.into_iter().enumerate() {
             let arrival = arrival.clone();
-            self.spool.accept(message, Box::new(move |result| arrival.landed(place, result)));
+            accept_all(&*self.spool, parts, Box::new(move |result| arrival.landed(place, result)));
         }
+    }
+
+    /// The message, or two of it where some recipients need another reverse-path.
+    fn parts(&self, snapshot: &Snapshot, passage: &Passage, message: NewMessage) -> Vec<NewMessage> {
+        let (routes, now) = (&snapshot.routes, SystemTime::now());
+        let envelopes = forward::split(&message.envelope, &passage.forwarded, &snapshot.domains, routes.srs(), now);
+        let part = |(nth, envelope): (usize, Arc<Envelope>)| NewMessage {
+            id: if nth == 0 { message.id } else { self.spool.next_id() },
+            destinations: envelope.recipients.iter().map(|to| routes.destination(&to.mailbox)).collect(),
+            envelope,
+            ..message.clone()
+        };
+        envelopes.into_iter().enumerate().map(part).collect()
     }
 
     fn new_message(

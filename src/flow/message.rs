@@ -3,6 +3,7 @@
 //! Nothing here waits on the reactor's thread. The reply is given by whoever learns the message's fate: at once for a
 //! refusal, by the committer once the message is on disk.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,6 +27,7 @@ use crate::wire::header::missing_on_submission;
 use crate::wire::reply::Reply;
 
 use super::checks::{self, Found, Question};
+use super::forward;
 use super::house::House;
 use super::judge::{self, ContentFacts, Ruling};
 use super::lists::Senders;
@@ -41,6 +43,8 @@ pub(super) struct Passage {
     pub id: QueueId,
     pub envelope: Arc<Envelope>,
     pub content: Content,
+    /// Addresses outside of our domains that aliases led to.
+    pub forwarded: HashSet<String>,
     facts: ContentFacts,
     listener: usize,
     submitted: bool,
@@ -115,7 +119,13 @@ impl House {
                 recipient.mailbox = settled;
             }
         }
+        // LMTP answers for each recipient by its place, and its peers have followed aliases already.
+        let forwarded = match role {
+            Role::Lmtp => HashSet::new(),
+            _ => forward::expand(&mut envelope, &snapshot.domains, snapshot.routes.srs(), SystemTime::now()),
+        };
         Passage {
+            forwarded,
             ruled: Duration::ZERO,
             id,
             facts: ContentFacts::of(received.header, &received.content, &config.hostname),

@@ -4,7 +4,7 @@
 //! the moment; passwords go to the rayon pool, call-ahead and message checks to tokio.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::base::machine::TlsFacts;
 use crate::base::secret::Secret;
@@ -21,6 +21,7 @@ use crate::wire::address::Mailbox;
 use crate::wire::envelope::{Origin, Recipient};
 use crate::wire::reply::{Enhanced, Reply};
 
+use super::forward::at_bounce;
 use super::house::House;
 use super::scanning;
 use super::snapshot::Snapshot;
@@ -116,6 +117,10 @@ impl SmtpService {
         question: RcptQuestion,
         later: Ticket<'_>,
     ) -> Answered<Answer> {
+        let (reverse_path, recipient) = (question.reverse_path.as_ref(), &question.recipient.mailbox);
+        if let Some(decision) = at_bounce(snapshot.routes.srs(), reverse_path, recipient, SystemTime::now()) {
+            return Answered::Now(self.house.rcpt_charged(&question, decision));
+        }
         let known = match lookup_for(&question.recipient.mailbox, &snapshot.domains) {
             Lookup::None => Known::NotAsked,
             Lookup::Store(names) => {
@@ -164,9 +169,15 @@ impl House {
     fn rcpt_decided(&self, snapshot: &Snapshot, listener: usize, question: &RcptQuestion, known: Known) -> Answer {
         let listener = &snapshot.listeners[listener].listener;
         let (origin, mailbox) = (&question.origin, &question.recipient.mailbox);
+        let decision = at_rcpt(origin, mailbox, known, listener, &snapshot.config, &snapshot.domains);
+        self.rcpt_charged(question, decision)
+    }
+
+    /// Counts a decision on RCPT against `[[rate]]`, which may refuse what was allowed.
+    fn rcpt_charged(&self, question: &RcptQuestion, mut decision: Decision) -> Answer {
+        let (origin, mailbox) = (&question.origin, &question.recipient.mailbox);
         let facts =
             RateFacts { sender: Some(question.reverse_path.as_ref()), recipient: Some(mailbox), ..facts_of(origin) };
-        let mut decision = at_rcpt(origin, mailbox, known, listener, &snapshot.config, &snapshot.domains);
         let count = match decision.reason {
             Reason::UnknownUser => Some(RateCount::UnknownRecipients),
             _ if decision.is_allowed() => Some(RateCount::Recipients),

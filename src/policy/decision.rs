@@ -9,6 +9,12 @@ pub enum Reason {
     Ordinary,
     /// The recipient's domain is ours and takes it.
     OurDomain,
+    /// An alias of ours.
+    Alias,
+    /// A bounce to a reverse-path that we rewrote.
+    SrsBounce,
+    /// What claims to be such a bounce and is none.
+    SrsRefused,
     /// The session has a login.
     Login,
     /// The client's network may relay.
@@ -43,6 +49,9 @@ impl Reason {
         match self {
             Reason::Ordinary => "ordinary",
             Reason::OurDomain => "our_domain",
+            Reason::Alias => "alias",
+            Reason::SrsBounce => "srs_bounce",
+            Reason::SrsRefused => "srs_refused",
             Reason::Login => "login",
             Reason::TrustedNetwork => "trusted_network",
             Reason::Postmaster => "postmaster",

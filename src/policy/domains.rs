@@ -48,6 +48,18 @@ impl Domains {
         foreign.then(|| self.of(mailbox).map(|domain| Mailbox::postmaster(&domain.name)))?
     }
 
+    /// What the alias that `mailbox` is stands for, its detail left out if only so it is one.
+    pub fn alias(&self, mailbox: &Mailbox) -> Option<&[Mailbox]> {
+        let aliases = &self.config.aliases.0;
+        if aliases.is_empty() {
+            return None;
+        }
+        let separator = self.find(mailbox.domain())?.detail_separator;
+        let domain = ascii(mailbox.domain())?;
+        let names = names_of(mailbox.local_part(), separator);
+        names.iter().find_map(|name| aliases.get(&format!("{name}@{domain}"))).map(Vec::as_slice)
+    }
+
     fn exact(&self, name: &str) -> Option<&Domain> {
         self.by_name.get(name).map(|at| &self.config.domains[*at])
     }

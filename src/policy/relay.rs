@@ -58,7 +58,7 @@ pub enum Known {
 /// Which look-up [`at_rcpt`] needs for this recipient; none for those that it refuses anyway.
 pub fn lookup_for<'a>(recipient: &Mailbox, domains: &'a Domains) -> Lookup<'a> {
     let Some(domain) = domains.of(recipient) else { return Lookup::None };
-    if is_postmaster(recipient) || trick(recipient).is_some() {
+    if is_postmaster(recipient) || trick(recipient).is_some() || domains.alias(recipient).is_some() {
         return Lookup::None;
     }
     match domain.recipients {
@@ -81,6 +81,7 @@ pub fn at_rcpt(
         return ADDRESS_LITERAL;
     }
     match domains.of(recipient) {
+        Some(_) if trick(recipient).is_none() && domains.alias(recipient).is_some() => Decision::allow(Reason::Alias),
         Some(domain) => at_our_domain(recipient, known, domain),
         None => at_foreign_domain(origin, listener, config),
     }

@@ -4,13 +4,15 @@
 //! The first secret signs, all of them verify, so that secrets rotate without losing bounces. Addresses older than 21 days,
 //! or with a wrong hash, are refused: without that we would relay for everybody.
 
+use std::time::Duration;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 
 use crate::base::secret::Secret;
 use crate::wire::address::Mailbox;
 
-/// Days that a rewritten address leads back; bounces come within a sender's queue lifetime of five days.
+/// Days that a rewritten address leads back unless another number is set; bounces come within a sender's queue lifetime of five days.
 const VALID_DAYS: u64 = 21;
 /// Timestamps are days modulo 1024: two characters of base 32.
 const DAYS_MODULUS: u64 = 1024;
@@ -33,16 +35,29 @@ pub enum SrsError {
 }
 
 /// Rewrites with one domain of ours.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Srs {
     secrets: Vec<Secret>,
     domain: String,
+    valid_days: u64,
 }
 
 impl Srs {
     /// `secrets`: newest first, at least one; nothing without.
     pub fn new(secrets: Vec<Secret>, domain: &str) -> Option<Self> {
-        (!secrets.is_empty()).then(|| Srs { secrets, domain: domain.to_ascii_lowercase() })
+        (!secrets.is_empty()).then(|| Srs { secrets, domain: domain.to_ascii_lowercase(), valid_days: VALID_DAYS })
+    }
+
+    /// The same with addresses that lead back for `age`, in whole days.
+    pub fn valid_for(self, age: Duration) -> Self {
+        Srs { valid_days: (age.as_secs() / DAY_SECS).min(DAYS_MODULUS / 2), ..self }
+    }
+
+    /// True for an address of our domain that is, or pretends to be, a rewritten one.
+    pub fn claims(&self, recipient: &Mailbox) -> bool {
+        let local = recipient.local_part();
+        let marked = prefix_of(local, "SRS0").or_else(|| prefix_of(local, "SRS1")).is_some();
+        marked && recipient.domain().eq_ignore_ascii_case(&self.domain)
     }
 
     /// The reverse-path to forward with. `now` in seconds since 1970.
@@ -72,7 +87,7 @@ impl Srs {
                 return Err(SrsError::NotSrs);
             };
             self.check(hash, &[day, domain, user])?;
-            check_age(day, now)?;
+            self.check_age(day, now)?;
             format!("{user}@{domain}")
         } else if let Some(rest) = prefix_of(local, "SRS1") {
             let [hash, domain, opaque] = rest.splitn(3, '=').collect::<Vec<_>>()[..] else {
@@ -95,6 +110,16 @@ impl Srs {
     fn srs1(&self, domain: &str, opaque: &str) -> String {
         let hash = hash(&self.secrets[0], &[domain, opaque]);
         format!("SRS1={hash}={domain}={opaque}")
+    }
+
+    fn check_age(&self, day: &str, now: u64) -> Result<(), SrsError> {
+        let digit = |byte: u8| BASE32.iter().position(|known| *known == byte.to_ascii_uppercase()).map(|at| at as u64);
+        let [Some(high), Some(low)] = day.bytes().map(digit).collect::<Vec<_>>()[..] else {
+            return Err(SrsError::Forged);
+        };
+        let today = now / DAY_SECS % DAYS_MODULUS;
+        let age = (today + DAYS_MODULUS - (high * 32 + low)) % DAYS_MODULUS;
+        if age <= self.valid_days { Ok(()) } else { Err(SrsError::TooOld) }
     }
 
     /// Hashes are compared without regard to case, for some relays change it.
@@ -120,14 +145,6 @@ fn hash(secret: &Secret, parts: &[&str]) -> String {
 
 fn day_text(day: u64) -> String {
     [day / 32, day % 32].map(|digit| char::from(BASE32[digit as usize % 32])).iter().collect()
-}
-
-fn check_age(day: &str, now: u64) -> Result<(), SrsError> {
-    let digit = |byte: u8| BASE32.iter().position(|known| *known == byte.to_ascii_uppercase()).map(|at| at as u64);
-    let [Some(high), Some(low)] = day.bytes().map(digit).collect::<Vec<_>>()[..] else { return Err(SrsError::Forged) };
-    let today = now / DAY_SECS % DAYS_MODULUS;
-    let age = (today + DAYS_MODULUS - (high * 32 + low)) % DAYS_MODULUS;
-    if age <= VALID_DAYS { Ok(()) } else { Err(SrsError::TooOld) }
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ use crate::deliver::tls_result::{FailureType, TlsFailure};
 use crate::smtp::client::handshake::{Handshake, HandshakeFault, HandshakeOptions, Next};
 use crate::wire::reply::Enhanced;
 
+/// A connector, who judges, and the name asked for.
+type Connector<'s> = (TlsConnector, Option<Arc<Judge>>, &'s str);
+
 /// A handshake takes a few round trips; Postfix waits 300 s for it, which helps nobody.
 const TLS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -111,7 +114,7 @@ impl Session<'_> {
     }
 
     /// The connector for these terms, who judges, and the name asked for.
-    fn connector(&self) -> Result<(TlsConnector, Option<Arc<Judge>>, &str), Arc<str>> {
+    fn connector(&self) -> Result<Connector<'_>, Arc<str>> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         match &self.terms.demand {
             Demand::Pkix => Ok((self.tls.connector(true)?, None, host)),

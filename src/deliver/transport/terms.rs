@@ -79,12 +79,15 @@ pub struct Terms {
     pub noted: Option<TlsFailure>,
 }
 
+/// The name that TLSA records stand below, and the records.
+pub type TlsaBelow = (Arc<str>, Arc<[Tlsa]>);
+
 /// Facts of one host.
 pub struct HostFacts<'a> {
     /// Its name, without brackets.
     pub host: &'a str,
     /// TLSA records and the name that they stand below; nothing where DNS is not secure.
-    pub tlsa: Result<Option<(Arc<str>, Arc<[Tlsa]>)>, DnsFault>,
+    pub tlsa: Result<Option<TlsaBelow>, DnsFault>,
     /// The name is the operator's, the recipients' own domain, or from a validated MX record.
     pub named_securely: bool,
     /// Further names for DANE-TA.

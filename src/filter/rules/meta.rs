@@ -1,11 +1,18 @@
 //! Arithmetic over hits of other rules: `meta X (A + B > 1) && !C`. Pure.
+//!
+//! A value is worked out from what is known of the rules: where their bounds decide already, none of them is asked, and
+//! what is joined by `&&` or `||` is asked in the order of what it costs.
 
 use std::collections::HashMap;
 
 /// A compiled expression; rules are known by their number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expression {
-    /// Two operands.
+    /// True if all are.
+    All(Vec<Expression>),
+    /// True if one is.
+    Any(Vec<Expression>),
+    /// Two operands; not for `&&` and `||`.
     Binary(Operator, Box<Expression>, Box<Expression>),
     /// A constant.
     Number(f64),
@@ -94,7 +101,19 @@ impl Reader<'_, '_> {
             }
             self.rest = &rest[token.len()..];
             let right = self.binary(binding)?;
-            left = Expression::Binary(operator, Box::new(left), Box::new(right));
+            left = match (operator, left) {
+                (Operator::And, Expression::All(mut all)) => {
+                    all.push(right);
+                    Expression::All(all)
+                }
+                (Operator::Or, Expression::Any(mut any)) => {
+                    any.push(right);
+                    Expression::Any(any)
+                }
+                (Operator::And, left) => Expression::All(vec![left, right]),
+                (Operator::Or, left) => Expression::Any(vec![left, right]),
+                (operator, left) => Expression::Binary(operator, Box::new(left), Box::new(right)),
+            };
         }
     }
 
@@ -143,36 +162,108 @@ impl Reader<'_, '_> {
     }
 }
 
+/// The least and the most that a value can be.
+pub type Bounds = (f64, f64);
+
+/// What an expression asks of rules.
+pub trait Values {
+    /// The hits of a rule.
+    fn value(&mut self, rule: usize) -> f64;
+    /// What is known of them without effort.
+    fn bounds(&mut self, rule: usize) -> Bounds;
+}
+
+const FALSE: Bounds = (0.0, 0.0);
+const TRUE: Bounds = (1.0, 1.0);
+const UNDECIDED: Bounds = (0.0, 1.0);
+const ANYTHING: Bounds = (f64::NEG_INFINITY, f64::INFINITY);
+
+fn truth(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+/// Whether a value within these bounds is true, if that is certain.
+fn certain((least, most): Bounds) -> Option<bool> {
+    match (least, most) {
+        _ if least == 0.0 && most == 0.0 => Some(false),
+        _ if least > 0.0 || most < 0.0 => Some(true),
+        _ => None,
+    }
+}
+
 impl Expression {
-    /// Its value, given the hits of each rule.
-    pub fn value(&self, hits: &dyn Fn(usize) -> f64) -> f64 {
-        let truth = |value: bool| f64::from(u8::from(value));
+    /// Its value.
+    pub fn value(&self, rules: &mut impl Values) -> f64 {
         match self {
             Expression::Number(number) => *number,
-            Expression::Rule(rule) => hits(*rule),
-            Expression::Not(inner) => truth(inner.value(hits) == 0.0),
+            Expression::Rule(rule) => rules.value(*rule),
+            Expression::Not(inner) => truth(inner.value(rules) == 0.0),
+            Expression::All(all) => {
+                let fails = all.iter().any(|one| certain(one.bounds(rules)) == Some(false));
+                truth(!fails && all.iter().all(|one| one.value(rules) != 0.0))
+            }
+            Expression::Any(any) => {
+                let holds = any.iter().any(|one| certain(one.bounds(rules)) == Some(true));
+                truth(holds || any.iter().any(|one| one.value(rules) != 0.0))
+            }
             Expression::Binary(operator, left, right) => {
-                let a = left.value(hits);
-                // What decides already needs no other side.
-                match operator {
-                    Operator::Or if a != 0.0 => return 1.0,
-                    Operator::And if a == 0.0 => return 0.0,
-                    _ => {}
+                let (least, most) = self.bounds(rules);
+                if least == most {
+                    return least;
                 }
-                let b = right.value(hits);
+                operator.apply(left.value(rules), right.value(rules))
+            }
+        }
+    }
+
+    /// What is known of its value without effort.
+    pub fn bounds(&self, rules: &mut impl Values) -> Bounds {
+        match self {
+            Expression::Number(number) => (*number, *number),
+            Expression::Rule(rule) => rules.bounds(*rule),
+            Expression::Not(inner) => match certain(inner.bounds(rules)) {
+                Some(true) => FALSE,
+                Some(false) => TRUE,
+                None => UNDECIDED,
+            },
+            Expression::All(all) => decided(all, rules, false),
+            Expression::Any(any) => decided(any, rules, true),
+            Expression::Binary(operator, left, right) => operator.bounds(left.bounds(rules), right.bounds(rules)),
+        }
+    }
+
+    /// Puts what costs less in front of what costs more, where the order makes no difference otherwise.
+    pub fn order(&mut self, cost: &impl Fn(usize) -> u64) -> u64 {
+        match self {
+            Expression::Number(_) => 0,
+            Expression::Rule(rule) => cost(*rule),
+            Expression::Not(inner) => inner.order(cost),
+            Expression::All(all) | Expression::Any(all) => {
+                all.sort_by_cached_key(|one| one.clone().order(cost));
+                all.iter_mut().map(|one| one.order(cost)).sum()
+            }
+            Expression::Binary(_, left, right) => left.order(cost) + right.order(cost),
+        }
+    }
+
+    /// Rules of which one must hit for this to be true, the fewest of them; nothing if it can be true without any.
+    pub fn triggers(&self, of: &impl Fn(usize) -> Option<Vec<u32>>) -> Option<Vec<u32>> {
+        let fewest = |all: &mut dyn Iterator<Item = Option<Vec<u32>>>| all.flatten().min_by_key(Vec::len);
+        let union = |all: &mut dyn Iterator<Item = Option<Vec<u32>>>| Some(all.collect::<Option<Vec<_>>>()?.concat());
+        match self {
+            Expression::Number(number) => (*number == 0.0).then(Vec::new),
+            Expression::Rule(rule) => of(*rule),
+            Expression::Not(_) => None,
+            Expression::All(all) => fewest(&mut all.iter().map(|one| one.triggers(of))),
+            Expression::Any(any) => union(&mut any.iter().map(|one| one.triggers(of))),
+            Expression::Binary(operator, left, right) => {
+                let number = |side: &Expression| if let Expression::Number(number) = side { *number } else { -1.0 };
                 match operator {
-                    Operator::Or | Operator::And => truth(b != 0.0),
-                    Operator::Equal => truth(a == b),
-                    Operator::Unequal => truth(a != b),
-                    Operator::AtMost => truth(a <= b),
-                    Operator::AtLeast => truth(a >= b),
-                    Operator::Less => truth(a < b),
-                    Operator::More => truth(a > b),
-                    Operator::Plus => a + b,
-                    Operator::Minus => a - b,
-                    Operator::Times => a * b,
-                    Operator::Divided if b == 0.0 => 0.0,
-                    Operator::Divided => a / b,
+                    Operator::Plus => union(&mut [left, right].into_iter().map(|one| one.triggers(of))),
+                    Operator::Times => fewest(&mut [left, right].into_iter().map(|one| one.triggers(of))),
+                    Operator::More if number(right) >= 0.0 => left.triggers(of),
+                    Operator::AtLeast | Operator::Equal if number(right) > 0.0 => left.triggers(of),
+                    _ => None,
                 }
             }
         }
@@ -184,6 +275,7 @@ impl Expression {
             Expression::Number(_) => {}
             Expression::Rule(rule) => visit(*rule),
             Expression::Not(inner) => inner.each_rule(visit),
+            Expression::All(all) | Expression::Any(all) => all.iter().for_each(|one| one.each_rule(visit)),
             Expression::Binary(_, left, right) => {
                 left.each_rule(visit);
                 right.each_rule(visit);
@@ -192,14 +284,119 @@ impl Expression {
     }
 }
 
+/// Bounds of what is joined by `||`, where one that is true decides, or by `&&`, where one that is false does.
+fn decided(all: &[Expression], rules: &mut impl Values, by: bool) -> Bounds {
+    let mut open = false;
+    for one in all {
+        match certain(one.bounds(rules)) {
+            Some(value) if value == by => return (truth(by), truth(by)),
+            Some(_) => {}
+            None => open = true,
+        }
+    }
+    if open { UNDECIDED } else { (truth(!by), truth(!by)) }
+}
+
+impl Operator {
+    fn apply(self, a: f64, b: f64) -> f64 {
+        match self {
+            Operator::Or => truth(a != 0.0 || b != 0.0),
+            Operator::And => truth(a != 0.0 && b != 0.0),
+            Operator::Equal => truth(a == b),
+            Operator::Unequal => truth(a != b),
+            Operator::AtMost => truth(a <= b),
+            Operator::AtLeast => truth(a >= b),
+            Operator::Less => truth(a < b),
+            Operator::More => truth(a > b),
+            Operator::Plus => a + b,
+            Operator::Minus => a - b,
+            Operator::Times => a * b,
+            Operator::Divided if b == 0.0 => 0.0,
+            Operator::Divided => a / b,
+        }
+    }
+
+    fn bounds(self, a: Bounds, b: Bounds) -> Bounds {
+        if a.0 == a.1 && b.0 == b.1 {
+            let value = self.apply(a.0, b.0);
+            return (value, value);
+        }
+        let apart = a.1 < b.0 || a.0 > b.1;
+        match self {
+            Operator::Plus => (a.0 + b.0, a.1 + b.1),
+            Operator::Minus => (a.0 - b.1, a.1 - b.0),
+            Operator::Times if a.0 >= 0.0 && b.0 >= 0.0 => (a.0 * b.0, a.1 * b.1),
+            Operator::Times | Operator::Divided => ANYTHING,
+            Operator::Less if a.1 < b.0 => TRUE,
+            Operator::Less if a.0 >= b.1 => FALSE,
+            Operator::AtMost if a.1 <= b.0 => TRUE,
+            Operator::AtMost if a.0 > b.1 => FALSE,
+            Operator::More if a.0 > b.1 => TRUE,
+            Operator::More if a.1 <= b.0 => FALSE,
+            Operator::AtLeast if a.0 >= b.1 => TRUE,
+            Operator::AtLeast if a.1 < b.0 => FALSE,
+            Operator::Equal if apart => FALSE,
+            Operator::Unequal if apart => TRUE,
+            _ => UNDECIDED,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    struct Known;
+
+    impl Values for Known {
+        fn value(&mut self, rule: usize) -> f64 {
+            [1.0, 3.0][rule]
+        }
+
+        fn bounds(&mut self, _: usize) -> Bounds {
+            (0.0, 3.0)
+        }
+    }
+
+    /// Nobody may ask for the second rule's value.
+    struct Guarded;
+
+    impl Values for Guarded {
+        fn value(&mut self, rule: usize) -> f64 {
+            assert_eq!(rule, 0, "the outcome was certain");
+            1.0
+        }
+
+        fn bounds(&mut self, rule: usize) -> Bounds {
+            if rule == 0 { (0.0, 0.0) } else { (0.0, 2.0) }
+        }
+    }
+
+    #[test]
+    fn triggers_are_the_fewest() {
+        let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1), ("C".to_owned(), 2)].into();
+        let of = |rule: usize| Some(vec![rule as u32]);
+        let triggers = |text: &str| parse(text, &rules, &mut Vec::new()).unwrap().triggers(&of);
+        assert_eq!(triggers("(A || B) && C && !A"), Some(vec![2]));
+        assert_eq!(triggers("A + B > 1"), Some(vec![0, 1]));
+        assert_eq!(triggers("A + B < 1"), None);
+        assert_eq!(triggers("!A || B"), None);
+    }
+
+    #[test]
+    fn what_is_certain_is_not_asked() {
+        let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1)].into();
+        let value = |text: &str| parse(text, &rules, &mut Vec::new()).unwrap().value(&mut Guarded);
+        assert_eq!(value("B && A"), 0.0);
+        assert_eq!(value("A + B > 2"), 0.0);
+        assert_eq!(value("B || !A"), 1.0);
+        assert_eq!(value("(A + B <= 2) && !(A && B)"), 1.0);
+    }
+
     #[test]
     fn arithmetic_and_truth() {
         let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1)].into();
-        let value = |text: &str| parse(text, &rules, &mut Vec::new()).unwrap().value(&|rule| [1.0, 3.0][rule]);
+        let value = |text: &str| parse(text, &rules, &mut Vec::new()).unwrap().value(&mut Known);
         assert_eq!(value("(A + B > 3) && !C"), 1.0);
         assert_eq!(value("A + B * 2 == 7"), 1.0);
         assert_eq!(value("10 - 4 - 3"), 3.0);

@@ -1,32 +1,42 @@
-//! Rules in SpamAssassin's syntax: loaded once, compiled, run on every message. Pure but for [`Source::read`].
+//! Rules in SpamAssassin's syntax: loaded once, compiled, run on every message. I/O: rule files, in [`Source::read`].
 //!
 //! [`Rules::load`] compiles what [`source`] read; what can't be compiled is a problem with file, line and reason, and the
-//! other rules work. [`Rules::run`] walks each text once ([`matcher::Group`]), then counts the candidates' matches, then functions, then metas
-//! in the order of their dependencies. Rules without points that no other rule names are not run.
+//! other rules work. [`Rules::run`] walks each text once ([`group`]) and then works out the rules that have points ([`run`]): patterns
+//! only where something of theirs was seen, other rules only as far as a meta needs them.
 
 mod condition;
+pub mod cost;
 pub mod definition;
 mod eval;
+mod group;
 mod literal;
 mod matcher;
 mod meta;
 mod pattern;
 mod relax;
 mod relays;
+mod run;
+mod scratch;
+mod shape;
 mod shipped;
 pub mod source;
 mod texts;
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::FixedState;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
-use definition::{Definition, Example, FieldSpec, Flags, Kind, Place, Test};
+use definition::{Definition, Example, Flags, Kind, Place, Test};
 pub use definition::{Problem, Severity};
-use matcher::{Group, Matcher};
+use group::Group;
+use matcher::Matcher;
 use meta::Expression;
+use run::Run;
+use scratch::Scratch;
 pub use source::Source;
-use texts::Texts;
+use texts::{Target, Texts};
 
 use super::budget::Budget;
 use super::engine::Facts;
@@ -47,14 +57,27 @@ pub struct Rule {
     pub shadow: bool,
     flags: Flags,
     kind: Compiled,
-    /// It has points, or a rule that has them needs it.
-    live: bool,
+    /// Where a pattern looks, by its number in [`Rules::targets`].
+    target: usize,
+    /// Where nothing of the pattern was seen in a text, it does not match there.
+    watched: bool,
+    /// Hits of a header's rule where the field is missing.
+    unset_hits: u16,
+    /// What it cost so far.
+    pub counters: cost::Counters,
+}
+
+impl Rule {
+    /// True if it is asked for its own sake, not only by other rules.
+    fn is_asked(&self) -> bool {
+        self.points != Points::default() || self.shadow
+    }
 }
 
 enum Compiled {
     Eval(eval::Function, Vec<String>),
     Exists(String),
-    Matching(Matcher),
+    Matching(Box<Matcher>),
     Meta(Expression),
     UriDetail(Vec<(String, Matcher)>),
     /// It could not be loaded, or needs the network; never hits.
@@ -81,37 +104,35 @@ pub struct Rules {
     pub problems: Vec<Problem>,
     examples: Vec<Example>,
     lists: eval::Lists,
-    body: Group,
-    raw: Group,
-    full: Group,
-    uri: Group,
-    headers: Vec<(FieldSpec, Group, StandIns)>,
-    mime: Vec<(FieldSpec, Group)>,
-    functions: Vec<u32>,
+    /// What is looked at, with the patterns that look there.
+    targets: Vec<Looked>,
+    /// Rules that are asked for their own sake; metas after those that they name.
+    roots: Vec<u32>,
+    /// Metas after those that they name.
     metas: Vec<u32>,
+    /// Rules that can hit although nothing of theirs was seen in a text.
+    may: Vec<bool>,
+    /// Rules that ask whether a field is there.
+    exists: Vec<(u32, String)>,
+    /// Of each meta, the rules of which one must hit for it to hit; those without such rules are not here.
+    triggers: HashMap<u32, Vec<u32>, FixedState>,
+    /// Messages so far.
+    runs: cost::Runs,
+    /// Memory of runs that have ended.
+    scratches: Mutex<Vec<Scratch>>,
 }
 
-/// What rules see in place of a field that is missing.
-type StandIns = Vec<(u32, Vec<u8>)>;
+/// What is looked at.
+struct Looked {
+    target: Target,
+    group: Group,
+    /// All that look there.
+    members: Vec<u32>,
+}
 
-/// Hits of one rule without `tflags multiple`, and the bound of those with it.
-const HITS_MAX: u16 = 1_000;
-/// Bytes of matching text that are shown.
-const EVIDENCE_BYTES_MAX: usize = 60;
 /// Points of a rule that nobody gave points, as in SpamAssassin; those in test have next to none.
 const POINTS_DEFAULT: f64 = 1.0;
 const POINTS_IN_TEST: f64 = 0.01;
-
-/// Where a kind of rule looks.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Target {
-    Body,
-    Full,
-    Header(FieldSpec),
-    Mime(FieldSpec),
-    Raw,
-    Uri,
-}
 
 impl Rules {
     /// Compiles a source.
@@ -128,8 +149,13 @@ impl Rules {
             rules.problems.extend(problems);
         }
         rules.order_metas();
-        rules.mark_live();
         rules.group(&definitions);
+        rules.order_by_cost();
+        rules.find_triggers();
+        let (patterns, others): (Vec<u32>, Vec<u32>) = (0..rules.rules.len() as u32)
+            .filter(|&rule| rules.rules[rule as usize].is_asked())
+            .partition(|&rule| matches!(rules.rules[rule as usize].kind, Compiled::Matching(_)));
+        rules.roots = patterns.into_iter().chain(others).collect();
         rules
     }
 
@@ -142,7 +168,7 @@ impl Rules {
     fn order_metas(&mut self) {
         // 0: not seen, 1: on the way, 2: done.
         let mut state = vec![0u8; self.rules.len()];
-        let mut order = Vec::new();
+        let (mut order, mut circles) = (Vec::new(), Vec::new());
         for start in 0..self.rules.len() {
             let mut stack = vec![(start, false)];
             while let Some((at, leaving)) = stack.pop() {
@@ -159,6 +185,7 @@ impl Rules {
                         stack.push((rule, false));
                     });
                     if circle {
+                        circles.push(at);
                         let text = format!("{}: the meta depends on itself", self.rules[at].name);
                         self.problems.push(Problem {
                             place: self.rules[at].place.clone(),
@@ -170,30 +197,13 @@ impl Rules {
             }
         }
         self.metas = order;
-    }
-
-    fn mark_live(&mut self) {
-        for rule in &mut self.rules {
-            rule.live = rule.points != Points::default() || rule.shadow;
-        }
-        for &number in self.metas.iter().rev() {
-            let rule = &self.rules[number as usize];
-            if !rule.live {
-                continue;
-            }
-            let mut named = Vec::new();
-            if let Compiled::Meta(expression) = &rule.kind {
-                expression.each_rule(&mut |rule| named.push(rule));
-            }
-            named.into_iter().for_each(|rule| self.rules[rule].live = true);
-        }
+        circles.into_iter().for_each(|rule| self.rules[rule].kind = Compiled::Void);
     }
 
     fn group(&mut self, definitions: &[&Definition]) {
         let mut targets: BTreeMap<Target, Vec<u32>> = BTreeMap::new();
-        let mut unset: HashMap<u32, Vec<u8>> = HashMap::new();
-        for (number, definition) in definitions.iter().enumerate().filter(|(number, _)| self.rules[*number].live) {
-            let number = number as u32;
+        for (number, definition) in definitions.iter().enumerate() {
+            let Compiled::Matching(matcher) = &self.rules[number].kind else { continue };
             let target = match &definition.kind {
                 Kind::Body(_) => Target::Body,
                 Kind::Full(_) => Target::Full,
@@ -201,98 +211,88 @@ impl Rules {
                 Kind::Uri(_) => Target::Uri,
                 Kind::MimeHeader(spec, ..) => Target::Mime(spec.clone()),
                 Kind::Header(spec, _, stand_in) => {
-                    if let Some(text) = stand_in {
-                        unset.insert(number, text.clone().into_bytes());
-                    }
+                    let stand_in = stand_in.as_deref().unwrap_or_default().as_bytes();
+                    let (scratch, budget) = (&mut Scratch::default(), &mut Budget::default());
+                    self.rules[number].unset_hits = matcher.count(0, stand_in, 1, scratch, budget).0;
                     Target::Header(spec.clone())
                 }
-                Kind::Eval(_) | Kind::Exists(_) | Kind::UriDetail(_) => {
-                    self.functions.push(number);
-                    continue;
-                }
-                Kind::Meta(_) => continue,
+                Kind::Eval(_) | Kind::Exists(_) | Kind::Meta(_) | Kind::UriDetail(_) => continue,
             };
-            if matches!(self.rules[number as usize].kind, Compiled::Matching(_)) {
-                targets.entry(target).or_default().push(number);
-            }
+            targets.entry(target).or_default().push(number as u32);
         }
-        for (target, members) in targets {
-            let literals = |number: u32| match &self.rules[number as usize].kind {
-                Compiled::Matching(matcher) => matcher.literals.as_ref(),
+        for (place, (target, members)) in targets.into_iter().enumerate() {
+            let sights = members.iter().filter_map(|&number| match &self.rules[number as usize].kind {
+                Compiled::Matching(matcher) => Some((number, &matcher.sight)),
                 _ => None,
+            });
+            let (group, unseen) = Group::new(sights);
+            for &number in &members {
+                self.rules[number as usize].target = place;
+                self.rules[number as usize].watched = true;
+            }
+            unseen.into_iter().for_each(|number| self.rules[number as usize].watched = false);
+            self.targets.push(Looked { target, group, members });
+        }
+    }
+
+    /// Lets each meta ask for what is cheap first.
+    fn order_by_cost(&mut self) {
+        let mut costs: Vec<u64> = self.rules.iter().map(|rule| rule.cost()).collect();
+        for &meta in &self.metas {
+            if let Compiled::Meta(expression) = &mut self.rules[meta as usize].kind {
+                costs[meta as usize] = expression.order(&|rule| costs[rule]) + 1;
+            }
+        }
+    }
+
+    fn find_triggers(&mut self) {
+        let may = self.rules.iter().map(|rule| match &rule.kind {
+            Compiled::Void | Compiled::Meta(_) => false,
+            Compiled::Eval(..) | Compiled::Exists(_) | Compiled::UriDetail(_) => true,
+            Compiled::Matching(matcher) => {
+                let unscanned = self.targets[rule.target].target == Target::Full;
+                !rule.watched || unscanned || matcher.negated || rule.unset_hits > 0
+            }
+        });
+        self.may = may.collect();
+        let exists = self.rules.iter().enumerate().filter_map(|(number, rule)| match &rule.kind {
+            Compiled::Exists(field) => Some((number as u32, field.clone())),
+            _ => None,
+        });
+        self.exists = exists.collect();
+        for &meta in &self.metas {
+            let Compiled::Meta(expression) = &self.rules[meta as usize].kind else { continue };
+            let of = |rule: usize| match &self.rules[rule].kind {
+                Compiled::Meta(_) => self.triggers.get(&(rule as u32)).cloned(),
+                Compiled::Void => Some(Vec::new()),
+                Compiled::Exists(_) => Some(vec![rule as u32]),
+                // One that may always hit tells nothing.
+                _ if self.may[rule] => None,
+                _ => Some(vec![rule as u32]),
             };
-            let group = Group::new(members.iter().map(|&number| (number, literals(number))));
-            match target {
-                Target::Body => self.body = group,
-                Target::Full => self.full = group,
-                Target::Raw => self.raw = group,
-                Target::Uri => self.uri = group,
-                Target::Mime(spec) => self.mime.push((spec, group)),
-                Target::Header(spec) => {
-                    let stand_ins =
-                        members.iter().filter_map(|number| Some((*number, unset.get(number)?.clone()))).collect();
-                    self.headers.push((spec, group, stand_ins));
-                }
+            if let Some(triggers) = expression.triggers(&of) {
+                self.triggers.insert(meta, triggers);
             }
         }
     }
 
-    /// All rules that hit a message, in the order of their names.
+    /// All rules with points that hit a message, and those that were asked on the way, in the order of their names.
     pub fn run(&self, view: &View<'_>, facts: &Facts, budget: &mut Budget) -> Vec<Hit> {
-        let texts = Texts::new(view, facts);
-        let mut run = Run {
-            rules: self,
-            hits: vec![0; self.rules.len()],
-            seen: vec![0; self.rules.len()],
-            round: 0,
-            seen_lines: vec![0; self.rules.len()],
-            round_of_lines: 0,
-            evidence: HashMap::new(),
-            budget,
-        };
-        run.lines(&self.body, &texts.body);
-        run.lines(&self.uri, &texts.uris);
-        for piece in &texts.raw {
-            run.text(&self.raw, piece);
-        }
-        run.text(&self.full, texts.full());
-        self.run_headers(&mut run, &texts);
-        for &number in &self.functions {
-            run.function(number, &texts);
-        }
-        for &number in &self.metas {
-            run.meta(number);
-        }
-        run.into_hits()
+        self.run_some(&self.roots, view, facts, budget)
     }
 
-    fn run_headers(&self, run: &mut Run<'_>, texts: &Texts<'_, '_>) {
-        for (spec, group, stand_ins) in &self.headers {
-            match texts.header(spec) {
-                Some(value) => run.text(group, &value),
-                None => {
-                    for (number, text) in stand_ins {
-                        run.count(*number, text);
-                    }
-                    if group.has_always() {
-                        run.text_without(group, b"", stand_ins);
-                    }
-                }
-            }
-        }
-        if self.mime.is_empty() {
-            return;
-        }
-        for part in &texts.view.parts {
-            let header = super::message::Header::parse(&part.header, run.budget);
-            for (spec, group) in &self.mime {
-                for field in header.all(&spec.name) {
-                    let value =
-                        if spec.has("raw") { field.raw.to_vec() } else { field.text().into_owned().into_bytes() };
-                    run.text(group, &value);
-                }
-            }
-        }
+    /// The same with all rules that were loaded, whether anything depends on them or not.
+    pub fn run_all(&self, view: &View<'_>, facts: &Facts, budget: &mut Budget) -> Vec<Hit> {
+        let all: Vec<u32> = (0..self.rules.len() as u32).collect();
+        self.run_some(&all, view, facts, budget)
+    }
+
+    fn run_some(&self, rules: &[u32], view: &View<'_>, facts: &Facts, budget: &mut Budget) -> Vec<Hit> {
+        let texts = Texts::new(view, facts);
+        let mut scratch = self.scratches.lock().pop().unwrap_or_default();
+        let hits = Run::new(self, &texts, &mut scratch, budget).finish(rules);
+        self.scratches.lock().push(scratch);
+        hits
     }
 
     /// Examples that do not hold: each rule's `## hit:` and `## miss:` lines, tried on what the rule looks at.
@@ -312,10 +312,12 @@ impl Rules {
         };
         let budget = &mut Budget::default();
         let hit = match &rule.kind {
-            Compiled::Matching(matcher) => matcher.count(example.text.as_bytes(), 1, budget).0 > 0,
+            Compiled::Matching(matcher) => {
+                matcher.count(0, example.text.as_bytes(), 1, &mut Scratch::default(), budget).0 > 0
+            }
             _ => {
                 let view = View::read(example.text.as_bytes());
-                self.run(&view, &Facts::default(), budget).iter().any(|hit| self.rules[hit.rule].name == rule.name)
+                self.run_all(&view, &Facts::default(), budget).iter().any(|hit| self.rules[hit.rule].name == rule.name)
             }
         };
         if hit == example.hit {
@@ -326,168 +328,23 @@ impl Rules {
     }
 }
 
-struct Run<'r> {
-    rules: &'r Rules,
-    hits: Vec<u16>,
-    seen: Vec<u32>,
-    round: u32,
-    seen_lines: Vec<u64>,
-    round_of_lines: u64,
-    evidence: HashMap<u32, String>,
-    budget: &'r mut Budget,
-}
+/// What finding out costs, roughly: a look where something was seen is the measure.
+const COST_OF_LOOK: u64 = 2;
+const COST_OF_FUNCTION: u64 = 10;
+const COST_OF_TEXT: u64 = 20;
 
-impl Run<'_> {
-    /// Runs a group on a text whose lines are matched each for itself.
-    fn lines(&mut self, group: &Group, text: &[u8]) {
-        // Lines of another text have other marks; the first is not 0, which is the mark of a rule not seen.
-        self.round_of_lines += 1 << 32;
-        let lines: Vec<(usize, &[u8])> = lines_of(text).filter(|(_, line)| !line.is_empty()).collect();
-        if lines.is_empty() {
-            return;
-        }
-        // A literal leads to its line; the expression runs there and not on the others.
-        let mut found: Vec<(u32, u32)> = Vec::new();
-        group.by_literal(text, |number, end| {
-            let line = lines.partition_point(|(start, _)| *start < end).saturating_sub(1) as u32;
-            if self.seen_at(number, line) {
-                found.push((number, line));
-            }
-        });
-        for (number, line) in found {
-            self.count(number, lines[line as usize].1);
-        }
-        for &number in &group.always {
-            let kind = &self.rules.rules[number as usize].kind;
-            if matches!(kind, Compiled::Matching(matcher) if !matcher.may_match_line(text)) {
-                continue;
-            }
-            for (_, line) in &lines {
-                self.count(number, line);
-                if self.is_settled(number) {
-                    break;
-                }
+impl Rule {
+    fn cost(&self) -> u64 {
+        match &self.kind {
+            Compiled::Void => 0,
+            Compiled::Exists(_) => 1,
+            Compiled::Eval(..) | Compiled::UriDetail(_) | Compiled::Meta(_) => COST_OF_FUNCTION,
+            Compiled::Matching(matcher) => {
+                let walk = if self.watched { COST_OF_LOOK } else { COST_OF_TEXT };
+                walk + matcher.cost()
             }
         }
     }
-
-    fn text(&mut self, group: &Group, text: &[u8]) {
-        for number in self.candidates(group, text) {
-            self.count(number, text);
-        }
-    }
-
-    fn text_without(&mut self, group: &Group, text: &[u8], others: &[(u32, Vec<u8>)]) {
-        for number in self.candidates(group, text) {
-            if !others.iter().any(|(other, _)| *other == number) {
-                self.count(number, text);
-            }
-        }
-    }
-
-    fn candidates(&mut self, group: &Group, text: &[u8]) -> Vec<u32> {
-        self.round += 1;
-        let (round, seen) = (self.round, &mut self.seen);
-        let mut found = Vec::new();
-        group.candidates(text, |number| {
-            if seen[number as usize] != round {
-                seen[number as usize] = round;
-                found.push(number);
-            }
-        });
-        found
-    }
-
-    /// True once for a rule and line, as long as lines come in their order.
-    fn seen_at(&mut self, number: u32, line: u32) -> bool {
-        let mark = self.round_of_lines + u64::from(line);
-        std::mem::replace(&mut self.seen_lines[number as usize], mark) != mark
-    }
-
-    fn most(&self, number: u32) -> u16 {
-        let flags = &self.rules.rules[number as usize].flags;
-        if flags.multiple { flags.hits_max.unwrap_or(HITS_MAX) } else { 1 }
-    }
-
-    fn is_settled(&self, number: u32) -> bool {
-        self.hits[number as usize] >= self.most(number)
-    }
-
-    fn count(&mut self, number: u32, text: &[u8]) {
-        let Compiled::Matching(matcher) = &self.rules.rules[number as usize].kind else { return };
-        if self.is_settled(number) {
-            return;
-        }
-        let most = self.most(number) - self.hits[number as usize];
-        let (count, first) = matcher.count(text, most, self.budget);
-        if count > 0 {
-            self.hits[number as usize] += count;
-            if let Some((start, end)) = first {
-                self.evidence.entry(number).or_insert_with(|| show(&text[start..end]));
-            }
-        }
-    }
-
-    fn function(&mut self, number: u32, texts: &Texts<'_, '_>) {
-        let hit = match &self.rules.rules[number as usize].kind {
-            Compiled::Eval(function, arguments) => {
-                function(&eval::Context { texts, lists: &self.rules.lists }, arguments)
-            }
-            Compiled::Exists(name) => texts.view.header.first(name).is_some(),
-            Compiled::UriDetail(tests) => self.uri_detail(tests, texts),
-            _ => false,
-        };
-        self.hits[number as usize] = u16::from(hit);
-    }
-
-    fn uri_detail(&mut self, tests: &[(String, Matcher)], texts: &Texts<'_, '_>) -> bool {
-        texts.view.urls.iter().any(|url| {
-            tests.iter().all(|(key, matcher)| {
-                let value = match key.as_str() {
-                    "text" => url.anchor.as_str(),
-                    "domain" => url.domain(),
-                    "host" => url.host.as_str(),
-                    "scheme" => url.text.split(':').next().unwrap_or_default(),
-                    "type" => match url.source {
-                        crate::filter::message::Source::Href => "a",
-                        crate::filter::message::Source::Embedded => "img",
-                        _ => "parsed",
-                    },
-                    _ => url.text.as_str(),
-                };
-                matcher.count(value.as_bytes(), 1, self.budget).0 > 0
-            })
-        })
-    }
-
-    fn meta(&mut self, number: u32) {
-        let rule = &self.rules.rules[number as usize];
-        let Compiled::Meta(expression) = &rule.kind else { return };
-        if rule.live {
-            let value = expression.value(&|rule| f64::from(self.hits[rule]));
-            self.hits[number as usize] = u16::from(value != 0.0 && value.is_finite());
-        }
-    }
-
-    fn into_hits(self) -> Vec<Hit> {
-        let Run { hits, mut evidence, .. } = self;
-        let hits = hits.into_iter().enumerate().filter(|(_, count)| *count > 0);
-        hits.map(|(rule, count)| Hit { rule, count, evidence: evidence.remove(&(rule as u32)) }).collect()
-    }
-}
-
-/// Lines with the place where each begins.
-fn lines_of(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    text.split(|&byte| byte == b'\n').scan(0, |at, line| {
-        let start = *at;
-        *at += line.len() + 1;
-        Some((start, line))
-    })
-}
-
-fn show(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(EVIDENCE_BYTES_MAX)]);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn compile(definition: &Definition, source: &Source, names: &HashMap<String, usize>) -> (Rule, Vec<Problem>) {
@@ -525,7 +382,10 @@ fn compile(definition: &Definition, source: &Source, names: &HashMap<String, usi
         shadow: flags.shadow,
         flags,
         kind,
-        live: false,
+        target: 0,
+        watched: false,
+        unset_hits: 0,
+        counters: cost::Counters::default(),
     };
     (rule, problems)
 }
@@ -535,7 +395,7 @@ fn compile_kind(
     names: &HashMap<String, usize>,
     problem: &mut impl FnMut(Severity, String),
 ) -> Result<Compiled, String> {
-    let matching = |test: &Test| Matcher::compile(test).map(Compiled::Matching);
+    let matching = |test: &Test| Matcher::compile(test).map(|matcher| Compiled::Matching(Box::new(matcher)));
     match kind {
         Kind::Body(test)
         | Kind::RawBody(test)

@@ -1,11 +1,13 @@
 //! What each kind of rule looks at, in the form that SpamAssassin gives it. Pure.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::definition::FieldSpec;
 use super::relays::{self, Relay};
+use crate::filter::budget::Budget;
 use crate::filter::engine::Facts;
-use crate::filter::message::header::{decode, mailbox};
+use crate::filter::message::header::{Header, decode, mailbox};
 use crate::filter::message::{Body, View};
 
 /// The texts of one message.
@@ -16,12 +18,63 @@ pub struct Texts<'v, 'x> {
     pub facts: &'v Facts,
     /// The relays it came through, newest first.
     pub relays: Vec<Relay>,
-    /// Subject and paragraphs, one a line.
-    pub body: Vec<u8>,
+}
+
+/// Where a kind of rule looks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// Subject and paragraphs.
+    Body,
+    /// The message as received.
+    Full,
+    /// A header field.
+    Header(FieldSpec),
+    /// A header field of each part.
+    Mime(FieldSpec),
     /// Decoded text parts in pieces.
-    pub raw: Vec<&'v [u8]>,
-    /// URLs, one a line.
-    pub uris: Vec<u8>,
+    Raw,
+    /// URLs.
+    Uri,
+}
+
+/// A text that rules look at: joined by line ends, but each segment is matched for itself.
+#[derive(Debug, Default)]
+pub struct Text<'v> {
+    /// All of it.
+    pub bytes: Cow<'v, [u8]>,
+    /// Where each segment begins and ends.
+    pub segments: Vec<(u32, u32)>,
+}
+
+impl<'v> Text<'v> {
+    fn whole(bytes: Cow<'v, [u8]>) -> Self {
+        let end = bytes.len() as u32;
+        Text { bytes, segments: vec![(0, end)] }
+    }
+
+    /// The segments, joined.
+    fn joined<'s>(segments: impl Iterator<Item = &'s [u8]>) -> Self {
+        let mut text = Text::default();
+        let bytes = text.bytes.to_mut();
+        for segment in segments {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(segment);
+            text.segments.push((start, bytes.len() as u32));
+            bytes.push(b'\n');
+        }
+        text
+    }
+
+    /// A segment and where it begins.
+    pub fn segment(&self, number: usize) -> (usize, &[u8]) {
+        let (start, end) = self.segments[number];
+        (start as usize, &self.bytes[start as usize..end as usize])
+    }
+
+    /// The segment in which something ends at `end`; what ends with the line end behind a segment is of that segment.
+    pub fn segment_at(&self, end: usize) -> usize {
+        self.segments.partition_point(|(start, _)| (*start as usize) < end).saturating_sub(1)
+    }
 }
 
 /// Bytes of a paragraph that rules see at once (SpamAssassin's MAX_BODY_LINE_LENGTH).
@@ -32,29 +85,67 @@ const RAW_BYTES_MAX: usize = 256 * 1024;
 const FULL_BYTES_MAX: usize = 512 * 1024;
 
 impl<'v, 'x> Texts<'v, 'x> {
-    /// Prepares the texts.
+    /// Reads the relays; texts are made when they are asked for.
     pub fn new(view: &'v View<'x>, facts: &'v Facts) -> Self {
-        let mut body = Vec::with_capacity(view.text.len() + view.subject.len() + 2);
-        paragraphs(&mut body, &view.subject);
-        paragraphs(&mut body, &view.text);
-        if let Some(folded) = &view.folded {
-            paragraphs(&mut body, folded);
+        Texts { view, facts, relays: relays::read(view, facts) }
+    }
+
+    /// The text of a target; nothing for a header field that is missing.
+    pub fn prepare(&self, target: &Target, budget: &mut Budget) -> Option<Text<'v>> {
+        Some(match target {
+            Target::Body => self.body(),
+            Target::Full => Text::whole(Cow::Borrowed(self.full())),
+            Target::Header(spec) => Text::whole(self.header(spec)?),
+            Target::Mime(spec) => self.mime(spec, budget),
+            Target::Raw => Text::joined(self.raw().into_iter()),
+            Target::Uri => Text::joined(self.view.urls.iter().map(|url| url.text.as_bytes())),
+        })
+    }
+
+    fn body(&self) -> Text<'v> {
+        let mut bytes = Vec::with_capacity(self.view.text.len() + self.view.subject.len() + 2);
+        paragraphs(&mut bytes, &self.view.subject);
+        paragraphs(&mut bytes, &self.view.text);
+        if let Some(folded) = &self.view.folded {
+            let mut plain = Vec::with_capacity(folded.len());
+            paragraphs(&mut plain, folded);
+            // What folding left as it was has been seen.
+            let known: HashSet<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
+            let news: Vec<&[u8]> =
+                plain.split_inclusive(|&byte| byte == b'\n').filter(|line| !known.contains(line)).collect();
+            let news = news.concat();
+            bytes.extend_from_slice(&news);
         }
+        let ends = memchr::memchr_iter(b'\n', &bytes);
+        let segments = ends.scan(0, |start, end| Some((std::mem::replace(start, end as u32 + 1), end as u32)));
+        let segments = segments.collect();
+        Text { bytes: Cow::Owned(bytes), segments }
+    }
+
+    /// Decoded text parts in pieces.
+    pub fn raw(&self) -> Vec<&'v [u8]> {
         let mut raw = Vec::new();
         let mut left = RAW_BYTES_MAX;
-        for part in &view.parts {
+        for part in &self.view.parts {
             if let Body::Text(text) | Body::Html(text) = &part.body {
                 let bytes = &text.as_bytes()[..text.len().min(left)];
                 left -= bytes.len();
                 pieces(&mut raw, bytes);
             }
         }
-        let mut uris = Vec::new();
-        for url in &view.urls {
-            uris.extend(url.text.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
-            uris.push(b'\n');
-        }
-        Texts { view, facts, relays: relays::read(view, facts), body, raw, uris }
+        raw
+    }
+
+    fn mime(&self, spec: &FieldSpec, budget: &mut Budget) -> Text<'v> {
+        let headers: Vec<Header<'v>> = self.view.parts.iter().map(|part| Header::parse(&part.header, budget)).collect();
+        let fields = headers.iter().flat_map(|header| header.all(&spec.name));
+        let values: Vec<Cow<'v, [u8]>> = fields
+            .map(|field| match spec.has("raw") {
+                true => Cow::Borrowed(field.raw),
+                false => Cow::Owned(field.text().into_owned().into_bytes()),
+            })
+            .collect();
+        Text::joined(values.iter().map(|value| value.as_ref()))
     }
 
     /// The message as received.
@@ -202,7 +293,10 @@ mod tests {
     fn the_body_has_a_paragraph_a_line() {
         let view = View::read(b"Subject: s  t\n\na b\nc\n\n \nd\n");
         let facts = Facts::default();
-        assert_eq!(Texts::new(&view, &facts).body, b"s t\na b c\nd\n");
+        let text = Texts::new(&view, &facts).body();
+        assert_eq!(*text.bytes, *b"s t\na b c\nd\n");
+        assert_eq!(text.segment(1), (4, &b"a b c"[..]));
+        assert_eq!([4, 5, 9, 10].map(|end| text.segment_at(end)), [0, 1, 1, 1]);
     }
 
     #[test]

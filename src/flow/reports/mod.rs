@@ -1,15 +1,17 @@
 //! Reports about identity and transport: collected while mail flows, kept over a restart, sent once a day. I/O: one folder; DNS; the queue.
 //!
-//! [`judged`] counts a message, [`send`] makes what is due and puts it into our own queue, [`daily`] says when, [`received`] reads what others
+//! [`judged`] counts a message, [`tls`] a session of a delivery, [`send`] makes what is due and puts it into our own queue, [`daily`] says when, [`received`] reads what others
 //! send us. No report is ever about a report: mail from or to our report addresses, and reports that pass, are not counted; what a
 //! machine sent causes no failure report; our own carry `Auto-Submitted` and the null reverse-path.
 
 mod daily;
 mod failure;
+mod https;
 mod judged;
 mod mail;
 mod received;
 mod send;
+mod tls;
 pub mod view;
 
 use std::io;
@@ -28,13 +30,14 @@ use crate::verify::reports::ledger::{Entry, Ledger};
 use crate::verify::reports::meters::Meters;
 use crate::verify::reports::received::{Received, Shelf};
 use crate::verify::reports::redact::Redactor;
-use crate::verify::reports::{Reporter, tls};
+use crate::verify::reports::{Reporter, tls as verify_tls};
 
 use super::house::Places;
 
 pub use daily::run;
 pub use judged::Judged;
 pub use send::Sent;
+pub use tls::count_tls;
 
 /// The folder in `data_dir`.
 const FOLDER: &str = "reports";
@@ -44,7 +47,7 @@ const UNDER_WAY_MAX: usize = 64;
 const READ_AT_ONCE_MAX: usize = 2;
 
 type DmarcLedger = Ledger<Published, aggregate::Row>;
-type TlsLedger = Ledger<Vec<TlsDestination>, tls::Row>;
+type TlsLedger = Ledger<Vec<TlsDestination>, verify_tls::Row>;
 
 /// Everything that is collected.
 pub struct Reports {
@@ -65,7 +68,7 @@ pub struct Reports {
 
 struct Disk {
     dmarc: Journal<Entry<Published, aggregate::Row>>,
-    tls: Journal<Entry<Vec<TlsDestination>, tls::Row>>,
+    tls: Journal<Entry<Vec<TlsDestination>, verify_tls::Row>>,
     received: Journal<Received>,
 }
 

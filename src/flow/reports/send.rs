@@ -22,7 +22,7 @@ use super::{now_secs, reporter};
 /// Reports that are made at once; what takes time is DNS.
 const AT_ONCE_MAX: usize = 16;
 /// Older rows are given up: nobody waits for a report of last week.
-const AGE_SECS_MAX: u64 = 3 * DAY_SECS;
+pub(super) const AGE_SECS_MAX: u64 = 3 * DAY_SECS;
 
 /// What sending came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,15 @@ impl House {
             };
             join_all(some.iter().map(one).collect()).await.into_iter().for_each(|told| sent.add(told));
         }
+        let tls = self.reports.tls.lock().due(now);
+        for some in tls.chunks(AT_ONCE_MAX) {
+            let one = |(begin, domain): &(u64, String)| -> Pin<Box<dyn Future<Output = _> + Send + '_>> {
+                Box::pin(self.tls_report(&snapshot, &reporter, *begin, domain.clone()))
+            };
+            join_all(some.iter().map(one).collect()).await.into_iter().for_each(|told| sent.add(told));
+        }
         self.reports.dmarc.lock().prune(now);
+        self.reports.tls.lock().prune(now);
         let house = self.clone();
         // A panic in there is logged; the rows are still in memory and written with the next ones.
         let _ = tokio::task::spawn_blocking(move || house.reports.keep()).await;

@@ -88,7 +88,8 @@ fn check_base64_length(context: &Context<'_, '_, '_>, arguments: &[String]) -> b
 }
 
 fn check_blank_line_ratio(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let lines = context.texts.raw.iter().flat_map(|piece| piece.split(|&byte| byte == b'\n'));
+    let pieces = context.texts.raw();
+    let lines = pieces.iter().flat_map(|piece| piece.split(|&byte| byte == b'\n'));
     let (mut all, mut blank) = (0u32, 0u32);
     for line in lines {
         all += 1;

@@ -1,0 +1,377 @@
+//! One message against all rules: what is needed is worked out, what is not needed is not. I/O: the clock, for [`cost`].
+//!
+//! A text is scanned when the first rule that looks at it is asked for; from then on it is known of most rules at no cost that they
+//! did not hit. Only rules with points are asked; metas ask others in the order of what that costs, and stop when the
+//! outcome can no longer change.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+
+use super::cost::{self, Cost};
+use super::matcher::{Found, Matcher};
+use super::meta::{Bounds, Values};
+use super::scratch::Scratch;
+use super::texts::{Target, Text, Texts};
+use super::{Compiled, Hit, Rules, eval};
+use crate::filter::budget::Budget;
+
+/// Hits of one rule without `tflags multiple`, and the bound of those with it.
+pub const HITS_MAX: u16 = 1_000;
+/// Bytes of matching text that are shown.
+const EVIDENCE_BYTES_MAX: usize = 60;
+/// Places of one rule that are tried one by one; with more of them, all of the text is.
+const SPOTS_MAX: u16 = 32;
+const UNKNOWN: u16 = u16::MAX;
+const NONE: u32 = u32::MAX;
+
+/// What is known of a rule.
+#[derive(Clone, Copy)]
+struct State {
+    /// Its hits, or [`UNKNOWN`].
+    hits: u16,
+    /// Places where it can match.
+    spots: u16,
+    first: u32,
+    last: u32,
+    /// Hits that it can still have, as far as is known.
+    bounds: Option<Bounds>,
+}
+
+const FRESH: State = State { hits: UNKNOWN, spots: 0, first: NONE, last: NONE, bounds: None };
+
+/// See the module.
+pub struct Run<'r, 'v, 'x> {
+    rules: &'r Rules,
+    view: &'r Texts<'v, 'x>,
+    texts: Vec<Option<Option<Text<'v>>>>,
+    states: Vec<State>,
+    /// Rules that can hit, as far as is known without looking closer.
+    may: Vec<bool>,
+    /// Ends of what was sighted, each with the place of its rule's next.
+    spots: Vec<(u32, u32)>,
+    evidence: HashMap<u32, String, FixedState>,
+    scratch: &'r mut Scratch,
+    budget: &'r mut Budget,
+    timed: bool,
+    costs: Vec<(u32, Cost)>,
+}
+
+impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
+    /// Nothing is known yet.
+    pub fn new(rules: &'r Rules, view: &'r Texts<'v, 'x>, scratch: &'r mut Scratch, budget: &'r mut Budget) -> Self {
+        Run {
+            rules,
+            view,
+            texts: (0..rules.targets.len()).map(|_| None).collect(),
+            states: vec![FRESH; rules.rules.len()],
+            may: rules.may.clone(),
+            spots: Vec::new(),
+            evidence: HashMap::default(),
+            scratch,
+            budget,
+            timed: rules.runs.next().is_multiple_of(cost::TIMED_ONE_IN),
+            costs: Vec::new(),
+        }
+    }
+
+    /// Asks these rules and gives all that are known to have hit, in the order of their numbers.
+    pub fn finish(mut self, roots: &[u32]) -> Vec<Hit> {
+        for target in 0..self.rules.targets.len() {
+            if self.rules.targets[target].target != Target::Full {
+                self.scan(target);
+            }
+        }
+        for &(rule, ref field) in &self.rules.exists {
+            self.may[rule as usize] = self.view.view.header.first(field).is_some();
+        }
+        for &rule in roots {
+            self.value(rule as usize);
+        }
+        for (rule, cost) in &self.costs {
+            self.rules.rules[*rule as usize].counters.add(*cost);
+        }
+        let mut hits = Vec::new();
+        for (rule, state) in self.states.iter().enumerate() {
+            if state.hits != 0 && state.hits != UNKNOWN {
+                self.rules.rules[rule].counters.add(Cost { hits: 1, ..Cost::default() });
+                let evidence = self.evidence.remove(&(rule as u32));
+                hits.push(Hit { rule, count: state.hits, evidence });
+            }
+        }
+        hits
+    }
+
+    /// False if none of the rules that a meta needs can hit.
+    fn may_hit(&self, meta: usize) -> bool {
+        let triggers = self.rules.triggers.get(&(meta as u32));
+        triggers.is_none_or(|triggers| triggers.iter().any(|&rule| self.may[rule as usize]))
+    }
+
+    fn most(&self, rule: usize) -> u16 {
+        let flags = &self.rules.rules[rule].flags;
+        if flags.multiple { flags.hits_max.unwrap_or(HITS_MAX).max(1) } else { 1 }
+    }
+
+    /// The text of a target, scanned.
+    fn scan(&mut self, target: usize) {
+        if self.texts[target].is_some() {
+            return;
+        }
+        let looked = &self.rules.targets[target];
+        let text = self.view.prepare(&looked.target, self.budget);
+        if let Some(text) = &text {
+            let (states, spots, may) = (&mut self.states, &mut self.spots, &mut self.may);
+            looked.group.scan(&text.bytes, |rule, end| {
+                may[rule as usize] = true;
+                note(states, spots, rule, end);
+            });
+        } else {
+            for &rule in &looked.members {
+                self.may[rule as usize] = self.rules.rules[rule as usize].unset_hits > 0;
+            }
+        }
+        self.texts[target] = Some(text);
+    }
+
+    /// The hits of a rule that is no meta, worked out.
+    fn work_out(&mut self, rule: usize) -> u16 {
+        let start = self.timed.then(Instant::now);
+        let hits = match &self.rules.rules[rule].kind {
+            Compiled::Void | Compiled::Meta(_) => return 0,
+            Compiled::Matching(matcher) => self.matching(rule, matcher),
+            Compiled::Exists(name) => u16::from(self.view.view.header.first(name).is_some()),
+            Compiled::Eval(function, arguments) => {
+                u16::from(function(&eval::Context { texts: self.view, lists: &self.rules.lists }, arguments))
+            }
+            Compiled::UriDetail(tests) => u16::from(self.uri_detail(rule, tests)),
+        };
+        let nanoseconds = start.map_or(0, |start| start.elapsed().as_nanos() as u64 * cost::TIMED_ONE_IN);
+        self.costs.push((rule as u32, Cost { tried: 1, nanoseconds, hits: 0 }));
+        hits
+    }
+
+    fn matching(&mut self, rule: usize, matcher: &Matcher) -> u16 {
+        let most = self.most(rule);
+        let watched = self.rules.rules[rule].watched;
+        let state = self.states[rule];
+        let target = self.rules.rules[rule].target;
+        // Taken out and put back, because looking for matches changes everything else.
+        let Some(Some(text)) = self.texts[target].take() else {
+            self.texts[target] = Some(None);
+            return self.rules.rules[rule].unset_hits;
+        };
+        let everywhere = !watched || state.spots > SPOTS_MAX;
+        let hits = if state.spots < matcher.least && watched {
+            u16::from(matcher.negated)
+        } else if everywhere {
+            let all = 0..text.segments.len();
+            self.count(rule, matcher, &text, all, most)
+        } else if most > 1 {
+            let mut segments: Vec<usize> = self.spots_of(state).map(|end| text.segment_at(end)).collect();
+            segments.dedup();
+            self.count(rule, matcher, &text, segments.into_iter(), most)
+        } else {
+            u16::from(self.matches_near_spots(rule, matcher, &text, state) != matcher.negated)
+        };
+        self.texts[target] = Some(Some(text));
+        hits
+    }
+
+    fn spots_of(&self, state: State) -> impl Iterator<Item = usize> + '_ {
+        let mut at = state.first;
+        std::iter::from_fn(move || {
+            let (end, next) = *self.spots.get(at as usize)?;
+            at = next;
+            Some(end as usize)
+        })
+    }
+
+    fn matches_near_spots(&mut self, rule: usize, matcher: &Matcher, text: &Text<'_>, state: State) -> bool {
+        let mut tried = (usize::MAX, 0, 0);
+        let mut at = state.first;
+        let enough = matcher.least <= 1 || state.spots > SPOTS_MAX || {
+            let mut each: HashMap<usize, u16, FixedState> = HashMap::default();
+            self.spots_of(state).for_each(|end| *each.entry(text.segment_at(end)).or_default() += 1);
+            each.values().any(|&spots| spots >= matcher.least)
+        };
+        if !enough {
+            return false;
+        }
+        while let Some(&(end, next)) = self.spots.get(at as usize) {
+            at = next;
+            let number = text.segment_at(end as usize);
+            let (start, segment) = text.segment(number);
+            let (from, to) = matcher.stretch(segment, end as usize - start);
+            if tried.0 == number && from >= tried.1 && to <= tried.2 {
+                continue;
+            }
+            tried = (number, from, to);
+            if let Some(found) = matcher.find(rule as u32, segment, (from, to), self.scratch, self.budget) {
+                self.show(rule, segment, found);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Counts in some segments; a negated pattern must be missing in all of them.
+    fn count(
+        &mut self,
+        rule: usize,
+        matcher: &Matcher,
+        text: &Text<'_>,
+        segments: impl Iterator<Item = usize>,
+        most: u16,
+    ) -> u16 {
+        let mut hits = 0;
+        for number in segments {
+            let (_, segment) = text.segment(number);
+            let (more, first) = matcher.count(rule as u32, segment, most - hits, self.scratch, self.budget);
+            if matcher.negated && more == 0 {
+                return 0;
+            }
+            if let Some(found) = first.filter(|_| hits == 0) {
+                self.show(rule, segment, found);
+            }
+            hits = if matcher.negated { 1 } else { hits + more };
+            if hits >= most && !matcher.negated {
+                break;
+            }
+        }
+        hits
+    }
+
+    fn uri_detail(&mut self, rule: usize, tests: &[(String, Matcher)]) -> bool {
+        self.view.view.urls.iter().any(|url| {
+            // Each test has states of its own; numbers above those of rules are free.
+            tests.iter().zip((self.rules.rules.len() + rule * UriTest::MOST) as u32..).all(|((key, matcher), id)| {
+                let value = UriTest::value(key, url).as_bytes();
+                matcher.count(id, value, 1, self.scratch, self.budget).0 > 0
+            })
+        })
+    }
+
+    /// Keeps what a rule with points matched.
+    fn show(&mut self, rule: usize, text: &[u8], (start, end): Found) {
+        if self.rules.rules[rule].is_asked() {
+            // Where the begin is not known, the end is what is shown.
+            let start = start.unwrap_or(end.saturating_sub(EVIDENCE_BYTES_MAX));
+            let piece = &text[start..end.min(start + EVIDENCE_BYTES_MAX)];
+            let piece = String::from_utf8_lossy(piece);
+            self.evidence.insert(rule as u32, piece.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
+        }
+    }
+}
+
+fn note(states: &mut [State], spots: &mut Vec<(u32, u32)>, rule: u32, end: usize) {
+    let state = &mut states[rule as usize];
+    if state.spots > SPOTS_MAX {
+        return;
+    }
+    state.spots += 1;
+    let place = spots.len() as u32;
+    spots.push((end as u32, NONE));
+    match state.last {
+        NONE => state.first = place,
+        last => spots[last as usize].1 = place,
+    }
+    state.last = place;
+}
+
+/// What `uri_detail` can ask of a URL.
+struct UriTest;
+
+impl UriTest {
+    /// Conditions of one rule that have memory of their own.
+    const MOST: usize = 8;
+
+    fn value<'u>(key: &str, url: &'u crate::filter::message::Url) -> &'u str {
+        use crate::filter::message::Source;
+        match key {
+            "text" => url.anchor.as_str(),
+            "domain" => url.domain(),
+            "host" => url.host.as_str(),
+            "scheme" => url.text.split(':').next().unwrap_or_default(),
+            "type" => match url.source {
+                Source::Href => "a",
+                Source::Embedded => "img",
+                _ => "parsed",
+            },
+            _ => url.text.as_str(),
+        }
+    }
+}
+
+impl Values for Run<'_, '_, '_> {
+    fn value(&mut self, rule: usize) -> f64 {
+        if self.states[rule].hits == UNKNOWN {
+            let rules = self.rules;
+            let hits = match &rules.rules[rule].kind {
+                Compiled::Meta(_) if !self.may_hit(rule) => 0,
+                Compiled::Meta(expression) => {
+                    let value = expression.value(self);
+                    u16::from(value != 0.0 && value.is_finite())
+                }
+                _ if !self.may[rule] => 0,
+                _ => match self.bounds(rule) {
+                    (least, most) if least == most => least as u16,
+                    _ => {
+                        if matches!(rules.rules[rule].kind, Compiled::Matching(_)) {
+                            self.scan(rules.rules[rule].target);
+                        }
+                        match self.bounds(rule) {
+                            (least, most) if least == most => least as u16,
+                            _ => self.work_out(rule),
+                        }
+                    }
+                },
+            };
+            self.states[rule].hits = hits;
+        }
+        f64::from(self.states[rule].hits)
+    }
+
+    fn bounds(&mut self, rule: usize) -> Bounds {
+        let state = self.states[rule];
+        if state.hits != UNKNOWN {
+            return (f64::from(state.hits), f64::from(state.hits));
+        }
+        let rules = self.rules;
+        match &rules.rules[rule].kind {
+            Compiled::Void => (0.0, 0.0),
+            Compiled::Meta(expression) => {
+                if let Some(bounds) = state.bounds {
+                    return bounds;
+                }
+                if !self.may_hit(rule) {
+                    self.states[rule].hits = 0;
+                    return (0.0, 0.0);
+                }
+                let bounds = match expression.bounds(self) {
+                    (least, most) if least == most => {
+                        (f64::from(u8::from(least != 0.0)), f64::from(u8::from(least != 0.0)))
+                    }
+                    _ => (0.0, 1.0),
+                };
+                self.states[rule].bounds = Some(bounds);
+                bounds
+            }
+            Compiled::Matching(_) if !self.may[rule] => (0.0, 0.0),
+            Compiled::Matching(matcher) => match &self.texts[rules.rules[rule].target] {
+                None => (0.0, f64::from(self.most(rule))),
+                Some(None) => {
+                    let hits = f64::from(rules.rules[rule].unset_hits);
+                    (hits, hits)
+                }
+                Some(Some(_)) if rules.rules[rule].watched && state.spots == 0 => {
+                    let hits = f64::from(u8::from(matcher.negated));
+                    (hits, hits)
+                }
+                Some(Some(_)) => (0.0, f64::from(self.most(rule))),
+            },
+            Compiled::Eval(..) | Compiled::Exists(_) | Compiled::UriDetail(_) => (0.0, 1.0),
+        }
+    }
+}
