@@ -358,7 +358,9 @@ fn srs_address(data: &[u8]) {
     let srs = srs::Srs::new(vec![Secret::new("secret")], "us.example").unwrap();
     let Ok(mailbox) = Mailbox::parse(&text(data), true) else { return };
     assert!(srs.reverse(&mailbox, 1_000_000).is_err(), "{mailbox}");
-    if let Ok(forward) = srs.forward(&mailbox, 1_000_000) {
+    // A stranger's malformed `SRS1=` is rewritten to what leads nowhere; everything else comes back.
+    let is_srs = mailbox.as_str().get(..3).is_some_and(|start| start.eq_ignore_ascii_case("SRS"));
+    if let Some(forward) = srs.forward(&mailbox, 1_000_000).ok().filter(|_| !is_srs) {
         assert!(srs.reverse(&forward, 1_000_000).is_ok(), "{mailbox} {forward}");
     }
 }
