@@ -1,4 +1,4 @@
-//! What follows from a score and for whom: `scores` of [filter], listeners and domains, `[[list]]`, `[greylist]`, `[trace]`. Pure.
+//! What follows from a score and for whom: `scores` of `[filter]`, listeners and domains, `[[list]]`, `[greylist]`, `[trace]`. Pure.
 //!
 //! Every bound remembers the line that set it, so that a decision can name it.
 
