@@ -41,7 +41,7 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Show what came to [reports] inbox.
+    /// Show what came to `[reports]` inbox.
     Summary {
         /// Only about this domain, or below it
         #[arg(long)]

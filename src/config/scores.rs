@@ -107,7 +107,7 @@ impl Scores {
         scores
     }
 
-    /// The keys of [filter], over the defaults.
+    /// The keys of `[filter]`, over the defaults.
     pub(super) fn of_filter(section: &mut Section<'_>) -> Self {
         let own = Scores::read(section);
         let merged = own.over(&Scores::defaults());
@@ -121,7 +121,7 @@ impl Scores {
         merged
     }
 
-    /// `scores = { … }` of a listener or domain, `outbound = { … }` of [filter].
+    /// `scores = { … }` of a listener or domain, `outbound = { … }` of `[filter]`.
     pub(super) fn table(section: &mut Section<'_>, key: &'static str) -> Self {
         let mut inner = section.section(key);
         let scores = Scores::read(&mut inner);

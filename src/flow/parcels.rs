@@ -78,7 +78,7 @@ impl Parcel {
     }
 }
 
-/// The scores for one recipient: those of [filter], over them those for outbound mail, the listener's, the domain's.
+/// The scores for one recipient: those of `[filter]`, over them those for outbound mail, the listener's, the domain's.
 fn scores_for(facts: &Facts<'_>, recipient: usize) -> Scores {
     let filter = &facts.config.filter;
     let direction = if facts.outbound { filter.outbound.over(&filter.scores) } else { filter.scores.clone() };
