@@ -85,6 +85,9 @@ impl AdminBackend for Fake {
         let windows = vec![RateUse { used: 150, limit: 200, period_secs: 3600 }];
         now(Ok(vec![RateEntry { rate: "messages by login".into(), key: key.unwrap_or("login=alice".into()), windows }]))
     }
+    fn rule_costs(&self) -> Answering<'_, Vec<RuleCost>> {
+        now(Ok(vec![RuleCost { rule: "OFFER".into(), tried: 4, hits: 1, nanoseconds: 8000 }]))
+    }
     fn rate_reset(&self, key: String) -> Answering<'_, Acted> {
         now(Ok(Acted { count: u64::from(key == "alice"), taught: 0 }))
     }

@@ -204,6 +204,8 @@ fn every_worked_configuration_of_the_readme_loads() {
     let pair = rcgen::generate_simple_self_signed(vec!["mx1.example.org".to_owned()]).unwrap();
     std::fs::write(dir.path().join("fullchain.pem"), pair.cert.pem()).unwrap();
     std::fs::write(dir.path().join("privkey.pem"), pair.signing_key.serialize_pem()).unwrap();
+    std::fs::create_dir(dir.path().join("dkim")).unwrap();
+    std::fs::write(dir.path().join("dkim/s1.example.org.pem"), pair.signing_key.serialize_pem()).unwrap();
     let readme = include_str!("../README.md");
     let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
     assert!(blocks.len() >= 3, "one for each kind of postmaster");

@@ -135,7 +135,7 @@ s.sendmail("a@here.test", ["u@far.test"], "Subject: tls\r\n\r\nx\r\n", mail_opti
         &[&weir.port("mx").to_string()],
     );
     let report = reports(weir.path(), 1).concat();
-    assert!(report.contains("5.7.30") && report.contains("TLS is required"), "{report}");
+    assert!(report.contains("5.7.10") && report.contains("TLS is required"), "{report}");
     assert_eq!(hop.count(), 0);
 }
 

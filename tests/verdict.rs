@@ -351,6 +351,7 @@ fn a_release_delivers_the_stored_bytes_and_teaches() {
     assert_eq!((&nine["hits"], &nine["deciding"], &nine["released"]), (&2.into(), &2.into(), &1.into()), "{ledger}");
     let shadow = &ledger["rules"]["W_SHADOW"];
     assert_eq!((&shadow["hits"], &shadow["deciding"]), (&2.into(), &0.into()), "{ledger}");
+    assert!(ledger["micros"]["W_NINE"].is_number(), "{ledger}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use super::model::{
     Acted, Audited, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, ReportFilter, ReportReceived,
-    ReportSend, ReportWaiting, ReportsSent, Selection, Sentence, Stats, Verified,
+    ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Verified,
 };
 
 /// Why the gateway said no.
@@ -48,6 +48,8 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn rate_list(&self, key: Option<String>, most: usize) -> Answering<'_, Vec<RateEntry>>;
     /// Forgets what is counted for `key`.
     fn rate_reset(&self, key: String) -> Answering<'_, Acted>;
+    /// What each rule of the filter has cost since it was loaded; rules that were never tried are left out.
+    fn rule_costs(&self) -> Answering<'_, Vec<RuleCost>>;
     /// What is collected for reports of ours.
     fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>>;
     /// Sends the reports that are due, or all.

@@ -297,6 +297,19 @@ pub struct RateReset {
     pub key: String,
 }
 
+/// What a rule has cost since it was loaded (`GET /v1/rules`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCost {
+    /// Its name.
+    pub rule: String,
+    /// Times that its expression or function was run.
+    pub tried: u64,
+    /// Messages that it hit.
+    pub hits: u64,
+    /// Time of those runs, reckoned from the timed ones.
+    pub nanoseconds: u64,
+}
+
 /// What waits for a report of ours (`GET /v1/reports/waiting`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportWaiting {

@@ -109,6 +109,7 @@ async fn ask(api: &Api, route: Route, body: &[u8]) -> Result<Answer, Fault> {
         Route::Config => ok(&gateway.config_summary().await?),
         Route::RateList(key, most) => ok(&gateway.rate_list(key, most).await?),
         Route::RateReset => ok(&gateway.rate_reset(parse::<RateReset>(body)?.key).await?),
+        Route::RuleCosts => ok(&gateway.rule_costs().await?),
         Route::ReportsWaiting(most) => ok(&gateway.reports_waiting(most).await?),
         Route::ReportsSend => ok(&gateway.reports_send(parse(body)?).await?),
         Route::ReportsReceived(filter, most) => ok(&gateway.reports_received(filter, most).await?),

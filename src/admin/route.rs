@@ -38,6 +38,8 @@ pub enum Route {
     RateList(Option<String>, usize),
     /// `POST /v1/rates/reset`
     RateReset,
+    /// `GET /v1/rules`
+    RuleCosts,
     /// `GET /v1/reports/waiting`
     ReportsWaiting(usize),
     /// `POST /v1/reports/send`
@@ -123,6 +125,7 @@ fn get(segments: &[&str], query: &str) -> Result<Option<Route>, NoRoute> {
             })?;
             Route::RateList(key, most)
         }
+        ["v1", "rules"] => Route::RuleCosts,
         ["v1", "reports", "waiting"] => Route::ReportsWaiting(read_query(query, |_, _| false)?),
         ["v1", "reports", "received"] => {
             let mut filter = ReportFilter::default();

@@ -1,4 +1,4 @@
-//! What follows from a score and for whom: `scores` of [filter], listeners and domains, `[[list]]`, `[greylist]`, `[trace]`. Pure.
+//! What follows from a score and for whom: `scores` of `[filter]`, listeners and domains, `[[list]]`, `[greylist]`, `[trace]`. Pure.
 //!
 //! Every bound remembers the line that set it, so that a decision can name it.
 
@@ -221,8 +221,8 @@ pub struct List {
     pub allow: Vec<Sender>,
     /// Not wanted.
     pub block: Vec<Sender>,
-    /// Where it stands.
-    pub line: Line,
+    /// Where `allow` and `block` stand.
+    pub lines: [Line; 2],
 }
 
 /// Entries of one list: each is compared with each message.
@@ -237,7 +237,7 @@ fn list(mut section: Section<'_>) -> List {
         recipients: section.list("for", recipient).unwrap_or_default().into_iter().collect(),
         allow: section.list("allow", Sender::parse).unwrap_or_default(),
         block: section.list("block", Sender::parse).unwrap_or_default(),
-        line: section.line_of("allow"),
+        lines: ["allow", "block"].map(|key| section.line_of(key)),
     };
     if !section.has("allow") && !section.has("block") {
         section.fault("allow", "a list needs `allow` or `block`", "allow = [\"@partner.example\", \"192.0.2.0/24\"]");

@@ -266,7 +266,7 @@ pub struct Listener {
     pub filter: Mode,
     /// Bare CR or LF in DATA.
     pub bare_lf: BareLf,
-    /// Scores laid over those of [filter].
+    /// Scores laid over those of `[filter]`.
     pub scores: Scores,
     /// Where it stands.
     pub line: Line,

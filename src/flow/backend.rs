@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::admin::backend::{AdminBackend, AdminFault, Answering};
 use crate::admin::model::{
     Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, ReportFilter,
-    ReportReceived, ReportSend, ReportWaiting, ReportsSent, Selection, Sentence, Stats, Verified,
+    ReportReceived, ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Verified,
 };
+use crate::filter::rules::cost::Cost;
 use crate::policy::rates::Usage;
 use crate::spool::queue::ItemState;
 use crate::spool::{Audit, Report};
@@ -102,6 +103,21 @@ impl AdminBackend for Backend {
             let count = shared.house.rates.load().reset(&key);
             tracing::info!(key = %key, count, "an operator reset rates");
             Ok(Acted { count: count as u64, taught: 0 })
+        })
+    }
+
+    fn rule_costs(&self) -> Answering<'_, Vec<RuleCost>> {
+        self.blocking(|shared| {
+            let engine = shared.house.snapshot.load().checks.engine.clone();
+            let costs = engine.map(|engine| engine.rule_costs()).unwrap_or_default();
+            let tried = costs.into_iter().filter(|(_, cost)| cost.tried > 0);
+            let entry = |(rule, cost): (String, Cost)| RuleCost {
+                rule,
+                tried: cost.tried,
+                hits: cost.hits,
+                nanoseconds: cost.nanoseconds,
+            };
+            Ok(tried.map(entry).collect())
         })
     }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::config::settings::{List, Sender};
+use crate::config::settings::{Line, List, Sender};
 use crate::filter::{Judge, Points, Symbol};
 use crate::policy::domains::names_of;
 use crate::verify::{Outcome, Results};
@@ -122,13 +122,14 @@ impl Lists {
         let own = keys.iter().filter_map(|key| self.by_recipient.get(key)).flatten();
         let places: Vec<usize> = own.chain(&self.for_everybody).copied().collect();
         let lists = || places.iter().map(|place| &self.config.lists[*place]);
-        let hit = |entries: fn(&List) -> &[Sender], test: &dyn Fn(&Sender) -> Option<String>| {
+        let hit = |entries: fn(&List) -> (&[Sender], &Line), test: &dyn Fn(&Sender) -> Option<String>| {
             lists().find_map(|list| {
-                let hit = |entry: &Sender| test(entry).map(|who| format!("`{entry}` means {who} ({})", list.line));
-                entries(list).iter().find_map(hit)
+                let (entries, line) = entries(list);
+                let hit = |entry: &Sender| test(entry).map(|who| format!("`{entry}` means {who} ({line})"));
+                entries.iter().find_map(hit)
             })
         };
-        let allowed = hit(|list| &list.allow, &|entry| senders.allowed(entry)).map(|evidence| {
+        let allowed = hit(|list| (&list.allow, &list.lines[0]), &|entry| senders.allowed(entry)).map(|evidence| {
             Symbol::new(
                 Judge::List,
                 "ALLOW_LISTED",
@@ -137,7 +138,7 @@ impl Lists {
             )
             .because(evidence)
         });
-        let blocked = hit(|list| &list.block, &|entry| senders.blocked(entry)).map(|evidence| {
+        let blocked = hit(|list| (&list.block, &list.lines[1]), &|entry| senders.blocked(entry)).map(|evidence| {
             Symbol::new(
                 Judge::List,
                 "BLOCK_LISTED",
@@ -169,12 +170,12 @@ mod tests {
     fn an_allowed_name_must_be_proven_and_a_blocked_one_not() {
         let mut senders = Senders { claimed: vec!["a@shop.test".into()], ..Senders::default() };
         assert!(names("alice@weir.test", &senders).is_empty());
-        assert_eq!(names("x@other.test", &senders), ["BLOCK_LISTED `@shop.test` means a@shop.test (weir.toml:5)"]);
+        assert_eq!(names("x@other.test", &senders), ["BLOCK_LISTED `@shop.test` means a@shop.test (weir.toml:7)"]);
         senders.proven = vec![("a@shop.test".into(), "SPF")];
         let allowed = ["ALLOW_LISTED `@shop.test` means a@shop.test, proven by SPF (weir.toml:3)"];
         assert_eq!(names("Alice+news@weir.test", &senders), allowed);
         assert!(names("bob@weir.test", &senders).is_empty());
         senders.ip = Some("203.0.113.9".parse().unwrap());
-        assert_eq!(names("bob@weir.test", &senders), ["BLOCK_LISTED `203.0.113.0/24` means 203.0.113.9 (weir.toml:7)"]);
+        assert_eq!(names("bob@weir.test", &senders), ["BLOCK_LISTED `203.0.113.0/24` means 203.0.113.9 (weir.toml:9)"]);
     }
 }

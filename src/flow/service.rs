@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::base::machine::TlsFacts;
 use crate::base::secret::Secret;
-use crate::config::settings::{Mode, RateCount};
+use crate::config::settings::{Mode, RateCount, Role};
 use crate::deliver::call_ahead::Existence;
 use crate::front::service::{Admission, Answered, Later, Peer, Refusal, Service};
 use crate::policy::rates::{Hit, RateFacts};
@@ -118,10 +118,13 @@ impl SmtpService {
         later: Ticket<'_>,
     ) -> Answered<Answer> {
         let (reverse_path, recipient) = (question.reverse_path.as_ref(), &question.recipient.mailbox);
-        if let Some(decision) = at_bounce(snapshot.routes.srs(), reverse_path, recipient, SystemTime::now()) {
+        let listener = &snapshot.listeners[peer.listener].listener;
+        // What is followed for no LMTP peer is not believed there either.
+        let srs = snapshot.routes.srs().filter(|_| listener.role != Role::Lmtp);
+        if let Some(decision) = at_bounce(srs, reverse_path, recipient, SystemTime::now()) {
             return Answered::Now(self.house.rcpt_charged(&question, decision));
         }
-        let known = match lookup_for(&question.recipient.mailbox, &snapshot.domains) {
+        let known = match lookup_for(&question.recipient.mailbox, listener, &snapshot.domains) {
             Lookup::None => Known::NotAsked,
             Lookup::Store(names) => {
                 let found = names.iter().any(|name| self.house.users.find(name).is_some());

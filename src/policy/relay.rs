@@ -56,9 +56,9 @@ pub enum Known {
 }
 
 /// Which look-up [`at_rcpt`] needs for this recipient; none for those that it refuses anyway.
-pub fn lookup_for<'a>(recipient: &Mailbox, domains: &'a Domains) -> Lookup<'a> {
+pub fn lookup_for<'a>(recipient: &Mailbox, listener: &Listener, domains: &'a Domains) -> Lookup<'a> {
     let Some(domain) = domains.of(recipient) else { return Lookup::None };
-    if is_postmaster(recipient) || trick(recipient).is_some() || domains.alias(recipient).is_some() {
+    if is_postmaster(recipient) || trick(recipient).is_some() || is_alias(recipient, listener, domains) {
         return Lookup::None;
     }
     match domain.recipients {
@@ -81,10 +81,18 @@ pub fn at_rcpt(
         return ADDRESS_LITERAL;
     }
     match domains.of(recipient) {
-        Some(_) if trick(recipient).is_none() && domains.alias(recipient).is_some() => Decision::allow(Reason::Alias),
+        Some(_) if trick(recipient).is_none() && is_alias(recipient, listener, domains) => {
+            Decision::allow(Reason::Alias)
+        }
         Some(domain) => at_our_domain(recipient, known, domain),
         None => at_foreign_domain(origin, listener, config),
     }
+}
+
+/// True if `recipient` stands for others. An LMTP peer is answered for each recipient that it named, and has followed its own
+/// aliases: what it names must be there.
+fn is_alias(recipient: &Mailbox, listener: &Listener, domains: &Domains) -> bool {
+    listener.role != Role::Lmtp && domains.alias(recipient).is_some()
 }
 
 fn at_foreign_domain(origin: &Origin, listener: &Listener, config: &Config) -> Decision {
@@ -176,7 +184,11 @@ mod tests {
         }
         if decision.is_allowed() {
             let to = mailbox(to).expect("a recipient");
-            assert_eq!(known != Known::NotAsked, lookup_for(&to, domains) != Lookup::None, "look-up for {to}");
+            assert_eq!(
+                known != Known::NotAsked,
+                lookup_for(&to, listener, domains) != Lookup::None,
+                "look-up for {to}"
+            );
             decision = at_rcpt(&origin, &to, known, listener, config, domains);
         }
         let code = decision.reply.as_ref().map(|reply| format!("{} {}", reply.code, reply.enhanced.unwrap()));

@@ -172,7 +172,7 @@ async fn requiretls_asks_for_a_verified_name_and_the_promise_to_pass_it_on() {
     let table = [
         (strict.clone(), true, "Delivered", ""),
         (lax, true, "Bounced", "REQUIRETLS"),
-        (strict, false, "Bounced", "certificate"),
+        (strict, false, "Bounced", "TLS failed"),
         (Manners::default(), true, "Bounced", "TLS is required by the message"),
     ];
     for (manners, trusted, fate, word) in table {
