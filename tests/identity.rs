@@ -174,7 +174,19 @@ fn expects(case: &Value, method: &str, word: &str) -> bool {
 }
 
 /// Cases that SMTP itself ends before SPF is asked, with the reply.
-const NEVER_REACH_SPF: [(&str, &str); 5] = [
+const NEVER_REACH_SPF: [(&str, &str); 7] = [
+    // RFC 1035 §2.3.4: no name of more than 255 bytes.
+    (
+        "basic-malformed-domains-1",
+        "EHLO this.domain.name.is.extremely.long.because.we.want.to.explicitly.show.that.the.\
+         maximum.length.of.a.domain.name.is.255.characters.so.this.one.will.definitely.fail.immediately.due.to.its.\
+         excessive.length.and.ridiculously.large.number.of.characters.which.makes.it.invalid.com: 501 5.5.4 Syntax: EHLO hostname",
+    ),
+    (
+        "basic-malformed-domains-2",
+        "MAIL FROM:<sender@thislabelisjustoverthesixtythreecharacterlimitandshouldbeanerror.com>: \
+         553 5.1.7 Bad sender address syntax: bad domain",
+    ),
     // RFC 1035 §2.3.4: no label of 64 bytes, none that is empty; RFC 5321 §4.1.2 has no such addresses.
     (
         "toolonglabel",
@@ -234,6 +246,13 @@ async fn spf_of_the_pyspf_suite_is_in_the_delivered_mail() {
     let drafts = |wrong: &String| !wrong.starts_with("default-modifier");
     let wrong: Vec<_> = spf_differences("spf/pyspf-extra.json").await.into_iter().filter(drafts).collect();
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spf_of_mail_auths_suite_is_in_the_delivered_mail() {
+    let wrong = spf_differences("spf/mail-auth.json").await;
+    let differs: Vec<_> = wrong.iter().map(|wrong| wrong.split(": ").next().unwrap()).collect();
+    assert_eq!(differs, verify_dns::MAIL_AUTH_DIFFERS, "{wrong:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,6 +111,8 @@ pub fn restrict_files(reach: &Reach) -> io::Result<Outcome> {
 
 /// A folder is reached as such; a file through its folder, and where it is a link, through the target's folder too.
 fn with_folder(path: &Path) -> Vec<PathBuf> {
+    // The parent of a bare file name.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let folder = |path: &Path| if path.is_dir() { Some(path.to_owned()) } else { path.parent().map(Path::to_owned) };
     let target = path.canonicalize().ok();
     // A device's folder holds more than what is wanted.
@@ -267,6 +269,12 @@ mod tests {
             assert_eq!(earlier.join().unwrap(), refused, "threads that were there are bound too");
             assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
         });
+    }
+
+    // `--config weir.toml`: its parent is "", and a reload could not read the file that an editor had put in its place.
+    #[test]
+    fn an_empty_path_is_the_folder_we_are_in() {
+        assert!(with_folder(Path::new("")).contains(&PathBuf::from(".")));
     }
 
     #[test]

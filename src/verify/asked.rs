@@ -1,6 +1,8 @@
 //! What one message asked of DNS and what was answered, for whoever explains its fate later. I/O: the clock.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -8,7 +10,7 @@ use parking_lot::Mutex;
 use super::lookup::Answer;
 
 /// Characters of an answer that are remembered; a TXT record may have 64 KiB.
-const ANSWER_CHARS_MAX: usize = 400;
+pub const ANSWER_CHARS_MAX: usize = 400;
 
 /// One question with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,23 +28,34 @@ pub struct Asked {
 pub struct Log(Mutex<Vec<Asked>>);
 
 impl Log {
-    /// Asks, and remembers.
+    /// Asks, and remembers. `show` writes what was found and may stop at [`ANSWER_CHARS_MAX`].
     pub async fn ask<T>(
         &self,
         question: String,
         answer: impl Future<Output = Answer<T>>,
-        show: impl Fn(&T) -> String,
+        show: impl Fn(&T, &mut String),
     ) -> Answer<T> {
-        let began = Instant::now();
-        let answer = answer.await;
-        let text = match &answer {
-            Answer::Found(found) => show(found),
-            Answer::NoData => "no such record".to_owned(),
-            Answer::NxDomain => "no such name".to_owned(),
-            Answer::Temporary => "no answer".to_owned(),
+        let mut waiting = pin!(answer);
+        // Most answers are in the cache and take no time, so no clock is read for them.
+        let at_once = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+        let (answer, took) = match at_once {
+            Poll::Ready(answer) => (answer, Duration::ZERO),
+            Poll::Pending => {
+                let began = Instant::now();
+                (waiting.await, began.elapsed())
+            }
         };
-        let answer_text = text.chars().take(ANSWER_CHARS_MAX).collect();
-        self.0.lock().push(Asked { question, answer: answer_text, took: began.elapsed() });
+        let mut text = String::new();
+        match &answer {
+            Answer::Found(found) => show(found, &mut text),
+            Answer::NoData => text.push_str("no such record"),
+            Answer::NxDomain => text.push_str("no such name"),
+            Answer::Temporary => text.push_str("no answer"),
+        }
+        if let Some((end, _)) = text.char_indices().nth(ANSWER_CHARS_MAX) {
+            text.truncate(end);
+        }
+        self.0.lock().push(Asked { question, answer: text, took });
         answer
     }
 

@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
-use super::asked::Log;
+use super::asked::{ANSWER_CHARS_MAX, Log};
 
 /// RFC 1035 §2.3.4, without the root's dot.
 pub const NAME_BYTES_MAX: usize = 253;
@@ -129,27 +129,50 @@ impl<L: Lookup> Bounded<L> {
 
 impl<L: Lookup> Lookup for Bounded<L> {
     async fn txt(&self, name: &str) -> Answer<Vec<Vec<u8>>> {
-        let texts = |records: &Vec<Vec<u8>>| {
-            records.iter().map(|record| format!("\"{}\"", record.escape_ascii())).collect::<Vec<_>>().join(" ")
-        };
-        self.log.ask(format!("TXT {name}"), self.ask_name(name, self.inner.txt(name)), texts).await
+        self.log
+            .ask(question("TXT", name), self.ask_name(name, self.inner.txt(name)), |found, out| texts(found, out))
+            .await
     }
     async fn mx(&self, name: &str) -> Answer<Vec<String>> {
-        self.log.ask(format!("MX {name}"), self.ask_name(name, self.inner.mx(name)), |found| found.join(" ")).await
+        self.log
+            .ask(question("MX", name), self.ask_name(name, self.inner.mx(name)), |found, out| words(found, out))
+            .await
     }
     async fn a(&self, name: &str) -> Answer<Vec<Ipv4Addr>> {
-        self.log.ask(format!("A {name}"), self.ask_name(name, self.inner.a(name)), |found| words(found)).await
+        self.log.ask(question("A", name), self.ask_name(name, self.inner.a(name)), |found, out| words(found, out)).await
     }
     async fn aaaa(&self, name: &str) -> Answer<Vec<Ipv6Addr>> {
-        self.log.ask(format!("AAAA {name}"), self.ask_name(name, self.inner.aaaa(name)), |found| words(found)).await
+        self.log
+            .ask(question("AAAA", name), self.ask_name(name, self.inner.aaaa(name)), |found, out| words(found, out))
+            .await
     }
     async fn ptr(&self, ip: IpAddr) -> Answer<Vec<String>> {
-        self.log.ask(format!("PTR {ip}"), self.ask(self.inner.ptr(ip)), |found| found.join(" ")).await
+        self.log.ask(format!("PTR {ip}"), self.ask(self.inner.ptr(ip)), |found, out| words(found, out)).await
     }
 }
 
-fn words<T: ToString>(found: &[T]) -> String {
-    found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+fn question(kind: &str, name: &str) -> String {
+    [kind, name].join(" ")
+}
+
+fn words<T: ToString>(found: &[T], out: &mut String) {
+    *out = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+}
+
+/// Each in quotes; of a long one no more than is remembered.
+fn texts(found: &[Vec<u8>], out: &mut String) {
+    for record in found {
+        if out.len() >= ANSWER_CHARS_MAX {
+            return;
+        }
+        out.push_str(if out.is_empty() { "\"" } else { " \"" });
+        let shown = &record[..record.len().min(ANSWER_CHARS_MAX)];
+        match std::str::from_utf8(shown) {
+            Ok(plain) if shown.iter().all(|b| matches!(b, b' '..=b'~') && !b"\\\"'".contains(b)) => out.push_str(plain),
+            _ => out.push_str(&shown.escape_ascii().to_string()),
+        }
+        out.push('"');
+    }
 }
 
 /// Waits for all of a few futures at once; results in the order given.

@@ -10,7 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 
 use crate::base::secret::Secret;
-use crate::wire::address::Mailbox;
+use crate::wire::address::{Mailbox, check_domain};
 
 /// Days that a rewritten address leads back unless another number is set; bounces come within a sender's queue lifetime of five days.
 const VALID_DAYS: u64 = 21;
@@ -19,6 +19,8 @@ const DAYS_MODULUS: u64 = 1024;
 /// Characters of the hash: 40 bits.
 const HASH_CHARS: usize = 8;
 const DAY_SECS: u64 = 86_400;
+/// What may stand behind the tag.
+const SEPARATORS: [char; 3] = ['=', '+', '-'];
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// Why an address does not lead back.
@@ -65,16 +67,16 @@ impl Srs {
     /// [`SrsError::TooLong`]: local parts end at 64 bytes.
     pub fn forward(&self, reverse_path: &Mailbox, now: u64) -> Result<Mailbox, SrsError> {
         let (local, domain) = (reverse_path.local_part(), reverse_path.domain());
-        let rewritten = match (prefix_of(local, "SRS0"), prefix_of(local, "SRS1")) {
-            // SRS1 keeps the first rewriter and drops those between.
-            (Some(rest), _) => self.srs1(domain, rest),
-            (_, Some(rest)) => match rest.splitn(3, '=').collect::<Vec<_>>()[..] {
-                [_, first, opaque] => self.srs1(first, opaque),
-                _ => self.srs0(local, domain, now),
-            },
-            _ => self.srs0(local, domain, now),
-        };
-        Mailbox::parse(&format!("{rewritten}@{}", self.domain), !rewritten.is_ascii()).map_err(|_| SrsError::TooLong)
+        let again = first_rewriter(local, domain).and_then(|(first, opaque)| self.ours(&self.srs1(first, opaque)).ok());
+        // What a stranger made need not lead back to an address; then it is a local part like any other.
+        match again.filter(|address| self.reverse(address, now).is_ok()) {
+            Some(address) => Ok(address),
+            None => self.ours(&self.srs0(local, domain, now)),
+        }
+    }
+
+    fn ours(&self, local: &str) -> Result<Mailbox, SrsError> {
+        Mailbox::parse(&format!("{local}@{}", self.domain), !local.is_ascii()).map_err(|_| SrsError::TooLong)
     }
 
     /// Where a bounce to one of our addresses goes.
@@ -94,7 +96,8 @@ impl Srs {
                 return Err(SrsError::NotSrs);
             };
             self.check(hash, &[domain, opaque])?;
-            format!("SRS0={opaque}@{domain}")
+            let separator = if opaque.starts_with(SEPARATORS) { "" } else { "=" };
+            format!("SRS0{separator}{opaque}@{domain}")
         } else {
             return Err(SrsError::NotSrs);
         };
@@ -130,11 +133,22 @@ impl Srs {
     }
 }
 
+/// The first rewriter of an address that was rewritten before, and what stands behind its `SRS0`, separator included:
+/// `SRS1` keeps these two and drops the rewriters between.
+fn first_rewriter<'a>(local: &'a str, domain: &'a str) -> Option<(&'a str, &'a str)> {
+    if prefix_of(local, "SRS0").is_some() {
+        return Some((domain, &local["SRS0".len()..]));
+    }
+    let mut parts = prefix_of(local, "SRS1")?.splitn(3, '=').skip(1);
+    let (first, opaque) = (parts.next()?, parts.next()?);
+    check_domain(first).is_ok().then_some((first, opaque))
+}
+
 /// What stands behind `SRS0=`; the separator may be `+` or `-` too.
 fn prefix_of<'a>(local: &'a str, tag: &str) -> Option<&'a str> {
     let head = local.get(..tag.len())?;
     let rest = &local[tag.len()..];
-    head.eq_ignore_ascii_case(tag).then(|| rest.strip_prefix(['=', '+', '-'])).flatten()
+    head.eq_ignore_ascii_case(tag).then(|| rest.strip_prefix(SEPARATORS)).flatten()
 }
 
 fn hash(secret: &Secret, parts: &[&str]) -> String {
@@ -179,6 +193,28 @@ mod tests {
         let second = srs(&["s"]).forward(&first, NOW).unwrap();
         assert!(second.as_str().starts_with("SRS1="));
         assert_eq!(srs(&["s"]).reverse(&second, NOW), Ok(first));
+    }
+
+    #[test]
+    fn what_others_wrote_keeps_its_separator() {
+        for (rewritten, first) in [
+            ("SRS0+ABCD=AB=a.example=ann@fwd.example", "SRS0+ABCD=AB=a.example=ann@fwd.example"),
+            ("SRS1=WXYZ=first.example==ABCD=AB=a.example=a@b.example", "SRS0=ABCD=AB=a.example=a@first.example"),
+            ("SRS1=WXYZ=first.example=-ABCD=AB=a.example=a@b.example", "SRS0-ABCD=AB=a.example=a@first.example"),
+        ] {
+            let forward = srs(&["s"]).forward(&mailbox(rewritten), NOW).unwrap();
+            assert_eq!(srs(&["s"]).reverse(&forward, NOW), Ok(mailbox(first)), "{forward}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_srs1_is_a_local_part_like_any_other() {
+        for local in ["SRS1=AAAA\u{FFFD}AAA=%{x.=b", "SRS1=AAAA=-x.example=b", "SRS1=A==b", "SRS1=A=a.example"] {
+            let stranger = Mailbox::parse(&format!("{local}@b.example"), true);
+            let Ok(stranger) = stranger else { panic!("{local} is a local part") };
+            let forward = srs(&["s"]).forward(&stranger, NOW).unwrap();
+            assert_eq!(srs(&["s"]).reverse(&forward, NOW), Ok(stranger), "{forward}");
+        }
     }
 
     proptest! {

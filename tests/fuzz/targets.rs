@@ -4,14 +4,15 @@
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir::base::content::{Content, ContentSource};
 use weir::base::machine::Machine;
 use weir::base::secret::Secret;
 use weir::config::Config;
-use weir::config::settings::{DeliverTls, NextHop};
+use weir::config::settings::{DeliverTls, Duplicates, NextHop};
 use weir::deliver::mta_sts::policy::Policy;
+use weir::filter::duplicates::{self, Digest, store::Store};
 use weir::filter::engine::Facts;
 use weir::filter::message::View;
 use weir::filter::rules::{Rules, source::Source};
@@ -31,7 +32,8 @@ use weir::verify::{Message, author, authres, dmarc, hops, reports, spf, tags};
 use weir::wire::address::Mailbox;
 use weir::wire::command::Command;
 use weir::wire::header::{HeaderFacts, fields, forged_fields, kept_parts};
-use weir::wire::{data, parameters, sasl, srs, xtext};
+use weir::wire::milter::{self, Response};
+use weir::wire::{checkv2, clamd, data, parameters, sasl, spamd, srs, xtext};
 use weir::{admin, front, spool, store};
 
 /// One of them.
@@ -60,14 +62,22 @@ targets! {
     archive [ZIP, b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03KL\x04\x00\x9f\x1e\x8c\xd3\x03\x00\x00\x00", b"7z\xbc\xaf'\x1c\x00\x04", b"Rar!\x1a\x07\x01\x00"]
     authentication_results [b" mx.example 1; dkim=pass (x) reason=\"y\" header.d=a.example; spf=fail smtp.mailfrom=b"]
     author [b" \"A, (b)\" <a@b.example>", b"Team: a@b.example, <c@b.example>;", b"=?utf-8?q?a?= <a@b.example>"]
+    clamd_answer [b"stream: Eicar-Test-Signature FOUND", b"stream: OK", b"INSTREAM size limit exceeded. ERROR"]
     configuration [b"hostname = \"a.b\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[limits]\nsize = \"5 MiB\"\n"]
     content [b"line\r\n..dot\r\n.\r\nQUIT\r\n", b"a\nb\r.\r\n"]
     dkim_key [b"v=DKIM1; k=ed25519; t=s; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]
     dkim_signature [b" v=1; a=rsa-sha256; c=relaxed/simple; d=a.example; s=s; t=1; x=9; l=3; h=from:to;\r\n bh=AA==; b=AA=="]
     dmarc_record [b"v=DMARC1; p=reject; sp=none; np=quarantine; adkim=s; pct=50; t=y; rua=mailto:a@b.example!5m; ri=86400"]
+    duplicates [b"The same text as a thousand others got, with one word that is not the same, and a number: 12345.", &[7; 40]]
     header [b"From: a\r\n b\r\nReceived : by x\r\nAuthentication-Results: (mx.example) mx.example; spf=pass\r\n\r\nbody"]
     hops [b"Received: from h.example (n.example [192.0.2.9]) by g.example; x\r\n\r\n"]
     identity_message [b"From: a@b.example\r\nDKIM-Signature: v=1\r\n\r\nHi  there \r\n \t\r\n\r\n"]
+    milter_packet [
+        b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff",
+        b"\0\0\0\x0chX-A\0a\r\n b\0",
+        b"\0\0\0\x0am\0\0\0\x01To\0x\0",
+        b"\0\0\0\x13y550 5.7.1 no, 100%\0\0\0\0\x05+<a>\0",
+    ]
     mime [
         b"Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n--b\r\nContent-Type: text/html; charset=utf-7\r\n\
           Content-Transfer-Encoding: quoted-printable\r\n\r\n<a href=3D\"http://x.example/%41\">y</a>\r\n--b\r\n\
@@ -84,6 +94,10 @@ targets! {
         b"Content-Type: application/tlsrpt+json\r\n\r\n{\"organization-name\":\"x\",\"date-range\":{},\"report-id\":\"1\",\"policies\":[]}",
         b"Content-Type: text/xml\r\n\r\n<feedback><report_metadata><org_name>x</org_name></report_metadata></feedback>",
     ]
+    rspamd_answer [
+        b"{\"score\":5.5,\"action\":\"add header\",\"symbols\":{\"A\":{\"score\":1,\"options\":[\"x\"]}},\"messages\":{\"smtp_message\":\"no\"},\
+          \"milter\":{\"add_headers\":{\"X-A\":{\"value\":\"b\",\"order\":0},\"X-B\":[\"c\"]}}}",
+    ]
     rules [
         b"body A /fo+ (?:b|c)/i\nscore A 1.5\nheader B Subject =~ /x/\nmeta C (A && !B) + 1 > 2\nuri D /%{x}/\nrawbody E /<a/\n\
           describe A words\nifplugin X\nfull F /a.*b/s\nendif\nreplace_tag X [a-z]\nheader __G exists:To\n",
@@ -94,6 +108,10 @@ targets! {
     smtp_server [
         b"EHLO a.example\r\nMAIL FROM:<a@b.example> BODY=8BITMIME\r\nRCPT TO:<c@d.example>\r\nDATA\r\nSubject: x\r\n\r\n..\r\n.\r\nQUIT\r\n",
         b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 3\r\nabcBDAT 0 LAST\r\nRSET\r\nNOOP\r\nVRFY x\r\n",
+    ]
+    spamd [
+        b"TELL SPAMC/1.3\r\nContent-length: 12\r\nUser: bob\r\nMessage-class: spam\r\nSet: local, remote\r\nCompress: zlib\r\n\r\n",
+        b"SPAMD/1.1 0 EX_OK\r\nContent-length: 2\r\nSpam: True ; 6.5 / 5.0\r\n\r\nA,B",
     ]
     spf_record [b"v=spf1 ip4:192.0.2.0/24 a:%{d2r}.x.example//64 mx include:_spf.%{o} exists:%{ir}.%{v} ?all exp=e.%{d}", b"v=spf1 redirect=%{h}"]
     spool_record [&[0; 40], &[1, 2, 3, 4, 5, 6, 7, 8, 1, 1, 1, 1]]
@@ -146,6 +164,12 @@ fn author(data: &[u8]) {
     }
 }
 
+fn clamd_answer(data: &[u8]) {
+    if let Some(clamd::Answer::Found(name)) = clamd::parse(data) {
+        assert!(!name.contains(char::is_control), "{name:?}");
+    }
+}
+
 fn configuration(data: &[u8]) {
     if let Err(problems) = Config::parse(Path::new("weir.toml"), &text(data)) {
         assert!(!problems.to_string().is_empty());
@@ -181,6 +205,24 @@ fn dmarc_record(data: &[u8]) {
     let _ = dmarc::Record::parse(&text(data));
 }
 
+/// The bytes are a text that is counted, and the entries of a file whose sum is right.
+fn duplicates(data: &[u8]) {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+    let settings = Duplicates { entries: 64, half_life: Duration::from_secs(3600) };
+    let store = Store::new(&settings).unwrap();
+    let file = FOLDER.path().join("digests");
+    let body = [b"WEIRDIG1", data].concat();
+    std::fs::write(&file, [&body[..], &crc32c::crc32c(&body).to_le_bytes()].concat()).unwrap();
+    store.restore(&file).unwrap();
+    let raw = [b"Subject: a\r\n\r\n", data].concat();
+    if let Some(digest) = Digest::of(&View::read(&raw)) {
+        let times = store.count(&digest, 1_000_000);
+        let _ = duplicates::symbol(times);
+    }
+    store.save(&file).unwrap();
+    Store::new(&settings).unwrap().restore(&file).unwrap();
+}
+
 /// Two walks of the same header section see the same fields, and what is cut is gone.
 fn header(data: &[u8]) {
     let named = fields(data).filter(|field| !field.name.is_empty()).count();
@@ -205,6 +247,20 @@ fn identity_message(data: &[u8]) {
         message.fields().iter().for_each(|field| write_field(how, &message, field, &mut Vec::new()));
     }
     let _ = author::author(&message);
+}
+
+/// What a milter sends, packet after packet; what is written again reads as the same, but for replies, which become one line.
+fn milter_packet(mut data: &[u8]) {
+    while let Ok(Some((packet, length))) = milter::split(data) {
+        data = &data[length..];
+        let Ok(response) = Response::parse(&packet) else { continue };
+        let mut written = Vec::new();
+        response.put(&mut written);
+        let (packet, length) = milter::split(&written).unwrap().unwrap();
+        let again = Response::parse(&packet).unwrap();
+        assert_eq!(length, written.len());
+        assert!(again == response || matches!(response, Response::Reply(_)), "{response:?} {again:?}");
+    }
 }
 
 /// The whole walk that rules and classifier see: parts, charsets, HTML, URLs.
@@ -246,6 +302,15 @@ fn proxy_header(data: &[u8]) {
 
 fn report(data: &[u8]) {
     let _ = reports::read::read(data);
+}
+
+fn rspamd_answer(data: &[u8]) {
+    if let Some(judgement) = checkv2::Judgement::parse(data) {
+        let json = serde_json::to_vec(&judgement.to_json()).unwrap();
+        let again = checkv2::Judgement::parse(&json).unwrap();
+        assert_eq!((&again.action, again.score), (&judgement.action, judgement.score));
+        assert!(judgement.add_headers.iter().all(|(name, _)| !name.contains([':', '\r', '\n', ' '])));
+    }
 }
 
 /// Loads the bytes as rules, and runs what loaded over a message.
@@ -336,6 +401,14 @@ fn answer(ask: Ask) -> Answer {
     }
 }
 
+fn spamd(data: &[u8]) {
+    let end = spamd::head_length(data).unwrap_or(data.len());
+    let _ = spamd::Request::parse(&data[..end]);
+    if let Some((score, threshold)) = spamd::Response::parse(data).and_then(|response| response.score) {
+        assert!(score.is_finite() && threshold.is_finite());
+    }
+}
+
 fn spf_record(data: &[u8]) {
     let _ = spf::record::Record::parse(data);
     let ip = "2001:db8::1".parse().unwrap();
@@ -358,10 +431,11 @@ fn srs_address(data: &[u8]) {
     let srs = srs::Srs::new(vec![Secret::new("secret")], "us.example").unwrap();
     let Ok(mailbox) = Mailbox::parse(&text(data), true) else { return };
     assert!(srs.reverse(&mailbox, 1_000_000).is_err(), "{mailbox}");
-    // A stranger's malformed `SRS1=` is rewritten to what leads nowhere; everything else comes back.
     let is_srs = mailbox.as_str().get(..3).is_some_and(|start| start.eq_ignore_ascii_case("SRS"));
-    if let Some(forward) = srs.forward(&mailbox, 1_000_000).ok().filter(|_| !is_srs) {
-        assert!(srs.reverse(&forward, 1_000_000).is_ok(), "{mailbox} {forward}");
+    if let Ok(forward) = srs.forward(&mailbox, 1_000_000) {
+        // What was rewritten before leads back to the first who did.
+        let back = srs.reverse(&forward, 1_000_000).unwrap_or_else(|error| panic!("{mailbox} {forward}: {error:?}"));
+        assert!(is_srs || back == mailbox, "{mailbox} {forward} {back}");
     }
 }
 

@@ -29,6 +29,9 @@ async fn dkim_of_dkimpys_messages_is_in_the_delivered_mail() {
         ("test.message", &rsa, &["none"]),
         // Signed by a key that its domain has withdrawn since.
         ("test2.message", &rsa, &["permerror"]),
+        ("message.mbox", &rsa, &["permerror"]),
+        ("ed25519test2.msg", &rsa, &["pass"]),
+        ("ed25519test.msg", &rsa, &["none"]),
         ("test_extra.message", &rsa, &["none"]),
         ("test_nofrom.message", &rsa, &["none"]),
         // d= is no domain name: a comment stands where none may.
@@ -37,6 +40,7 @@ async fn dkim_of_dkimpys_messages_is_in_the_delivered_mail() {
         let mut zone = Zone::new();
         txt(&mut zone, "test._domainkey.football.example.com", key.trim());
         txt(&mut zone, "brisbane._domainkey.football.example.com", ed25519);
+        txt(&mut zone, "sed._domainkey.test.ex", wire("eximtest.dns").trim());
         let dns = Dns::start(&zone).await;
         let weir = gateway(dns.address, "");
         let reply =

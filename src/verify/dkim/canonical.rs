@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use foldhash::fast::RandomState;
 use memchr::memchr2;
 
 use super::super::message::{Field, Message};
@@ -139,9 +140,13 @@ pub fn write_relaxed_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 
 /// Appends the fields that `names` choose: each name takes the lowest one not taken yet (RFC 6376 §5.4.2), a name too many takes nothing.
 pub fn write_signed_fields(how: Canonicalization, message: &Message, names: &[String], out: &mut Vec<u8>) {
-    let mut left: HashMap<&str, Vec<&Field>> = names.iter().map(|name| (name.as_str(), Vec::new())).collect();
+    let mut left: HashMap<&str, Vec<&Field>, RandomState> =
+        names.iter().map(|name| (name.as_str(), Vec::new())).collect();
+    let mut name = String::new();
     for field in message.fields() {
-        let name = String::from_utf8_lossy(message.name(field)).to_ascii_lowercase();
+        name.clear();
+        name.push_str(&String::from_utf8_lossy(message.name(field)));
+        name.make_ascii_lowercase();
         if let Some(fields) = left.get_mut(name.as_str()) {
             fields.push(field);
         }

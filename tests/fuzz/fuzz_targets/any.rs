@@ -2,6 +2,7 @@
 #![no_main]
 
 #[path = "../targets.rs"]
+#[allow(dead_code)] // The seeds are for `cargo test`.
 mod targets;
 
 use std::sync::LazyLock;
