@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use support::{Weir, run, wait_for};
+use support::{Weir, python, run, wait_for};
 use verify_dns::{Dns, Zone, txt};
 
 /// Makes a key, published in the zone; gives its section of the configuration.
@@ -334,6 +334,47 @@ async fn reports_that_come_are_read_summed_up_and_delivered() {
     assert!(judge.wait_end());
     judge.restart();
     assert_eq!(summary(&judge, &[]), found);
+}
+
+/// Sends every report below a folder to an address, as it is or attached; prints how many.
+const SENDER: &str = r#"
+import email.message, glob, os, re, smtplib, sys
+client = smtplib.SMTP(*sys.argv[1].split(":"), timeout=60); client.ehlo("client.example")
+sent = 0
+for name in sorted(glob.glob(sys.argv[2] + "/[a-z]*/*")):
+    end = os.path.splitext(name)[1]
+    if end == ".json" and "/pd-" not in name:  # what a reader should find
+        continue
+    content = open(name, "rb").read()
+    if end != ".eml":
+        message = email.message.EmailMessage()
+        message["Subject"] = "a report"; message["From"] = "reporter@plain.example"; message.set_content("attached")
+        kind = {".gz": "gzip", ".zip": "zip", ".json": "tlsrpt+json"}.get(end, "xml")
+        message.add_attachment(content, maintype="application", subtype=kind, filename=os.path.basename(name))
+        content = message.as_bytes()
+    client.sendmail("", ["dmarc@judge.example"], re.sub(rb"\r?\n", b"\r\n", content)); sent += 1
+print(sent)
+"#;
+
+/// What else there is to say of each stands in tests/verify.rs, where the same reader is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_report_of_the_vectors_is_read_on_its_way_to_the_mailbox() {
+    let dns = Dns::start(&zone()).await;
+    let judge =
+        gateway(&dns, JUDGE, &["judge.example"], "127.0.0.1:1", "[reports]\ninbox = [\"dmarc@judge.example\"]\n");
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/reports");
+    let sent: usize = python(SENDER, &[&judge.address("mx"), &vectors.display().to_string()]).trim().parse().unwrap();
+    assert!(sent >= 40, "{sent} vectors");
+    let counts = || {
+        let text = run("curl", &["-s", &format!("http://{}/metrics", judge.address("admin"))]).1;
+        let counts = text.lines().filter(|line| line.starts_with("weir_verify_reports_received_total{"));
+        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+        counts.map(|line| (line.contains("unreadable"), count(line))).collect::<Vec<_>>()
+    };
+    let all = |counts: &[(bool, usize)]| counts.iter().map(|(_, count)| count).sum::<usize>();
+    let counts = wait_for("all of them", || Some(counts()).filter(|counts| all(counts) == sent));
+    let unreadable: usize = counts.iter().filter(|(unreadable, _)| *unreadable).map(|(_, count)| count).sum();
+    assert_eq!(unreadable, 2, "those that IDENTITY.md names: {counts:?}");
 }
 
 /// Takes one POST on a port of its own with the certificate given; writes what came to a file.
