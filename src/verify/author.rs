@@ -228,7 +228,8 @@ pub fn normal_domain(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let ascii = if text.is_ascii() { text.to_ascii_lowercase() } else { idna::domain_to_ascii(text).ok()? };
     let shown = ascii.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
-    (shown && super::lookup::is_askable(&ascii)).then_some(ascii)
+    // A second dot at the end, or one that another script's full stop became, leaves an empty label.
+    (shown && !ascii.ends_with('.') && super::lookup::is_askable(&ascii)).then_some(ascii)
 }
 
 #[cfg(test)]
@@ -238,6 +239,17 @@ mod tests {
 
     fn domain(value: &str) -> Result<String, AuthorError> {
         parse(value).map(|author| author.domain)
+    }
+
+    #[test]
+    fn an_empty_label_is_no_domain() {
+        for value in ["a@b.", "a@b.example"] {
+            let found = parse(value).map(|author| author.domain);
+            assert!(found.as_ref().is_ok_and(|domain| !domain.ends_with('.')), "{value}: {found:?}");
+        }
+        for value in ["a@b..", "a@b.\u{3002}", "a@b.example.."] {
+            assert!(parse(value).is_err(), "{value}");
+        }
     }
 
     #[test]
