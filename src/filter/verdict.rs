@@ -178,7 +178,14 @@ pub struct Thresholds {
 
 impl From<&Scores> for Thresholds {
     fn from(scores: &Scores) -> Self {
-        let of = |name| scores.bound(name).map_or(f64::INFINITY, |bound| bound.score);
+        Thresholds::by_name(|name| scores.bound(name).map(|bound| bound.score))
+    }
+}
+
+impl Thresholds {
+    /// Each from its configuration's key; one that is not set is never reached.
+    pub fn by_name(score_of: impl Fn(&str) -> Option<f64>) -> Self {
+        let of = |name| score_of(name).unwrap_or(f64::INFINITY);
         Thresholds {
             tag: of("tag"),
             subject: of("subject"),
@@ -189,9 +196,7 @@ impl From<&Scores> for Thresholds {
             discard: of("discard"),
         }
     }
-}
 
-impl Thresholds {
     /// What follows from `score`: of what keeps a message back, that with the highest threshold at or below the score; else
     /// the strongest mark.
     pub fn action(&self, score: Points) -> Action {

@@ -156,19 +156,7 @@ pub fn symbol(reason: &Reason) -> Symbol {
 
 /// The thresholds that were in force for a parcel.
 pub fn thresholds_of(parcel: &Parcel) -> Thresholds {
-    let of = |wanted| {
-        let found = parcel.scores.iter().find(|(name, ..)| name == wanted);
-        found.map_or(f64::INFINITY, |(_, score, _)| *score)
-    };
-    Thresholds {
-        tag: of("tag"),
-        subject: of("subject"),
-        greylist: of("greylist"),
-        hold: of("hold"),
-        quarantine: of("quarantine"),
-        discard: of("discard"),
-        reject: of("reject"),
-    }
+    Thresholds::by_name(|wanted| parcel.scores.iter().find(|(name, ..)| name == wanted).map(|(_, score, _)| *score))
 }
 
 /// What the score asked for then.

@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use crate::base::content::Content;
 use crate::base::id::QueueId;
 use crate::config::Config;
+use crate::config::settings::Mode;
 use crate::filter::Verdict;
 use crate::front::service::Ticket;
 use crate::observe::outcome::Fate;
-use crate::observe::trace::{Decided, Record};
+use crate::observe::trace::Record;
 use crate::smtp::server::ask::Answer;
 use crate::spool::queue::{Disposition, Done, MailQueue, NewMessage, SpoolFault};
 use crate::wire::envelope::Envelope;
@@ -82,7 +83,6 @@ struct Open {
     left: usize,
     fault: Option<SpoolFault>,
     record: Option<Record>,
-    setting: String,
     ticket: Option<Box<dyn Ticket<Answer>>>,
 }
 
@@ -125,10 +125,10 @@ impl House {
                 record::parcel(parcel, &passage.envelope, &id, fate)
             };
             record.parcels = parcels.iter().map(one).collect();
+            let reason = kept.first().map_or("", |kept| kept.reason.as_str());
+            record.decided.setting = setting(snapshot, &passage, &parcels, reason);
         }
-        let reason = kept.first().map_or("", |kept| kept.reason.as_str());
-        let setting = setting(snapshot, &passage, &parcels, reason);
-        let open = Open { left: messages.len(), fault: None, record, setting, ticket: Some(ticket) };
+        let open = Open { left: messages.len(), fault: None, record, ticket: Some(ticket) };
         let arrival = Arrival {
             house: self.clone(),
             config: snapshot.config.clone(),
@@ -149,6 +149,9 @@ impl House {
 
     /// The message, or two of it where some recipients need another reverse-path.
     fn parts(&self, snapshot: &Snapshot, passage: &Passage, message: NewMessage) -> Vec<NewMessage> {
+        if passage.forwarded.is_empty() {
+            return vec![message];
+        }
         let (routes, now) = (&snapshot.routes, SystemTime::now());
         let envelopes = forward::split(&message.envelope, &passage.forwarded, &snapshot.domains, routes.srs(), now);
         let part = |(nth, envelope): (usize, Arc<Envelope>)| NewMessage {
@@ -171,7 +174,8 @@ impl House {
         let Ruling::Keep { disposition, reason } = &parcel.ruling else { unreachable!("only what is kept is written") };
         let envelope = envelope_of(&passage.envelope, &parcel.recipients);
         let to = |recipient: &crate::wire::envelope::Recipient| snapshot.routes.destination(&recipient.mailbox);
-        let marked = parcel.verdict.as_ref().is_some_and(Verdict::marks_subject) && acts(snapshot, &envelope);
+        let marked = parcel.verdict.as_ref().is_some_and(Verdict::marks_subject)
+            && snapshot.listeners[passage.listener].listener.filter == Mode::Enforce;
         let subject = if marked { subject_of(&passage.content) } else { None };
         let mut prefix = fields.as_bytes().to_vec();
         if let Some(verdict) = &parcel.verdict {
@@ -207,15 +211,6 @@ impl House {
         cut.sort_by_key(|range| range.start);
         self.content.join(&kept_parts(content, &cut))
     }
-}
-
-/// True if the listener that took the message acts upon verdicts.
-fn acts(snapshot: &Snapshot, envelope: &Envelope) -> bool {
-    let name = &envelope.origin.listener;
-    snapshot
-        .listeners
-        .iter()
-        .any(|view| view.listener.name == *name && view.listener.filter == crate::config::settings::Mode::Enforce)
 }
 
 /// The envelope for some of its recipients.
@@ -262,9 +257,9 @@ impl Arrival {
     }
 
     fn answer(&self) {
-        let (fault, record, setting, ticket) = {
+        let (fault, record, ticket) = {
             let mut open = self.open.lock();
-            (open.fault.take(), open.record.take(), std::mem::take(&mut open.setting), open.ticket.take())
+            (open.fault.take(), open.record.take(), open.ticket.take())
         };
         let taken = || Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", self.passage.id));
         let reply = fault.as_ref().map_or_else(taken, SpoolFault::reply);
@@ -280,12 +275,13 @@ impl Arrival {
             let (house, passage) = (&self.house, &self.passage);
             house.read_report(&self.config, &passage.envelope, &passage.content, passage.dmarc);
         }
-        if let Some(record) = record {
+        if let Some(mut record) = record {
             let mut said_all: Vec<String> = replies.iter().map(said).collect();
             said_all.dedup();
             let reason = if fault.is_some() { "spool" } else { self.kept.first().map_or("spam", |kept| &kept.reason) };
-            let decided = Decided { reason: reason.to_owned(), reply: said_all.join(" | "), setting };
-            self.house.remember(&self.config, &self.passage, Some(record), fate, decided);
+            reason.clone_into(&mut record.decided.reason);
+            record.decided.reply = said_all.join(" | ");
+            self.house.remember(&self.config, &self.passage, record, fate);
         }
         if let Some(ticket) = ticket {
             ticket.answer(Answer::Message(replies));

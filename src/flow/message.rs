@@ -46,7 +46,7 @@ pub(super) struct Passage {
     /// Addresses outside of our domains that aliases led to.
     pub forwarded: HashSet<String>,
     facts: ContentFacts,
-    listener: usize,
+    pub listener: usize,
     submitted: bool,
     pub lmtp: bool,
     /// Replies that the session waits for (RFC 2033 §4.2).
@@ -165,17 +165,16 @@ impl House {
         self.meters.flow.replied(reply.code, reason);
         let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
         self.log_outcome(passage, passage.id, passage.envelope.recipients.len(), fate, reason);
-        let decided = Decided {
-            reason: reason.to_owned(),
-            reply: said(&reply),
-            setting: setting(snapshot, passage, &parcels, reason),
-        };
-        let mut record = self.record(snapshot, passage, found, fate);
-        if let Some(record) = &mut record {
+        if let Some(mut record) = self.record(snapshot, passage, found, fate) {
             record.parcels =
                 parcels.iter().map(|parcel| record::parcel(parcel, &passage.envelope, &record.id, fate)).collect();
+            record.decided = Decided {
+                reason: reason.to_owned(),
+                reply: said(&reply),
+                setting: setting(snapshot, passage, &parcels, reason),
+            };
+            self.remember(&snapshot.config, passage, record, fate);
         }
-        self.remember(&snapshot.config, passage, record, fate, decided);
         Answer::Message(passage.replies(&reply))
     }
 
@@ -317,19 +316,10 @@ impl House {
     }
 
     /// Hands a record over to the trace, with the message's bytes where they are kept.
-    pub(super) fn remember(
-        &self,
-        config: &Config,
-        passage: &Passage,
-        record: Option<Record>,
-        fate: Fate,
-        decided: Decided,
-    ) {
-        let Some(mut record) = record else { return };
+    pub(super) fn remember(&self, config: &Config, passage: &Passage, mut record: Record, fate: Fate) {
         let settings = &config.trace;
         fate.as_str().clone_into(&mut record.fate);
         record.micros = passage.began.elapsed().as_micros() as u64;
-        record.decided = decided;
         let judged = !record.symbols.is_empty() || record.checks.len() > 1;
         let keeps = record.size <= settings.content_bytes && record::is_kept(settings.content, judged, fate);
         self.trace.add(Entry::Decision(Box::new(record)), keeps.then(|| passage.content.clone()));
