@@ -37,23 +37,11 @@ impl LocalMailboxes {
         let found = self.users.find(recipient.as_str()).or_else(by_name);
         found.or_else(|| if is_role() { self.users.first() } else { None })
     }
-
-    /// The owner by the users file of this moment: a user made a second ago must not have mail returned.
-    fn owner_anew(&self, recipient: &Mailbox) -> Option<Arc<str>> {
-        match self.users.refresh() {
-            Ok(true) => self.owner(recipient),
-            Ok(false) => None,
-            Err(error) => {
-                tracing::error!(%error, "the users file can't be read again; the old users stay");
-                None
-            }
-        }
-    }
 }
 
 impl LocalStore for LocalMailboxes {
     fn deliver(&self, recipient: &Mailbox, prefix: &[u8], content: &[u8]) -> Result<(), StoreFault> {
-        let user = self.owner(recipient).or_else(|| self.owner_anew(recipient)).ok_or(StoreFault::NoSuchUser)?;
+        let user = self.users.find_fresh(|_| self.owner(recipient)).ok_or(StoreFault::NoSuchUser)?;
         self.mailboxes.deliver(&user, prefix, content).map_err(|error| match error.kind() {
             std::io::ErrorKind::QuotaExceeded => StoreFault::OverQuota,
             _ => StoreFault::Failed(error.to_string()),

@@ -136,6 +136,16 @@ impl Users {
         self.snapshot.load().find(text).map(|(name, _)| name.clone())
     }
 
+    /// What `look` finds; where that is nothing, it looks again by the file of this moment: a user made a second ago must
+    /// not have mail returned. Blocks on the disk.
+    pub fn find_fresh<T>(&self, look: impl Fn(&Self) -> Option<T>) -> Option<T> {
+        look(self).or_else(|| {
+            // Whether this call or another thread's read the new file is all the same: either way it has been read.
+            self.refresh_or_log();
+            look(self)
+        })
+    }
+
     /// The user whose name comes first, if there is any: who reads the postmaster's mail where nobody else is named.
     pub fn first(&self) -> Option<Arc<str>> {
         self.snapshot.load().users.keys().min().cloned()
@@ -161,10 +171,14 @@ impl Users {
     /// As [`Users::verify`], with the file read again first if it changed, so that a user made just now may log in. An
     /// unchanged file costs one `stat`. Blocks on the disk.
     pub fn verify_fresh(&self, login: &str, password: &Secret, now: Instant) -> Option<Arc<str>> {
+        self.refresh_or_log();
+        self.verify(login, password, now)
+    }
+
+    fn refresh_or_log(&self) {
         if let Err(error) = self.refresh() {
             tracing::error!(file = %self.path.display(), %error, "users file is bad; the old users stay");
         }
-        self.verify(login, password, now)
     }
 
     fn remember_tag(&self, name: &str, stored: &str, password: &Secret) -> [u8; 32] {
@@ -284,6 +298,21 @@ mod tests {
         assert!(users.verify("alice", &Secret::new("secret"), now).is_none());
         assert!(users.verify("nobody", &Secret::new("secret"), now).is_none());
         assert!(!users.offers_apop());
+    }
+
+    #[test]
+    fn a_new_user_is_found_whoever_read_the_file() {
+        let (_dir, path) = store();
+        let users = Users::open(&path).unwrap();
+        add(&path, "bob", "x", false, &[]);
+        assert_eq!(users.find_fresh(|users| users.find("bob")).as_deref(), Some("bob"));
+        add(&path, "carol", "x", false, &[]);
+        let found = users.find_fresh(|users| {
+            let found = users.find("carol");
+            users.refresh().unwrap(); // another thread's, between the first look and the reading
+            found
+        });
+        assert_eq!(found.as_deref(), Some("carol"));
     }
 
     #[test]
