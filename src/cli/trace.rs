@@ -1,5 +1,6 @@
 //! `weir trace`: decisions by client, sender, recipient, time. I/O: the trace of `data_dir`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -49,7 +50,8 @@ impl Args {
     fn wanted(&self) -> Wanted {
         // Letters differ in case there and here, and an address in a network is not known yet.
         let words = [&self.message_id].into_iter().flatten().map(|word| as_json(word.trim_matches(['<', '>'])));
-        Wanted { since: self.since.and_then(|since| SystemTime::now().checked_sub(since)), words: words.collect() }
+        let since = self.since.and_then(|since| SystemTime::now().checked_sub(since));
+        Wanted { since, words: words.collect(), door: true }
     }
 
     fn fits(&self, record: &Record) -> bool {
@@ -69,14 +71,15 @@ pub fn run(args: &Args) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let mut last = std::collections::VecDeque::new();
+    // The newest of both kinds, by time.
+    let mut last = BTreeMap::new();
     let looked = each(&config.data_dir.join(trace::FOLDER), &args.wanted(), |found| {
         if let Entry::Decision(record) = found.entry
             && args.fits(&record)
         {
-            last.push_back(*record);
+            last.insert((record.at, record.id.clone()), *record);
             if last.len() > args.limit {
-                last.pop_front();
+                last.pop_first();
             }
         }
         true
@@ -86,11 +89,11 @@ pub fn run(args: &Args) -> Exit {
         return Exit::Temporary;
     }
     if args.json {
-        last.iter().for_each(print_json);
+        last.values().for_each(print_json);
     } else if last.is_empty() {
         say("nothing");
     } else {
-        let rows: Vec<Vec<String>> = last.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = last.values().map(row).collect();
         print(&["REFERENCE", "TIME", "DECISION", "SCORE", "CLIENT", "FROM", "TO", "REASON"], &rows);
     }
     if last.is_empty() { Exit::No } else { Exit::Done }
