@@ -93,7 +93,7 @@ fn domain(name: &str, deliver_to: NextHop) -> Domain {
         detail_separator: None,
         subdomains: false,
         scores: Scores::default(),
-        line: Line::default(),
+        line: Default::default(),
     }
 }
 
