@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::api::Api;
-use super::table::{plain, print_json, say};
+use super::table::{plain, tell};
 use super::{ConfigFile, Exit};
 use crate::admin::model::{Audited, Verified};
 use crate::config::Config;
@@ -49,37 +49,25 @@ fn ask<T>(
         return running(&api).map(|answer| (answer, "the running Weir".to_owned()));
     }
     let directory = &config.spool.directory;
+    let place = directory.display();
     if !directory.is_dir() {
-        eprintln!("error: no Weir runs, and there is no spool in {}", directory.display());
-        return Err(Exit::No);
+        return Err(Exit::No.because(format!("no Weir runs, and there is no spool in {place}")));
     }
     let answer = stopped(directory).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {
-            eprintln!("error: a Weir that does not answer has the spool in {}", directory.display());
-            Exit::Temporary
+            Exit::Temporary.because(format!("a Weir that does not answer has the spool in {place}"))
         }
-        _ => {
-            eprintln!("error: the spool in {} can't be read: {error}", directory.display());
-            Exit::No
-        }
+        _ => Exit::No.because(format!("the spool in {place} can't be read: {error}")),
     })?;
-    Ok((answer, format!("the stopped spool in {}", directory.display())))
+    Ok((answer, format!("the stopped spool in {place}")))
 }
 
 /// `weir queue verify`.
-pub(super) fn verify(config: &ConfigFile, json: bool) -> Exit {
-    let asked =
-        ask(config, |api| api.get::<Verified>("/v1/queue/verify"), |path| spool::verify_stopped(path).map(verified));
-    let (report, whose) = match asked {
-        Ok(answer) => answer,
-        Err(exit) => return exit,
-    };
-    if json {
-        print_json(&report)
-    } else {
-        say(&verify_text(&report, &whose))
-    }
-    if report.clean { Exit::Done } else { Exit::No }
+pub(super) fn verify(config: &ConfigFile, json: bool) -> Result<(), Exit> {
+    let (report, whose): (Verified, String) =
+        ask(config, |api| api.get("/v1/queue/verify"), |path| spool::verify_stopped(path).map(verified))?;
+    tell(json, &report, |report| verify_text(report, &whose));
+    Exit::No.unless(report.clean)
 }
 
 fn verify_text(report: &Verified, whose: &str) -> String {
@@ -106,7 +94,7 @@ fn verify_text(report: &Verified, whose: &str) -> String {
 }
 
 /// `weir audit`.
-pub fn audit(args: &Args) -> Exit {
+pub fn audit(args: &Args) -> Result<(), Exit> {
     let (from, to) = (args.from, args.to);
     let ends: Vec<String> =
         [("from", from), ("to", to)].iter().filter_map(|(name, at)| Some(format!("{name}={}", (*at)?))).collect();
@@ -114,17 +102,10 @@ pub fn audit(args: &Args) -> Exit {
         let (from, to) = period(from, to, SystemTime::now());
         spool::audit_stopped(path, from, to).map(|audit| audited(from, to, audit))
     };
-    let asked = ask(&args.config, |api| api.get::<Audited>(&format!("/v1/audit?{}", ends.join("&"))), stopped);
-    let (audit, whose) = match asked {
-        Ok(answer) => answer,
-        Err(exit) => return exit,
-    };
-    if args.json {
-        print_json(&audit)
-    } else {
-        say(&audit_text(&audit, &whose))
-    }
-    if missing(&audit).is_none() { Exit::Done } else { Exit::No }
+    let (audit, whose): (Audited, String) =
+        ask(&args.config, |api| api.get(&format!("/v1/audit?{}", ends.join("&"))), stopped)?;
+    tell(args.json, &audit, |audit| audit_text(audit, &whose));
+    Exit::No.unless(missing(&audit).is_none())
 }
 
 /// What keeps the equation from holding.
