@@ -13,8 +13,9 @@ use super::table::{age, list, plain, print, print_json, say, tell};
 use super::{ConfigFile, Exit};
 use crate::admin::model::{ReportReceived, ReportSend, ReportWaiting, ReportsSent};
 use crate::admin::query::encode;
+use crate::base::report::{Row, Summary};
 use crate::config::units::duration;
-use crate::verify::reports::read::{Row, Summary, read};
+use crate::verify::reports::read::read;
 
 /// A file that is larger is not read; reports end far below.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -135,16 +136,17 @@ fn summary(api: &Api, domain: Option<&str>, since: Duration, limit: usize, json:
     let domain = domain.map(|domain| format!("&domain={}", encode(domain))).unwrap_or_default();
     let reports: Vec<ReportReceived> = api.get(&format!("/v1/reports/received?limit={limit}&since={since}{domain}"))?;
     let cells = |report: &ReportReceived| {
-        let sum = |count: fn(&crate::admin::model::ReportRow) -> u64| report.rows.iter().map(count).sum::<u64>();
+        let summary = &report.summary;
+        let sum = |count: fn(&Row) -> u64| summary.rows.iter().map(count).sum::<u64>();
         vec![
             age(report.at),
-            report.kind.clone(),
-            report.domain.clone(),
-            day(report.begin),
+            summary.kind.clone(),
+            summary.domain.clone(),
+            day(summary.begin),
             sum(|row| row.count).to_string(),
             sum(|row| row.failed).to_string(),
             if report.dmarc.is_empty() { "-".to_owned() } else { report.dmarc.clone() },
-            report.organization.clone(),
+            summary.organization.clone(),
         ]
     };
     let header = ["AGE", "KIND", "DOMAIN", "DAY", "COUNT", "FAILED", "DMARC", "BY"];
