@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use crate::smtp::client::Protocol;
 use crate::smtp::client::capabilities::Capabilities;
+use crate::smtp::client::plan::Link;
 use crate::smtp::client::reply::{RemoteReply, ReplyFault, ReplyReader};
-use crate::smtp::client::transaction::Link;
 
 /// A byte stream of whatever kind.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
