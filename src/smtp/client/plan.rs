@@ -179,27 +179,9 @@ pub(super) mod tests {
     use crate::wire::envelope::Origin;
 
     pub(in crate::smtp::client) fn envelope(recipients: usize) -> Envelope {
-        let origin = Origin {
-            ip: [192, 0, 2, 1].into(),
-            port: 1,
-            helo: "x".into(),
-            host: None,
-            login: None,
-            tls: None,
-            protocol: "ESMTP",
-            listener: "mx".into(),
-        };
         let mailbox = |n| Mailbox::parse(&format!("r{n}@b.example"), false).unwrap();
-        Envelope {
-            origin,
-            reverse_path: None,
-            recipients: (0..recipients).map(|n| Recipient::plain(mailbox(n))).collect(),
-            body: BodyType::SevenBit,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envid: None,
-        }
+        let to = (0..recipients).map(|n| Recipient::plain(mailbox(n))).collect();
+        Envelope::plain(Origin::local("relay"), None, to)
     }
 
     #[test]
