@@ -32,7 +32,7 @@ fn gateway(dns: SocketAddr, more: &str) -> Weir {
     let listener =
         |name: &str| config::listener(name, "mx", &format!("verify = \"{name}\"\nxclient = [\"127.0.0.0/8\"]"));
     let config = head("mx.judge.example")
-        + &format!("[spool]\nsegment_bytes = \"1 MiB\"\n[dns]\nservers = [\"{dns}\"]\ntimeout = \"500ms\"\n")
+        + &format!("[spool]\nsegment_bytes = \"1 MiB\"\n[dns]\nservers = [\"{dns}\"]\ntimeout = \"1500ms\"\n")
         + &listener("tag")
         + &listener("enforce")
         + &domain("judge.example", "maildir:DIR/box/{user}")

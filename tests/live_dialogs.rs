@@ -21,7 +21,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use session::Driver;
-use support::{Weir, config};
+use support::{PATIENCE, Weir, config};
 use weir::base::machine::Machine;
 
 /// Seconds pass in an instant there.
@@ -74,8 +74,6 @@ const SKIPPED: [(&str, &str); 35] = [
     ("xclient_connect_refused", SCRIPTED),
 ];
 
-/// How long a reply may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to listen for what must not come.
 const SILENCE: Duration = Duration::from_millis(30);
 

@@ -38,7 +38,7 @@ fn gateway(dns: &Dns, hostname: &str, domains: &[&str], next: &str, more: &str) 
 fn base(dns: &Dns, hostname: &str) -> String {
     let servers = dns.address;
     head(hostname)
-        + &format!("[spool]\nsegment_bytes = \"1 MiB\"\n[dns]\nservers = [\"{servers}\"]\ntimeout = \"500ms\"\n")
+        + &format!("[spool]\nsegment_bytes = \"1 MiB\"\n[dns]\nservers = [\"{servers}\"]\ntimeout = \"1500ms\"\n")
 }
 
 const JUDGE: &str = "mx.judge.example";

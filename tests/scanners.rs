@@ -127,7 +127,7 @@ fn a_scanner_that_fails_means_what_the_configuration_says() {
 fn a_scanner_that_hangs_is_left_alone_and_tried_again() {
     let silent = Silent::start();
     let hop = good_hop();
-    let more = "timeout = \"300ms\"\nbreaker_failures = 2\nbreaker_pause = \"2s\"\non_failure = \"open\"";
+    let more = "timeout = \"300ms\"\nbreaker_failures = 2\nbreaker_pause = \"10s\"\non_failure = \"open\"";
     let weir = gateway(&hop, "off", &scanner(&format!("clamd://127.0.0.1:{}", silent.port), more));
     for _ in 0..4 {
         assert!(send(&weir.address("mx"), "a@b.test", "u@example.test", PLAIN).starts_with("250"));
