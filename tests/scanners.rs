@@ -14,31 +14,16 @@ use std::fs;
 
 use fake::{Act, FakeMilter, Silent, garbage};
 use hop::{Client, Hop, Manner, send};
+use support::config::{domain, head, listener};
 use support::{Peer, Weir, run, wait_for};
-
-const HEAD: &str = r#"
-hostname = "mx.example.test"
-data_dir = "DIR/data"
-[admin]
-address = "127.0.0.1:0"
-[store]
-pop3 = "off"
-pop3s = "off"
-"#;
-
-fn listener(name: &str, role: &str, more: &str) -> String {
-    format!(
-        "[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\nrole = \"{role}\"\ntls = \"none\"\nverify = \"off\"\n{more}\n"
-    )
-}
 
 /// A gateway whose mail for example.test goes to `hop`, with these scanners on its listener `mx`.
 fn gateway(hop: &Hop, filter: &str, scanners: &str) -> Weir {
-    Weir::start(&format!(
-        "{HEAD}{}[[domain]]\nname = \"example.test\"\ndeliver_to = \"smtp://127.0.0.1:{}\"\nrecipients = \"any\"\n{scanners}",
-        listener("mx", "mx", &format!("filter = \"{filter}\"")),
-        hop.port
-    ))
+    let config = head("mx.example.test")
+        + &listener("mx", "mx", &format!("filter = \"{filter}\""))
+        + &domain("example.test", &format!("smtp://127.0.0.1:{}", hop.port))
+        + scanners;
+    Weir::start(&config)
 }
 
 fn scanner(url: &str, more: &str) -> String {
@@ -142,7 +127,7 @@ fn a_scanner_that_fails_means_what_the_configuration_says() {
 fn a_scanner_that_hangs_is_left_alone_and_tried_again() {
     let silent = Silent::start();
     let hop = good_hop();
-    let more = "timeout = \"300ms\"\nbreaker_failures = 2\nbreaker_pause = \"2s\"\non_failure = \"open\"";
+    let more = "timeout = \"300ms\"\nbreaker_failures = 2\nbreaker_pause = \"10s\"\non_failure = \"open\"";
     let weir = gateway(&hop, "off", &scanner(&format!("clamd://127.0.0.1:{}", silent.port), more));
     for _ in 0..4 {
         assert!(send(&weir.address("mx"), "a@b.test", "u@example.test", PLAIN).starts_with("250"));

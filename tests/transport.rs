@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
+use support::config::{domain, head, listener};
 use support::{Peer, Weir, folder, python, wait_for};
 use tempfile::TempDir;
 
@@ -94,11 +95,8 @@ impl World {
 
     fn config(&self, more: &str) -> String {
         let World { papers, postfix, unbound, web, .. } = self;
-        format!(
+        let tables = format!(
             r#"
-hostname = "out.test"
-data_dir = "DIR/data"
-include = []
 [dns]
 servers = ["{dns}"]
 trust_ad = true
@@ -109,26 +107,13 @@ mta_sts_port = {web}
 ca_file = "{ca}"
 [retry]
 first = "1h"
-[store]
-pop3 = "off"
-pop3s = "off"
-[admin]
-address = "127.0.0.1:0"
-[[listener]]
-address = "127.0.0.1:0"
-role = "relay"
-tls = "starttls"
-[[domain]]
-name = "home.test"
-deliver_to = "store:"
-recipients = "any"
-{more}
-"#,
+{more}"#,
             dns = unbound.value("DNS"),
             port = postfix.port("SMTP"),
             web = web.port("HTTPS"),
             ca = text(&papers.path("ca.pem")),
-        )
+        );
+        head("out.test") + &listener("relay", "relay", "tls = \"starttls\"") + &domain("home.test", "store:") + &tables
     }
 
     fn asked(&self, name: &str) -> usize {
@@ -228,12 +213,12 @@ fn fates(weir: &Weir, table: &[(&str, &str, &[&str])]) {
 fn dane_and_mta_sts_decide_who_gets_mail() {
     let world = World::new();
     let (chain, key) = (text(&world.papers.path("chain.pem")), text(&world.papers.path("key.pem")));
-    let strict = Weir::start(&format!(
-        "hostname = \"weirmx.signed.test\"\ndata_dir = \"DIR/data\"\n[store]\npop3 = \"off\"\npop3s = \"off\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-         [tls]\ncertificate = \"{chain}\"\nkey = \"{key}\"\n[[listener]]\naddress = \"127.0.0.2:{}\"\nrole = \"mx\"\nverify = \"off\"\nfilter = \"off\"\n\
-         [[domain]]\nname = \"strict.signed.test\"\ndeliver_to = \"discard:\"\nrecipients = \"any\"\n",
+    let tables = format!(
+        "[tls]\ncertificate = \"{chain}\"\nkey = \"{key}\"\n\
+         [[listener]]\naddress = \"127.0.0.2:{}\"\nrole = \"mx\"\nverify = \"off\"\nfilter = \"off\"\n",
         world.postfix.port("SMTP")
-    ));
+    );
+    let strict = Weir::start(&(head("weirmx.signed.test") + &tables + &domain("strict.signed.test", "discard:")));
     let weir = Weir::start(&world.config(""));
     fates(
         &weir,
@@ -321,11 +306,6 @@ fn a_policy_outlives_the_web_server_and_the_gateway_until_its_id_changes() {
 }
 
 const FORWARD: &str = r#"
-[[listener]]
-address = "127.0.0.1:0"
-role = "mx"
-verify = "off"
-filter = "off"
 [[alias]]
 address = "sales@home.test"
 to = ["ann@home.test", "bob@signed.test"]
@@ -348,7 +328,10 @@ if code == 250: print(*[x if isinstance(x, int) else x.decode() for x in s.data(
 #[test]
 fn forwarded_mail_bears_our_reverse_path_and_its_bounces_come_home() {
     let world = World::new();
-    let config = |secrets: &str| world.config(&FORWARD.replace("SECRETS", secrets));
+    let config = |secrets: &str| {
+        let mx = listener("mx", "mx", "tls = \"starttls\"");
+        world.config(&(mx + &FORWARD.replace("SECRETS", secrets)))
+    };
     let mut weir = Weir::start(&config("\"the first secret of all\""));
     for name in ["ann", "nobody"] {
         weir.add_user(name);

@@ -8,6 +8,7 @@ mod support;
 use std::fs;
 
 use serde_json::Value;
+use support::config::{self, POP3_ON, head_with_store};
 use support::{Peer, Weir, python, run, wait_for};
 use tempfile::TempDir;
 
@@ -29,17 +30,17 @@ struct Gate {
 fn gate(listener: &str, domain: &str, filter: &str, more: &str) -> Gate {
     let rules = support::folder();
     fs::write(rules.path().join("words.cf"), RULES).unwrap();
-    let weir = Weir::start(&format!(
-        "hostname = \"mx.weir.test\"\ndata_dir = \"DIR/data\"\n[admin]\naddress = \"127.0.0.1:0\"\n[store]\npop3 = \"127.0.0.1:0\"\n\
-         pop3s = \"127.0.0.1:0\"\n[spool]\nsegment_bytes = \"1 MiB\"\n\
-         [filter]\nrules = [\"{rules}\"]\n{filter}\n\
-         [[listener]]\nname = \"mx\"\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\ntls = \"none\"\nverify = \"off\"\n\
-         xclient = [\"127.0.0.0/8\"]\n{listener}\n\
-         [[domain]]\nname = \"weir.test\"\ndeliver_to = \"maildir:DIR/box/{{user}}\"\nrecipients = \"any\"\n{domain}\n\
-         [[domain]]\nname = \"other.test\"\ndeliver_to = \"maildir:DIR/box/{{user}}\"\nrecipients = \"any\"\n{more}",
-        rules = rules.path().display()
-    ));
-    Gate { weir, rules }
+    let maildir = "maildir:DIR/box/{user}";
+    let config = head_with_store("mx.weir.test", POP3_ON)
+        + &format!(
+            "[spool]\nsegment_bytes = \"1 MiB\"\n[filter]\nrules = [\"{}\"]\n{filter}\n",
+            rules.path().display()
+        )
+        + &config::listener("mx", "mx", &format!("filter = \"enforce\"\nxclient = [\"127.0.0.0/8\"]\n{listener}"))
+        + &format!("{}{domain}\n", config::domain("weir.test", maildir))
+        + &config::domain("other.test", maildir)
+        + more;
+    Gate { weir: Weir::start(&config), rules }
 }
 
 impl Gate {
@@ -213,10 +214,11 @@ fn each_action_does_what_it_says() {
 
 #[test]
 fn thresholds_differ_by_listener_by_domain_and_by_direction() {
-    let more = "[[listener]]\nname = \"strict\"\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\ntls = \"none\"\nverify = \"off\"\n\
-        scores = { reject = 5.0, quarantine = 4.0, tag = 2.0 }\n\
-        [[listener]]\nname = \"relay\"\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\ntls = \"none\"\nfilter = \"enforce\"\n";
-    let gate = gate("", "scores = { reject = 9.0 }", "outbound = { reject = 6.0, quarantine = \"off\" }", more);
+    let enforce = "filter = \"enforce\"\n";
+    let scores = "scores = { reject = 5.0, quarantine = 4.0, tag = 2.0 }\n";
+    let more =
+        config::listener("strict", "mx", &format!("{enforce}{scores}")) + &config::listener("relay", "relay", enforce);
+    let gate = gate("", "scores = { reject = 9.0 }", "outbound = { reject = 6.0, quarantine = \"off\" }", &more);
     assert!(gate.send("bob@other.test", "nine", &[]).0, "quarantined");
     assert_eq!(gate.quarantined().len(), 1);
     let (ok, reply) = gate.send("bob@weir.test", "nine", &[]);
@@ -252,8 +254,8 @@ fn recipients_of_one_message_may_differ_and_nothing_is_lost() {
 /// LMTP says of each recipient what became of it (RFC 2033 §4.2).
 #[test]
 fn over_lmtp_each_recipient_has_its_own_answer() {
-    let more = "[[listener]]\nname = \"lmtp\"\naddress = \"127.0.0.1:0\"\nrole = \"lmtp\"\nfilter = \"enforce\"\n";
-    let gate = gate("", "scores = { reject = 9.0 }", "", more);
+    let more = config::listener("lmtp", "lmtp", "filter = \"enforce\"");
+    let gate = gate("", "scores = { reject = 9.0 }", "", &more);
     let program = "import socket, sys\n\
         s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\nf = s.makefile('rwb')\n\
         def say(line, replies=1):\n    f.write(line.encode() + b'\\r\\n'); f.flush()\n    out = []\n\

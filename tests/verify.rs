@@ -58,7 +58,7 @@ fn suite(path: &str) -> Suite {
 }
 
 /// Long enough for a loaded machine, short enough for a suite with unanswered queries.
-const DNS_TIMEOUT: Duration = Duration::from_millis(400);
+const DNS_TIMEOUT: Duration = Duration::from_millis(1500);
 
 fn house_resolver(dns: &Dns) -> Resolver {
     let servers = vec![dns.address];
@@ -71,7 +71,7 @@ async fn spf_suite(path: &str) -> Vec<String> {
         let dns = Dns::start(&group.zone).await;
         let resolver = Arc::new(house_resolver(&dns));
         for case in &group.tests {
-            let until = tokio::time::Instant::now() + Duration::from_secs(20);
+            let until = tokio::time::Instant::now() + Duration::from_secs(60);
             let bounded = Bounded::new(resolver.clone(), 128, until);
             let path = Some(case.mailfrom.as_str()).filter(|path| !path.is_empty());
             let query = spf::Query::mail_from(case.ip.parse().unwrap(), &case.helo, path, "receiver.example");
@@ -113,7 +113,7 @@ async fn spf_gives_every_answer_of_mail_auths_suite_but_eight() {
 }
 
 async fn resolver(dns: &Dns) -> Bounded<Resolver> {
-    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
     Bounded::new(Arc::new(house_resolver(dns)), 128, until)
 }
 
@@ -332,7 +332,7 @@ async fn results_become_actions_with_replies_that_name_the_policy() {
 }
 
 /// Long enough for a debug build on a loaded machine; unbounded work would take minutes.
-const HOSTILE_TIME_MAX: Duration = Duration::from_secs(10);
+const HOSTILE_TIME_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn hostile_messages_cost_bounded_work() {

@@ -74,27 +74,19 @@ impl Finding {
 }
 
 /// Asks, judges, prints. Says no if something is bad.
-pub fn run(args: Args) -> Exit {
-    let mut config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: Args) -> Result<(), Exit> {
+    let mut config = args.config.load_or_complain()?;
     if let Some(server) = args.dns {
         config.dns.servers = vec![server];
     }
-    let findings = match with_runtime(gather(&config, &args.domain.to_ascii_lowercase())) {
-        Ok(findings) => findings,
-        Err(error) => {
-            eprintln!("weir dns: {error}");
-            return Exit::Temporary;
-        }
-    };
+    let gathered = with_runtime(gather(&config, &args.domain.to_ascii_lowercase()));
+    let findings = gathered.map_err(|error| Exit::Temporary.because(error))?;
     if args.json {
         print_json(&findings);
     } else {
         findings.iter().for_each(print);
     }
-    if findings.iter().any(|finding| finding.state == State::Bad) { Exit::No } else { Exit::Done }
+    Exit::No.unless(findings.iter().all(|finding| finding.state != State::Bad))
 }
 
 fn print(finding: &Finding) {

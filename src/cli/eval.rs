@@ -88,18 +88,9 @@ const BOOTSTRAP_SEED: u64 = 1;
 const BATCH_MESSAGES: usize = 512;
 
 /// Judges the stream and prints.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    match evaluate(args, &config.filter) {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            eprintln!("{error}");
-            Exit::No
-        }
-    }
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
+    evaluate(args, &config.filter).map_err(|error| Exit::No.because(error))
 }
 
 fn evaluate(args: &Args, filter: &Filter) -> Result<(), String> {

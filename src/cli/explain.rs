@@ -25,24 +25,14 @@ pub struct Args {
 }
 
 /// Looks, prints.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    let told = match find(&config.data_dir.join(trace::FOLDER), &args.reference) {
-        Ok(told) => told,
-        Err(error) => {
-            eprintln!("error: the trace can't be read: {error}");
-            return Exit::Temporary;
-        }
-    };
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
+    let told = find(&config.data_dir.join(trace::FOLDER), &args.reference).map_err(unreadable)?;
     if told.is_empty() {
-        eprintln!(
-            "error: nothing is recorded of {}; [trace] says which messages are, and for how long",
-            plain(&args.reference)
-        );
-        return Exit::No;
+        let reference = plain(&args.reference);
+        return Err(Exit::No.because(format!(
+            "nothing is recorded of {reference}; [trace] says which messages are, and for how long"
+        )));
     }
     for Told { record, events } in &told {
         if args.json {
@@ -52,7 +42,12 @@ pub fn run(args: &Args) -> Exit {
             now(&config, record);
         }
     }
-    Exit::Done
+    Ok(())
+}
+
+/// For all who read the trace.
+pub(super) fn unreadable(error: std::io::Error) -> Exit {
+    Exit::Temporary.because(format!("the trace can't be read: {error}"))
 }
 
 /// A record with what happened later.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use rayon::prelude::*;
 
+use super::table::say;
 use super::{ConfigFile, Exit, mail_files};
 use crate::filter::classifier::{Features, Label, features, file};
 use crate::filter::message::View;
@@ -34,24 +35,13 @@ enum Kind {
 }
 
 /// Learns all messages in the order given and saves the model.
-pub fn run(args: &Args) -> Exit {
+pub fn run(args: &Args) -> Result<(), Exit> {
     let path = match &args.model {
         Some(path) => path.clone(),
-        None => match args.config.load_or_complain() {
-            Ok(config) => config.data_dir.join(file::DEFAULT_NAME),
-            Err(exit) => return exit,
-        },
+        None => args.config.load_or_complain()?.data_dir.join(file::DEFAULT_NAME),
     };
-    match learn(args, &path) {
-        Ok(line) => {
-            println!("{line}");
-            Exit::Done
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            Exit::No
-        }
-    }
+    say(&learn(args, &path).map_err(|error| Exit::No.because(error))?);
+    Ok(())
 }
 
 fn learn(args: &Args, path: &std::path::Path) -> Result<String, String> {

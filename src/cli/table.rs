@@ -25,6 +25,26 @@ pub fn print(header: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// Prints things of a kind: as JSON, or a row each; `nothing` if there are none.
+pub fn list<T: Serialize>(json: bool, things: &[T], header: &[&str], row: impl Fn(&T) -> Vec<String>, nothing: &str) {
+    if json {
+        print_json(&things);
+    } else if things.is_empty() {
+        say(nothing);
+    } else {
+        print(header, &things.iter().map(row).collect::<Vec<_>>());
+    }
+}
+
+/// Prints one thing: as JSON, or as the text that `show` makes of it.
+pub fn tell<T: Serialize>(json: bool, thing: &T, show: impl FnOnce(&T) -> String) {
+    if json {
+        print_json(thing);
+    } else {
+        say(&show(thing));
+    }
+}
+
 /// Prints a value as JSON.
 pub fn print_json(value: &impl Serialize) {
     say(&serde_json::to_string_pretty(value).expect("our values have only string keys"));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-use super::explain::time;
+use super::explain::{time, unreadable};
 use super::table::{print, print_json, say};
 use super::{ConfigFile, Exit};
 use crate::admin::model::Filter;
@@ -64,13 +64,10 @@ impl Args {
 }
 
 /// Looks, prints.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
     let mut last = std::collections::VecDeque::new();
-    let looked = each(&config.data_dir.join(trace::FOLDER), &args.wanted(), |found| {
+    each(&config.data_dir.join(trace::FOLDER), &args.wanted(), |found| {
         if let Entry::Decision(record) = found.entry
             && args.fits(&record)
         {
@@ -80,11 +77,8 @@ pub fn run(args: &Args) -> Exit {
             }
         }
         true
-    });
-    if let Err(error) = looked {
-        eprintln!("error: the trace can't be read: {error}");
-        return Exit::Temporary;
-    }
+    })
+    .map_err(unreadable)?;
     if args.json {
         last.iter().for_each(print_json);
     } else if last.is_empty() {
@@ -93,7 +87,7 @@ pub fn run(args: &Args) -> Exit {
         let rows: Vec<Vec<String>> = last.iter().map(row).collect();
         print(&["REFERENCE", "TIME", "DECISION", "SCORE", "CLIENT", "FROM", "TO", "REASON"], &rows);
     }
-    if last.is_empty() { Exit::No } else { Exit::Done }
+    Exit::No.unless(!last.is_empty())
 }
 
 fn row(record: &Record) -> Vec<String> {

@@ -8,10 +8,11 @@ use crate::admin::model::{
     Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, ReportFilter,
     ReportReceived, ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Verified,
 };
+use crate::base::audit::Audit;
 use crate::filter::rules::cost::Cost;
 use crate::policy::rates::Usage;
+use crate::spool::Report;
 use crate::spool::queue::ItemState;
-use crate::spool::{Audit, Report};
 
 use super::reports::{Sent, view as reports_view};
 use super::shared::Shared;
@@ -190,22 +191,7 @@ pub fn verified(report: Report) -> Verified {
 /// The equation of a period as the API says it.
 pub fn audited(from: SystemTime, to: SystemTime, audit: Audit) -> Audited {
     let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Audited {
-        from: unix(from),
-        to: unix(to),
-        opening: audit.opening,
-        accepted: audit.accepted,
-        delivered: audit.delivered,
-        bounced: audit.bounced,
-        expired: audit.expired,
-        discarded: audit.discarded,
-        dropped: audit.dropped,
-        lost: audit.lost,
-        closing: audit.closing,
-        queued_now: audit.queued_now,
-        quarantined_now: audit.quarantined_now,
-        balanced: audit.balanced,
-    }
+    Audited { from: unix(from), to: unix(to), audit }
 }
 
 fn rate_entry(usage: Usage) -> RateEntry {

@@ -23,13 +23,13 @@ use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::Disposition;
 use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
-use crate::wire::header::missing_on_submission;
+use crate::wire::header::{HeaderFacts, missing_on_submission};
 use crate::wire::reply::Reply;
 
 use super::checks::{self, Found, Question};
 use super::forward;
 use super::house::House;
-use super::judge::{self, ContentFacts, Ruling};
+use super::judge::{self, Ruling};
 use super::lists::Senders;
 use super::parcels::{self, Parcel};
 use super::record;
@@ -45,7 +45,7 @@ pub(super) struct Passage {
     pub content: Content,
     /// Addresses outside of our domains that aliases led to.
     pub forwarded: HashSet<String>,
-    facts: ContentFacts,
+    header: HeaderFacts,
     pub listener: usize,
     submitted: bool,
     pub lmtp: bool,
@@ -77,7 +77,7 @@ impl House {
         if let Err(error) = self.complete(&mut passage, &snapshot.config.hostname) {
             return Answered::Now(self.no_room(snapshot, &passage, &error));
         }
-        let ruling = self.ruling(&passage, &view.listener.limits);
+        let ruling = self.ruling(&passage, &snapshot.config.hostname);
         passage.ruled = passage.began.elapsed();
         match ruling {
             Ruling::Refuse { .. } => {
@@ -128,7 +128,7 @@ impl House {
             forwarded,
             ruled: Duration::ZERO,
             id,
-            facts: ContentFacts::of(received.header, &received.content, &config.hostname),
+            header: received.header,
             content: received.content,
             listener,
             submitted: is_submission,
@@ -144,7 +144,7 @@ impl House {
 
     /// Adds what RFC 6409 §8 lets a submission server add. The result may be as large as the message, and lies where that may lie.
     fn complete(&self, passage: &mut Passage, hostname: &str) -> io::Result<()> {
-        let header = &passage.facts.header;
+        let header = &passage.header;
         if passage.submitted && (header.date == 0 || header.message_id == 0) {
             let message_id = format!("{}@{hostname}", passage.id);
             let missing = missing_on_submission(header, &message_id, SystemTime::now());
@@ -274,8 +274,8 @@ impl House {
     }
 
     /// What the content and the rates say, before anything that waits.
-    fn ruling(&self, passage: &Passage, limits: &crate::config::limits::Limits) -> Ruling {
-        let ruling = judge::at_content(&passage.facts, limits);
+    fn ruling(&self, passage: &Passage, hostname: &str) -> Ruling {
+        let ruling = judge::at_content(&passage.header, &passage.content, hostname);
         let Ruling::Keep { .. } = ruling else { return ruling };
         let origin = &passage.envelope.origin;
         let facts = RateFacts { sender: Some(passage.envelope.reverse_path.as_ref()), ..facts_of(origin) };
@@ -349,11 +349,8 @@ impl House {
 /// The setting that is responsible for a decision, and the line where it stands.
 pub(super) fn setting(snapshot: &Snapshot, passage: &Passage, parcels: &[Parcel], reason: &str) -> String {
     let listener = &snapshot.listeners[passage.listener].listener;
-    let limits = &listener.limits;
     match reason {
         "identity" => format!("verify = enforce of listener {} ({})", listener.name, listener.line),
-        "hops" => format!("[limits] hops = {}", limits.hops),
-        "header_bytes" => format!("[limits] header_bytes = {}", limits.header_bytes),
         "rate" => "[[rate]]".to_owned(),
         _ => {
             let settings: Vec<String> = parcels.iter().map(Parcel::setting).filter(|text| !text.is_empty()).collect();

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::codec::{Reader, Writer};
+use crate::base::audit::Audit;
 
 /// One column of the books, counted in recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,35 +40,6 @@ type Row = [i64; ACCOUNTS];
 pub(super) struct Ledger {
     before: Row,
     hours: BTreeMap<u64, Row>,
-}
-
-/// The equation for a period, in recipients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Audit {
-    /// In the queue (all states) when the period began.
-    pub opening: i64,
-    /// See [`Account`]; so are the next ones.
-    pub accepted: i64,
-    /// Delivered in the period.
-    pub delivered: i64,
-    /// Bounced in the period.
-    pub bounced: i64,
-    /// Expired in the period.
-    pub expired: i64,
-    /// Discarded in the period.
-    pub discarded: i64,
-    /// Dropped in the period.
-    pub dropped: i64,
-    /// Lost in the period.
-    pub lost: i64,
-    /// In the queue (all states, quarantine too) when the period ended, by the books.
-    pub closing: i64,
-    /// In the queue now, counted one by one.
-    pub queued_now: i64,
-    /// Of these in quarantine.
-    pub quarantined_now: i64,
-    /// True if the books of all time agree with the queue as counted: the equation holds.
-    pub balanced: bool,
 }
 
 impl Ledger {

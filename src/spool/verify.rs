@@ -9,10 +9,10 @@ use std::time::SystemTime;
 
 use super::handle::Spool;
 use super::hot::millis;
-use super::ledger::Audit;
 use super::recover::{Damage, Limits, Recovered, recover};
 use super::state::State;
 use super::storage::Storage;
+use crate::base::audit::Audit;
 use crate::base::id::QueueId;
 
 /// Differences that are named in a report; more are only counted.

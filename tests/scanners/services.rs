@@ -3,8 +3,9 @@
 use std::fs;
 
 use super::hop::send;
+use super::support::config::{head, listener};
 use super::support::{Peer, Weir, folder, python, run, wait_for};
-use super::{HEAD, PLAIN, gateway, good_hop, listener, metrics, next_message, scanner};
+use super::{PLAIN, gateway, good_hop, metrics, next_message, scanner};
 
 /// A gateway that judges for others: `NEEDLE` is 6 points (quarantine is 8, reject 15), `HAYSTACK` 20, `WEASEL` 9.
 fn judge(more: &str) -> (Weir, tempfile::TempDir) {
@@ -12,8 +13,9 @@ fn judge(more: &str) -> (Weir, tempfile::TempDir) {
     let text = "body NEEDLE /needle/\nscore NEEDLE 6\ndescribe NEEDLE A needle\nbody HAYSTACK /haystack/\nscore HAYSTACK 20\nbody WEASEL /weasel/\nscore WEASEL 9\n";
     fs::write(rules.path().join("a.cf"), text).unwrap();
     let weir = Weir::start(&format!(
-        "{HEAD}{}[filter]\nrules = [\"{}\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n[service]\nmilter = \"127.0.0.1:0\"\nspamd = \"127.0.0.1:0\"\nrspamd = \"127.0.0.1:0\"\nverify = \"tag\"\n{more}\n",
-        listener("mx", "mx", "filter = \"off\""),
+        "{}{}[filter]\nrules = [\"{}\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n[service]\nmilter = \"127.0.0.1:0\"\nspamd = \"127.0.0.1:0\"\nrspamd = \"127.0.0.1:0\"\nverify = \"tag\"\n{more}\n",
+        head("mx.example.test"),
+        listener("mx", "mx", ""),
         rules.path().display(),
     ));
     (weir, rules)
