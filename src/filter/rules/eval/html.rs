@@ -78,13 +78,12 @@ fn check_https_http_mismatch(context: &Context<'_, '_, '_>, arguments: &[String]
     let named: Vec<&Url> = links(context).filter(|url| !url.is_ip() && !url.anchor.is_empty()).collect();
     let mismatch = named.iter().any(|url| {
         let shown = url.anchor.split("https://").skip(1);
-        let mut hosts = shown.map(|rest| rest.split(|c: char| c.is_whitespace() || "/:?#".contains(c)).next().unwrap_or(rest));
+        let mut hosts =
+            shown.map(|rest| rest.split(|c: char| c.is_whitespace() || "/:?#".contains(c)).next().unwrap_or(rest));
         hosts.any(|host| host.contains('.') && registered(&host.to_ascii_lowercase()) != url.domain())
     });
     let count = named.len() as f64;
-    mismatch
-        && count >= number(arguments, 0).unwrap_or(1.0)
-        && number(arguments, 1).is_none_or(|below| count < below)
+    mismatch && count >= number(arguments, 0).unwrap_or(1.0) && number(arguments, 1).is_none_or(|below| count < below)
 }
 
 /// `< 512`, `!= 0` …
