@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use proptest::prelude::*;
+use support::config::{head, listener};
 use weir::config::Config;
 use weir::filter::budget::Budget;
 use weir::filter::message::View;
@@ -140,6 +141,21 @@ fn moves_into_and_out_of_junk_teach() {
         fs::rename(place(".Junk/cur").join(&name), place("cur").join(&name)).expect("own folder");
     }
     support::wait_for("a lesson of ham", || moved("into_junk=false").then_some(()));
+}
+
+#[test]
+fn a_running_gateway_learns_what_weir_learn_is_told() {
+    let listener = listener("mx", "mx", "filter = \"enforce\"");
+    let weir = support::Weir::start(&(head("mx.test") + &listener + "[filter.classifier]\nseed = false\n"));
+    let file = weir.path().join("offer.eml");
+    fs::write(&file, "Subject: offer\n\nCheap pills\n").expect("own folder");
+    let learn = |kind: &str| weir.ok(&["learn", kind, &file.display().to_string()]);
+    // The gateway had the model in memory: a file written beside it would be lost with its next lesson.
+    assert_eq!(learn("spam").trim(), "learned 1 messages; the model knows 0 ham and 1 spam");
+    assert_eq!(learn("ham").trim(), "learned 1 messages; the model knows 1 ham and 1 spam");
+    let model = weir.path().join("data/classifier.model");
+    let model = weir::filter::classifier::file::load(&model).expect("whole").expect("saved at once");
+    assert_eq!((model.learned().ham, model.learned().spam), (1, 1));
 }
 
 #[test]
