@@ -168,6 +168,7 @@ impl House {
         let reply = reply.referring(&passage.id.to_string());
         self.meters.flow.replied(reply.code, reason);
         let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
+        self.count_outcome(passage, fate);
         self.log_outcome(passage, passage.id, passage.envelope.recipients.len(), fate, reason);
         if let Some(mut record) = self.record(snapshot, passage, found, fate) {
             record.parcels =
@@ -333,11 +334,14 @@ impl House {
         self.trace.add(Entry::Decision(Box::new(record)), keeps.then(|| content.clone()));
     }
 
+    pub(super) fn count_outcome(&self, passage: &Passage, fate: Fate) {
+        self.meters.flow.message(fate, passage.content.len() as u64);
+        self.meters.flow.stage(Stage::Whole, passage.began.elapsed());
+    }
+
     pub(super) fn log_outcome(&self, passage: &Passage, id: QueueId, recipients: usize, fate: Fate, reason: &str) {
         let (envelope, elapsed) = (&passage.envelope, passage.began.elapsed());
         let size = passage.content.len() as u64;
-        self.meters.flow.message(fate, size);
-        self.meters.flow.stage(Stage::Whole, elapsed);
         Outcome {
             id: &id.to_string(),
             from: envelope.reverse_path.as_ref().map_or("", |path| path.as_str()),
