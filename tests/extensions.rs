@@ -12,7 +12,7 @@ use std::path::Path;
 
 use hop::{Client, Hop, Manner};
 use support::config::{domain, head, listener};
-use support::{Weir, python, wait_for};
+use support::{Peer, Weir, python, wait_for};
 
 /// Mail for here.test goes into a Maildir.
 fn base() -> String {
@@ -98,6 +98,56 @@ fn binary_content_goes_on_as_it_is_or_comes_back() {
     let report = reports(weir.path(), 1).concat();
     assert!(report.contains("Action: failed") && report.contains("5.6."), "{report}");
     assert_eq!(chunking.count(), 0, "nothing is sent that the next hop did not offer to take");
+}
+
+const LEAVES: &str = "import sys, email\n\
+    for leaf in email.message_from_binary_file(open(sys.argv[1], 'rb')).walk():\n\
+    \x20   if not leaf.is_multipart(): print(leaf.get_content_type(), leaf.get_payload(decode=True))";
+
+/// What Python's email reads in each part of a message.
+fn leaves(folder: &Path, content: &[u8]) -> String {
+    let file = folder.join("mail.eml");
+    fs::write(&file, content).unwrap();
+    python(LEAVES, &[&file.display().to_string()])
+}
+
+/// RFC 6152 §3, with a Postfix that does not offer 8BITMIME.
+#[test]
+fn eight_bit_content_goes_in_seven_bits_where_no_others_are_taken() {
+    let end = Hop::start(Manner::Good, &["8BITMIME"]);
+    let relay = format!("127.0.0.1:{}", end.port);
+    let keywords = "smtpd_discard_ehlo_keywords=8bitmime,chunking,smtputf8";
+    let postfix = Peer::start("postfix", &[("RELAY", &relay), ("EXTRA", keywords)]);
+    let weir = Weir::start(&(base() + &domain("example.test", &format!("smtp://{}", postfix.value("SMTP")))));
+    let (mut client, _) = ready(&weir);
+    let head = |media: &str| format!("Content-Type: {media}\r\nContent-Transfer-Encoding: 8bit\r\n\r\n");
+    let long = "äöü ".repeat(100);
+    let mail = |media: &str| {
+        format!(
+            "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/{media}; boundary=b1\r\n\r\n--b1\r\n\
+             {}Grüße = von \r\n.\r\n..{long}\r\n\r\n--b1\r\n{}ÄÖÜ\r\n--b1--\r\n",
+            head("text/plain; charset=utf-8"),
+            head("application/octet-stream")
+        )
+    };
+    let mut send = |media: &str| {
+        assert!(client.command("MAIL FROM:<a@here.test> BODY=8BITMIME").starts_with("250"));
+        assert!(client.command("RCPT TO:<u@example.test>").starts_with("250"));
+        client.command("DATA");
+        let stuffed = mail(media).replace("\r\n.", "\r\n..");
+        assert!(client.command(&format!("{stuffed}.")).starts_with("250"));
+    };
+    send("mixed");
+    wait_for("the mail", || (end.count() == 1).then_some(()));
+    let taken = end.all().remove(0);
+    assert!(taken.content.is_ascii() && taken.text().contains("Gr=C3=BC=C3=9Fe =3D von=20\r\n"), "{}", taken.text());
+    assert!(taken.text().lines().all(|line| line.len() <= 200), "{}", taken.text());
+    assert_eq!(leaves(weir.path(), &taken.content), leaves(weir.path(), mail("mixed").as_bytes()));
+    // What is signed would be broken: it comes back.
+    send("signed");
+    let report = reports(weir.path(), 1).concat();
+    assert!(report.contains("Action: failed") && report.contains("Status: 5.6.3"), "{report}");
+    assert_eq!(end.count(), 1);
 }
 
 #[test]

@@ -289,6 +289,7 @@ fn deliver(mut section: Section<'_>) -> Deliver {
     let deliver = Deliver {
         paused: section.boolean("paused", false),
         tls: section.word("tls", &DeliverTls::WORDS, &[]).unwrap_or(DeliverTls::Opportunistic),
+        eight_bit: section.word("eight_bit", &EightBit::WORDS, &[]).unwrap_or(EightBit::Convert),
         mta_sts: section.boolean("mta_sts", true),
         mta_sts_port: section.number("mta_sts_port", 443, 1..=65_535) as u16,
         ca_file: section.path("ca_file"),

@@ -364,6 +364,23 @@ impl DeliverTls {
     }
 }
 
+/// What becomes of 8-bit content for a next hop without 8BITMIME (RFC 6152 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EightBit {
+    /// It is returned to its sender.
+    Bounce,
+    /// It is converted to quoted-printable and base64; what can't be is returned.
+    Convert,
+    /// It is sent as it is.
+    Send,
+}
+
+impl EightBit {
+    /// The configuration's words.
+    pub const WORDS: [(&str, EightBit); 3] =
+        [("bounce", EightBit::Bounce), ("convert", EightBit::Convert), ("send", EightBit::Send)];
+}
+
 /// User name and password for a next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
@@ -572,6 +589,8 @@ pub struct Deliver {
     pub paused: bool,
     /// TLS towards next hops.
     pub tls: DeliverTls,
+    /// 8-bit content for next hops that take 7 bits.
+    pub eight_bit: EightBit,
     /// Keep to the MTA-STS policies of receivers.
     pub mta_sts: bool,
     /// Port of their web servers; another than 443 is for tests.

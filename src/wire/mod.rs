@@ -9,6 +9,7 @@ pub mod clamd;
 pub mod command;
 pub mod data;
 pub mod date;
+pub mod downgrade;
 pub mod envelope;
 pub mod header;
 pub mod milter;

@@ -1,6 +1,7 @@
 //! Ways to hand mail over, and what they answer. Pure here; the I/O is in the modules below.
 
 pub mod connection;
+mod form;
 pub mod judge;
 pub mod local;
 pub mod maildir;

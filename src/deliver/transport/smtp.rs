@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::connection::{Connection, WireFault};
+use super::form::Form;
 use super::{Answer, Fate, Job};
 use crate::base::content::Content;
 use crate::config::settings::Deliver;
-use crate::smtp::client::content::{ContentNeeds, DataPieces, data_end};
+use crate::smtp::client::content::{DataPieces, data_end};
 use crate::smtp::client::plan::{Plan, Tail};
 use crate::smtp::client::transaction::{Progress, Transaction, Verdict};
+use crate::wire::downgrade::Piece;
 use crate::wire::reply::{Enhanced, Reply};
 
 /// Bytes of content in a file that are resident at most while they are sent.
@@ -50,6 +52,8 @@ struct Begun {
     job: Job,
     positions: Vec<usize>,
     transaction: Transaction,
+    /// The content in 7 bits, if the server takes no others.
+    converted: Option<Vec<Piece>>,
 }
 
 /// Why a conversation can't go on.
@@ -112,9 +116,12 @@ impl<'a, F: Feed> Run<'a, F> {
 
     /// `Err` gives the job back with all answers: it does not fit this server.
     fn begin(&mut self, mut job: Job) -> Result<Begun, Box<Job>> {
-        let offers = &self.connection.offers;
-        let needs = ContentNeeds::of(&job.lease.content);
-        let bytes = (job.lease.prefix.len() + job.lease.content.len()) as u64;
+        let form = match Form::of(&job.lease.content, &self.connection.offers, self.settings.eight_bit) {
+            Ok(form) => form,
+            Err(unfit) => return Err(unfit_for(job, &unfit, &self.connection.peer)),
+        };
+        let Form { converted, needs, offers, .. } = form;
+        let bytes = job.lease.prefix.len() as u64 + form.bytes;
         if !offers.smtputf8 {
             refuse_utf8(&mut job, &self.connection.peer);
         }
@@ -125,20 +132,16 @@ impl<'a, F: Feed> Run<'a, F> {
         }
         let envelope = &job.lease.envelope;
         let recipients = || positions.iter().map(|position| job.recipient(*position));
-        let plan = Plan::new(envelope, recipients(), needs, bytes, offers, self.connection.link());
+        let plan = Plan::new(envelope, recipients(), needs, bytes, &offers, self.connection.link());
         let plan = match plan {
             Ok(plan) => plan,
-            Err(unfit) => {
-                let answer = Answer::unfit(&unfit, &self.connection.peer);
-                job.answer_rest(&answer);
-                return Err(Box::new(job));
-            }
+            Err(unfit) => return Err(unfit_for(job, &unfit, &self.connection.peer)),
         };
         let reset = std::mem::take(&mut self.connection.reset_due);
         let protocol = self.connection.protocol;
         let out = &mut self.connection.out;
-        let transaction = Transaction::begin(protocol, offers, &plan, envelope, recipients(), reset, out);
-        Ok(Begun { job, positions, transaction })
+        let transaction = Transaction::begin(protocol, &offers, &plan, envelope, recipients(), reset, out);
+        Ok(Begun { job, positions, transaction, converted })
     }
 
     /// Takes one transaction to its end; gives the one begun behind it, if any.
@@ -155,7 +158,7 @@ impl<'a, F: Feed> Run<'a, F> {
             }
             Progress::Await => unreachable!("converse() goes on while replies are awaited"),
         };
-        if let Err(fault) = self.put_tail(&current.job, tail).await {
+        if let Err(fault) = self.put_tail(&current, tail).await {
             return Err(self.broken(Stop::Wire(fault), current, None));
         }
         self.connection.transactions += 1;
@@ -201,8 +204,8 @@ impl<'a, F: Feed> Run<'a, F> {
         }
     }
 
-    async fn put_tail(&mut self, job: &Job, tail: Tail) -> Result<(), WireFault> {
-        let wait = self.settings.command_timeout;
+    async fn put_tail(&mut self, current: &Begun, tail: Tail) -> Result<(), WireFault> {
+        let (job, wait) = (&current.job, self.settings.command_timeout);
         let (prefix, content) = (&job.lease.prefix, &job.lease.content);
         match tail {
             Tail::LoneDot => self.connection.put(b".\r\n", wait).await,
@@ -216,10 +219,30 @@ impl<'a, F: Feed> Run<'a, F> {
                 for piece in DataPieces::new(prefix, false) {
                     self.connection.put(piece, wait).await?;
                 }
+                if let Some(pieces) = &current.converted {
+                    return self.put_converted(content, pieces, repair).await;
+                }
                 self.put_content(content, DataPieces::new(content, repair)).await?;
                 self.connection.put(data_end(content, repair), wait).await
             }
         }
+    }
+
+    /// Block by block, each from the start of a line.
+    async fn put_converted(&mut self, content: &Content, pieces: &[Piece], repair: bool) -> Result<(), WireFault> {
+        let (mut end, mut since_release) = (data_end(b"", repair), 0);
+        for piece in pieces {
+            for block in piece.blocks(content).filter(|block| !block.is_empty()) {
+                self.put_content(content, DataPieces::new(&block, repair)).await?;
+                end = data_end(&block, repair);
+                since_release += block.len();
+                if since_release >= WINDOW_BYTES {
+                    content.release();
+                    since_release = 0;
+                }
+            }
+        }
+        self.connection.put(end, self.settings.command_timeout).await
     }
 
     /// Large content stays resident only for the window that is being sent: next hops may be slow and many.
@@ -248,7 +271,7 @@ impl<'a, F: Feed> Run<'a, F> {
     /// Turns verdicts into answers; recipients without a verdict get `broken`.
     fn settle(&mut self, current: Begun, reset: bool, broken: Option<&Answer>) {
         self.connection.reset_due |= reset;
-        let Begun { mut job, positions, transaction } = current;
+        let Begun { mut job, positions, transaction, .. } = current;
         let verdicts = transaction.into_verdicts();
         for (position, verdict) in positions.into_iter().zip(verdicts) {
             let reports = self.connection.offers.dsn;
@@ -287,6 +310,12 @@ impl<'a, F: Feed> Run<'a, F> {
         }
         Box::new(End::Broken { answer, untouched, was_in_use })
     }
+}
+
+/// The job with the answer that it can't go to this server.
+fn unfit_for(mut job: Job, unfit: &Reply, peer: &std::sync::Arc<str>) -> Box<Job> {
+    job.answer_rest(&Answer::unfit(unfit, peer));
+    Box::new(job)
 }
 
 /// Recipients whose addresses a server without SMTPUTF8 can't be told (RFC 6531 §3.2); the others may still go.

@@ -1,8 +1,7 @@
 //! How a message goes to a server: what it needs against what is offered, and the commands that say so. Pure.
 //!
 //! RFC 1870 (SIZE), RFC 3030 (BINARYMIME), RFC 3461 (DSN), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 8689 (REQUIRETLS). What can't go is
-//! refused here, before a word is said. Eight-bit content goes to a server without 8BITMIME as it is, as Exim does: every server in use
-//! passes it, and recoding it would break its DKIM signature.
+//! refused here, before a word is said. Whether eight-bit content is converted for a server without 8BITMIME is the driver's affair.
 
 use std::io::Write as _;
 
