@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::base::content::Content;
 use crate::config::settings::{Listener, Mode};
 use crate::dns::Resolver;
+use crate::filter::budget::LIMITS;
 use crate::filter::scanners::Scanners;
 use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
@@ -208,11 +209,15 @@ impl Checks {
                 .map_or_else(Vec::new, |identity| symbols::of(&identity.results, &identity.asked)),
         };
         facts.symbols.extend(found.scanned.symbols());
-        let (content, meters) = (question.content.clone(), self.filter_meters.clone());
+        let (content, meters, id) =
+            (question.content.clone(), self.filter_meters.clone(), question.reference.to_owned());
         on_rayon(move || {
             let began = Instant::now();
             let verdict = engine.judge(&content, &facts);
             meters.count(&verdict, began.elapsed().as_secs_f64());
+            for row in LIMITS.iter().filter(|row| verdict.has(row.symbol)) {
+                tracing::info!(id = %id, limit = row.symbol, "a message is over a limit of the filter");
+            }
             verdict
         })
         .await
