@@ -3,12 +3,13 @@
 //! Facts are gathered here ([`Checks::gather`]); [`by_identity`] and `parcels`, pure functions, turn them into what becomes of the message.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::base::content::Content;
+use crate::base::unix::now_secs;
 use crate::config::settings::{Listener, Mode};
 use crate::dns::Resolver;
 use crate::filter::scanners::Scanners;
@@ -282,10 +283,6 @@ pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         let _ = sender.send(done.ok());
     });
     receiver.await.ok().flatten()
-}
-
-fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What the identity alone decides, since it is the sender's own wish: refusal, or quarantine.

@@ -3,12 +3,13 @@
 //!
 //! A message is read before the act, which may end it, and learned after the act, if that did something.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use crate::admin::backend::AdminFault;
 use crate::admin::model::{Acted, Lesson, QueueAction, Selection, State};
 use crate::base::content::Content;
 use crate::base::id::QueueId;
+use crate::base::unix;
 use crate::filter::classifier::Label;
 use crate::observe::trace::{Entry, Event};
 
@@ -112,7 +113,7 @@ impl Shared {
     }
 
     fn tell(&self, id: QueueId, what: &str) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let at = unix::millis(SystemTime::now());
         self.house.trace.add(Entry::Event(Event { at, id: id.to_string(), what: what.to_owned() }), None);
     }
 }

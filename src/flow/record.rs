@@ -1,8 +1,9 @@
 //! From what was found and decided to the record that explains it. Pure.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::base::id::QueueId;
+use crate::base::unix;
 use crate::config::settings::Kept;
 use crate::filter::{Judge, Symbol, Verdict};
 use crate::observe::outcome::Fate;
@@ -31,7 +32,7 @@ pub fn begin(id: QueueId, envelope: &Envelope, content: &[u8], outbound: bool, c
     let origin = &envelope.origin;
     Record {
         id: id.to_string(),
-        at: id.time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        at: unix::millis(id.time()),
         fate: String::new(),
         client: Client {
             ip: origin.ip,
