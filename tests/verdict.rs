@@ -33,7 +33,7 @@ fn gate(listener: &str, domain: &str, filter: &str, more: &str) -> Gate {
     let maildir = "maildir:DIR/box/{user}";
     let config = head_with_store("mx.weir.test", POP3_ON)
         + &format!(
-            "[spool]\nsegment_bytes = \"1 MiB\"\n[filter]\nrules = [\"{}\"]\n{filter}\n",
+            "[spool]\nsegment_bytes = \"1 MiB\"\n[filter]\nrules = [\"{}\"]\n{filter}\n[filter.classifier]\nseed = false\n",
             rules.path().display()
         )
         + &config::listener("mx", "mx", &format!("filter = \"enforce\"\nxclient = [\"127.0.0.0/8\"]\n{listener}"))
@@ -384,6 +384,28 @@ fn a_replay_says_what_would_change_and_says_it_again() {
     assert!(new.contains("newly rejected: 1\n") && new.contains("W_THREE 3 -> 16"), "{new}");
     assert!(new.contains("newly accepted: 1\n") && new.contains("W_TWENTY 20 -> -"), "{new}");
     assert!(!gate.weir.cli(&["replay", "--set", "explode=1"]).status.success());
+}
+
+#[test]
+fn a_replay_counts_copies_as_they_were_counted_then() {
+    let gate = gate("", "", "", "[trace]\ncontent = \"judged\"\n");
+    let rules = "\nheader __SEEN eval:check_symbol('BULK_SEEN_2')\nmeta W_COPY __SEEN\nscore W_COPY 2.5\n\
+                 header BULK_SEEN_2 eval:check_symbol('BULK_SEEN_2')\nscore BULK_SEEN_2 0.25\n";
+    fs::write(gate.rules.path().join("copies.cf"), rules).unwrap();
+    gate.weir.ok(&["reload"]);
+    let letter = "Your parcel could not be delivered today because the address is not complete. Please open the page below \
+        within two days, confirm the street and the house number, and pay the fee for the second delivery.";
+    let records: Vec<Value> = (0..4)
+        .map(|_| {
+            let (_, reply) = gate.send("bob@weir.test", letter, &[]);
+            gate.record(&reference(&reply))
+        })
+        .collect();
+    let points = |record: &Value| record["decision"]["parcels"][0]["score"].as_f64();
+    assert_eq!((points(&records[0]), points(&records[3])), (Some(0.0), Some(2.75)), "{}", records[3]);
+    let said = gate.weir.ok(&["replay", "--since", "1h"]);
+    assert!(said.contains("4 decisions: 4 judged again whole"), "{said}");
+    assert!(said.contains("scores: 0 higher, 0 lower, 0 on average"), "{said}");
 }
 
 #[test]

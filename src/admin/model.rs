@@ -239,6 +239,27 @@ pub struct Audited {
     pub audit: Audit,
 }
 
+/// `POST /v1/learn`: messages, and what they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lessons {
+    /// What all of them are.
+    pub kind: Lesson,
+    /// Each in base64 (RFC 4648 §4).
+    pub messages: Vec<String>,
+}
+
+/// What came of lessons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taught {
+    /// Messages learned now.
+    pub count: u64,
+    /// Ham that the classifier knows.
+    pub ham: u64,
+    /// Spam that it knows.
+    pub spam: u64,
+}
+
 /// How many were acted upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acted {

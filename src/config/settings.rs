@@ -530,6 +530,8 @@ pub struct Duplicates {
 pub struct Classifier {
     /// Bytes of the model's file at most; a file that is there already keeps its size.
     pub size: u64,
+    /// A new model begins with the one that is built in.
+    pub seed: bool,
     /// Each of our domains has a model of its own beside the one for all.
     pub per_domain: bool,
     /// Domains that may have one.

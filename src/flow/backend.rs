@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::backend::{AdminBackend, AdminFault, Answering};
 use crate::admin::model::{
-    Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, ReportFilter,
-    ReportReceived, ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Verified,
+    Acted, Audited, Damaged, Filter, Lessons, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded,
+    ReportFilter, ReportReceived, ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Taught,
+    Verified,
 };
 use crate::base::audit::Audit;
 use crate::base::unix;
@@ -121,6 +122,10 @@ impl AdminBackend for Backend {
             };
             Ok(tried.map(entry).collect())
         })
+    }
+
+    fn learn(&self, lessons: Lessons) -> Answering<'_, Taught> {
+        self.blocking(move |shared| shared.learn(&lessons))
     }
 
     fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>> {

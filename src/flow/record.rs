@@ -110,6 +110,7 @@ fn reason(symbol: &Symbol) -> Reason {
         evidence: symbol.evidence.clone(),
         shadow: symbol.shadow,
         judge: judge_word(symbol.judge).to_owned(),
+        found: symbol.found.map(|(judge, points)| (judge_word(judge).to_owned(), points.value())),
     }
 }
 

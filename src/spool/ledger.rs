@@ -49,9 +49,10 @@ impl Ledger {
             return;
         }
         let hour = at_ms / HOUR_MS;
-        self.hours.entry(hour).or_default()[account as usize] += recipients;
+        let sum = &mut self.hours.entry(hour).or_default()[account as usize];
+        *sum = sum.saturating_add(recipients);
         while let Some(first) = self.hours.first_entry()
-            && first.key() + HOURS_KEPT < hour
+            && *first.key() < hour.saturating_sub(HOURS_KEPT)
         {
             let row = first.remove();
             add(&mut self.before, &row);
@@ -62,7 +63,9 @@ impl Ledger {
     fn balance_before(&self, hour: u64) -> i64 {
         let mut sum = self.before;
         self.hours.range(..hour).for_each(|(_, row)| add(&mut sum, row));
-        sum[Account::Accepted as usize] - sum[Account::Delivered as usize..].iter().sum::<i64>()
+        sum[Account::Delivered as usize..]
+            .iter()
+            .fold(sum[Account::Accepted as usize], |left, gone| left.saturating_sub(*gone))
     }
 
     /// What must be in the queue now.
@@ -109,8 +112,9 @@ impl Ledger {
     }
 }
 
+/// Numbers of a damaged journal may be of any size; true ones never come near the bounds.
 fn add(sum: &mut Row, row: &Row) {
-    sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    sum.iter_mut().zip(row).for_each(|(sum, value)| *sum = sum.saturating_add(*value));
 }
 
 fn read_row(r: &mut Reader) -> Option<Row> {
@@ -142,6 +146,25 @@ mod tests {
         assert_eq!(Ledger::read(&mut Reader(&bytes)), Some(ledger.clone()));
         let audit = ledger.audit(2 * HOUR_MS, 2 * HOUR_MS, 4, 0);
         assert_eq!((audit.opening, audit.delivered, audit.closing, audit.balanced), (5, 2, 3, true));
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_borne() {
+        let mut ledger = Ledger::default();
+        let mut bytes = Vec::new();
+        let mut w = Writer(&mut bytes);
+        (0..ACCOUNTS).for_each(|_| w.number(zigzag(i64::MAX)));
+        w.number(1);
+        w.number(u64::MAX);
+        (0..ACCOUNTS).for_each(|_| w.number(zigzag(i64::MIN)));
+        for at_ms in [0, u64::MAX] {
+            ledger.enter(at_ms, Account::Dropped, i64::MIN);
+            ledger.enter(at_ms, Account::Accepted, i64::MAX);
+            ledger.enter(at_ms, Account::Accepted, i64::MAX);
+            ledger = Ledger::read(&mut Reader(&bytes)).unwrap();
+        }
+        ledger.enter(u64::MAX, Account::Dropped, i64::MIN);
+        assert!(!ledger.audit(0, u64::MAX, 0, 0).balanced);
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn judge(more: &str) -> (Weir, tempfile::TempDir) {
     let text = "body NEEDLE /needle/\nscore NEEDLE 6\ndescribe NEEDLE A needle\nbody HAYSTACK /haystack/\nscore HAYSTACK 20\nbody WEASEL /weasel/\nscore WEASEL 9\n";
     fs::write(rules.path().join("a.cf"), text).unwrap();
     let weir = Weir::start(&format!(
-        "{}{}[filter]\nrules = [\"{}\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n[service]\nmilter = \"127.0.0.1:0\"\nspamd = \"127.0.0.1:0\"\nrspamd = \"127.0.0.1:0\"\nverify = \"tag\"\n{more}\n",
+        "{}{}[filter]\nrules = [\"{}\"]\n[filter.classifier]\nseed = false\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n[service]\nmilter = \"127.0.0.1:0\"\nspamd = \"127.0.0.1:0\"\nrspamd = \"127.0.0.1:0\"\nverify = \"tag\"\n{more}\n",
         head("mx.example.test"),
         listener("mx", "mx", ""),
         rules.path().display(),

@@ -101,6 +101,9 @@ pub struct Reason {
     pub shadow: bool,
     /// Who says so.
     pub judge: String,
+    /// Who had found it, and what it was worth there, if a rule of its name took it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<(String, f64)>,
 }
 
 /// The recipients who share one decision.
