@@ -164,6 +164,7 @@ impl House {
         let (reply, reason) = parcels::refusal_of(&parcels).expect("whoever refuses says why");
         self.meters.flow.replied(reply.code, reason);
         let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
+        self.count_outcome(passage, fate);
         self.log_outcome(passage, passage.id, passage.envelope.recipients.len(), fate, reason);
         if let Some(mut record) = self.record(snapshot, passage, found, fate) {
             record.parcels =
@@ -325,11 +326,14 @@ impl House {
         self.trace.add(Entry::Decision(Box::new(record)), keeps.then(|| passage.content.clone()));
     }
 
+    pub(super) fn count_outcome(&self, passage: &Passage, fate: Fate) {
+        self.meters.flow.message(fate, passage.content.len() as u64);
+        self.meters.flow.stage(Stage::Whole, passage.began.elapsed());
+    }
+
     pub(super) fn log_outcome(&self, passage: &Passage, id: QueueId, recipients: usize, fate: Fate, reason: &str) {
         let (envelope, elapsed) = (&passage.envelope, passage.began.elapsed());
         let size = passage.content.len() as u64;
-        self.meters.flow.message(fate, size);
-        self.meters.flow.stage(Stage::Whole, elapsed);
         Outcome {
             id: &id.to_string(),
             from: envelope.reverse_path.as_ref().map_or("", |path| path.as_str()),

@@ -31,6 +31,8 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENTS_MIN: u64 = 8;
 /// Bytes written at once, but for what the last message of a piece is larger.
 const BATCH_BYTES: usize = 1 << 20;
+/// How long entries gather behind a write: a busy gateway pays for a call and a wake-up a hundred times a second, not once an entry.
+const REST: Duration = Duration::from_millis(10);
 /// What a segment's last piece may be over its share.
 const ROOM_OVER: u64 = 2 * BATCH_BYTES as u64;
 
@@ -153,6 +155,7 @@ impl Writer {
                     self.segment = None;
                 }
             }
+            std::thread::sleep(REST);
         }
     }
 
