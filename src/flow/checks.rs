@@ -224,6 +224,13 @@ impl Checks {
         if small { caught(judge) } else { on_rayon(judge).await }
     }
 
+    /// Counts what a verdict comes to for those who share it. Where the sender's own policy decided, the score did not.
+    pub fn count(&self, verdict: Option<&Verdict>, reason: &str) {
+        if let Some(verdict) = verdict {
+            self.filter_meters.acted(if reason == "identity" { "overruled" } else { verdict.action.as_str() });
+        }
+    }
+
     /// The fields that tell who sent it, for the top of the message.
     pub fn fields(&self, found: &Found) -> String {
         let mut fields = String::new();

@@ -126,7 +126,7 @@ impl House {
             };
             record.parcels = parcels.iter().map(one).collect();
             let reason = kept.first().map_or("", |kept| kept.reason.as_str());
-            record.decided.setting = setting(snapshot, &passage, &parcels, reason);
+            record.decided.setting = setting(snapshot, &passage, found.as_ref(), &parcels, reason);
         }
         let open = Open { left: messages.len(), fault: None, record, ticket: Some(ticket) };
         let arrival = Arrival {
@@ -307,7 +307,7 @@ fn favour(fate: Fate) -> u8 {
     }
 }
 
-fn fate_of(disposition: &Disposition) -> Fate {
+pub(super) fn fate_of(disposition: &Disposition) -> Fate {
     match disposition {
         Disposition::Deliver => Fate::Accepted,
         Disposition::Hold(_) => Fate::Held,
