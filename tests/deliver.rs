@@ -96,6 +96,7 @@ fn domain(name: &str, deliver_to: NextHop) -> Domain {
         detail_separator: None,
         subdomains: false,
         scores: Scores::default(),
+        line: Default::default(),
     }
 }
 

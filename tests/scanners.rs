@@ -217,11 +217,15 @@ fn a_milter_refuses_one_recipient_at_rcpt_and_a_message_at_its_end() {
     let mut client = Client::connect(&weir.address("mx"));
     client.command("EHLO client.test");
     client.command("MAIL FROM:<a@b.test>");
-    assert_eq!(client.command("RCPT TO:<bad@example.test>"), "550 5.1.1 not this one");
+    let said = client.command("RCPT TO:<bad@example.test>");
+    assert!(said.starts_with("550 5.1.1 not this one; ref "), "{said}");
+    let reference = said.rsplit(' ').next().unwrap();
+    wait_for("the record", || weir.cli(&["explain", reference]).status.success().then_some(()));
+    assert!(weir.ok(&["explain", reference]).contains("setting      [[scanner]] milter (weir.toml:"));
     assert!(client.command("RCPT TO:<later@example.test>").starts_with("451 4.7.1"));
     assert!(client.command("RCPT TO:<good@example.test>").starts_with("250"));
     client.command("DATA");
-    assert_eq!(client.command(&format!("{PLAIN}\r\n.")), "451 4.7.9 100% later");
+    assert!(client.command(&format!("{PLAIN}\r\n.")).starts_with("451 4.7.9 100% later; ref "));
     let address = weir.address("mx");
     let mail = |subject: &str| send(&address, "a@b.test", "u@example.test", &format!("Subject: {subject}\r\n\r\nx"));
     assert!(mail("gone").starts_with("250"));
@@ -245,5 +249,6 @@ fn several_milters_see_what_the_one_before_made() {
     let one = scanner(&format!("milter://127.0.0.1:{}", first.port), "name = \"one\"");
     let two = scanner(&format!("milter://127.0.0.1:{}", second.port), "name = \"two\"");
     let weir = gateway(&hop, "off", &format!("{one}{two}"));
-    assert_eq!(send(&weir.address("mx"), "a@b.test", "u@example.test", PLAIN), "554 5.7.0 seen");
+    let said = send(&weir.address("mx"), "a@b.test", "u@example.test", PLAIN);
+    assert!(said.starts_with("554 5.7.0 seen; ref "), "{said}");
 }

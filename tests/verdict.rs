@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
+#[path = "verdict/door.rs"]
+mod door;
 mod support;
 
 use std::fs;
@@ -230,6 +232,13 @@ fn thresholds_differ_by_listener_by_domain_and_by_direction() {
     assert!(!ok, "by direction: {reply}");
     let story = gate.explain(&reference(&reply));
     assert!(story.contains("outbound") && story.contains("reject = 6 (weir.toml:"), "{story}");
+    let (_, metrics) = run("curl", &["-sS", &format!("http://{}/metrics", gate.weir.address("admin"))]);
+    let judged = |action: &str, count: u32| {
+        let line = format!("weir_filter_judged_total{{action=\"{action}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    };
+    judged("reject", 3);
+    judged("quarantine", 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::Plan;
 use crate::nowhere::nowhere;
-use crate::subject::{Running, Subject, postfix_with, weir_with};
+use crate::subject::{LOG_LEVEL, Running, Subject, postfix_with, weir_with};
 use crate::work::{Measured, WORKS, Work};
 
 /// What the project has set.
@@ -25,7 +25,7 @@ pub fn start_weir(folder: TempDir, to: Option<SocketAddr>) -> Running {
          [[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\nname = \"filtered\"\nverify = \"tag\"\nfilter = \"tag\"\n",
         nowhere()
     );
-    weir_with(folder, "warn", to, "off", &more).at("filtered")
+    weir_with(folder, LOG_LEVEL, to, "off", &more).at("filtered")
 }
 
 /// Rspamd and, before it, Postfix.

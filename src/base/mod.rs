@@ -11,3 +11,4 @@ pub mod quiet;
 pub mod report;
 pub mod secret;
 pub mod sys;
+pub mod unix;

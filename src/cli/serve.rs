@@ -5,6 +5,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, Exit};
+use crate::base::sys;
 use crate::flow::gateway::Gateway;
 use crate::front::systemd::Notifier;
 use crate::observe::log;
@@ -26,6 +27,9 @@ pub fn run(args: &Args) -> Result<(), Exit> {
         tracing::error!(%error, "can't start");
         Exit::No.because(error)
     })?;
+    if let Err(error) = sys::release_code() {
+        tracing::debug!(%error, "what only the start needed stays in memory");
+    }
     let served = gateway.block_on(serve(&gateway, &notifier));
     notifier.stopping();
     gateway.stop();

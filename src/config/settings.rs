@@ -304,6 +304,8 @@ pub struct Domain {
     pub detail_separator: Option<char>,
     /// Scores for its mail, laid over the listener's.
     pub scores: Scores,
+    /// Where its `recipients` stand, or itself.
+    pub line: Line,
 }
 
 /// `[[alias]]`: addresses of ours that stand for others, followed to the last.
@@ -433,6 +435,8 @@ pub struct Rate {
     pub windows: Vec<RateWindow>,
     /// What happens above.
     pub action: RateAction,
+    /// Where it stands.
+    pub line: Line,
 }
 
 /// One window of a rate.

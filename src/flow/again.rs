@@ -64,7 +64,9 @@ impl Court<'_> {
         let more: Vec<Symbol> = parcel.more.iter().map(symbol).collect();
         let before = (score, action_of(parcel));
         let mut found: Vec<Again> = Vec::new();
-        for to in &parcel.to {
+        // Who asks as a spamd client need not say for whom.
+        let nobody = [String::new()];
+        for to in if parcel.to.is_empty() { &nobody[..] } else { &parcel.to } {
             let mut thresholds = Thresholds::from(&self.scores_for(record, to));
             // Who came again then would do so now; and a login is never asked to.
             if record.outbound || came_again(parcel, score) {

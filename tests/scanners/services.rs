@@ -107,6 +107,19 @@ fn rspamc_is_served() {
     let judged: serde_json::Value = serde_json::from_str(json.trim()).unwrap_or_else(|_| panic!("{json}"));
     assert_eq!(judged["action"], "quarantine", "{json}");
     assert!(judged["milter"]["add_headers"]["X-Spam-Status"]["value"].as_str().unwrap().starts_with("Yes"), "{json}");
+    let told = wait_for("the record", || {
+        let output = weir.cli(&["explain", judged["message-id"].as_str().unwrap()]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    for wanted in [
+        "decision     quarantined: told the server that asked (checkv2)",
+        "quarantine = 8 (default)",
+        "checkv2 on service",
+        "WEASEL",
+        "9  = score",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
     let (_, pong) = run("curl", &["-sS", &format!("http://{server}/ping")]);
     assert_eq!(pong, "pong\r\n");
     let (_, wrong) = run("curl", &["-sS", &format!("http://{server}/stat")]);
@@ -123,6 +136,16 @@ fn postfix_asks_us_as_its_milter() {
     let mail = |body: &str| send(postfix.value("SMTP"), "a@b.test", "u@example.test", message(body).trim_end());
     let said = mail("haystack");
     assert!(said.starts_with("550 5.7.1 Refused as spam"), "{said}");
+    let reference = said.trim().rsplit(' ').next().unwrap();
+    let told = wait_for("the record", || {
+        let output = weir.cli(&["explain", reference]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    for wanted in
+        ["from         <a@b.test>", "to           u@example.test", "milter on service", "reject = 15 (default)"]
+    {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
     assert!(mail("hay").starts_with("250"));
     let text = next_message(&hop, 1);
     assert!(text.contains("Authentication-Results: mx.example.test;") && text.contains("X-Spam-Status: No"), "{text}");
