@@ -10,3 +10,4 @@ pub mod machine;
 pub mod report;
 pub mod secret;
 pub mod sys;
+pub mod unix;

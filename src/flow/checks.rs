@@ -3,12 +3,13 @@
 //! Facts are gathered here ([`Checks::gather`]); [`by_identity`] and `parcels`, pure functions, turn them into what becomes of the message.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::base::content::Content;
+use crate::base::unix::now_secs;
 use crate::config::settings::{Listener, Mode};
 use crate::dns::Resolver;
 use crate::filter::scanners::Scanners;
@@ -298,10 +299,6 @@ pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// Runs `work` here; nothing if it panicked.
 fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
-}
-
-fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What the identity alone decides, since it is the sender's own wish: refusal, or quarantine.
