@@ -23,7 +23,7 @@ use std::process::Command;
 use serde_json::Value;
 use support::config::{self, domain, head};
 use support::{PATIENCE, Weir, python, run, wait_for};
-use verify_dns::{Dns, Zone, txt, with_zone};
+use verify_dns::{DKIMPY_SIGNED, Dns, Zone, dkimpy, dkimpy_keys, txt, with_zone};
 use weir::verify::authres::AuthenticationResults;
 use weir::wire::header::fields;
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use weir::filter::Engine;
@@ -16,6 +17,8 @@ use crate::{ours, process, row};
 
 /// Time for each rival; what it has not judged by then is left out.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Messages that it is asked about at once: Rspamd waits for seconds after some, without work to do.
+const LANES: usize = 16;
 /// The first messages load what is loaded late; they are not counted.
 const WARM: usize = 5;
 
@@ -91,7 +94,16 @@ impl Peer {
         sample.iter().take(WARM).for_each(|message| judge(message));
         let pid = fs::read_to_string(home.join(self.pid_file)).unwrap().trim().parse().unwrap();
         let (before, until) = (process::cpu_seconds(pid), Instant::now() + PATIENCE);
-        let judged = sample.iter().take_while(|_| Instant::now() < until).inspect(|message| judge(message)).count();
+        let next = AtomicUsize::new(0);
+        let lane = || {
+            while Instant::now() < until
+                && let Some(message) = sample.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                judge(message);
+            }
+        };
+        std::thread::scope(|scope| (0..LANES).for_each(|_| drop(scope.spawn(lane))));
+        let judged = next.load(Ordering::Relaxed).min(sample.len());
         let seconds = process::cpu_seconds(pid) - before;
         self.script("stop", &home);
         Some((judged, seconds))

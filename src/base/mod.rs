@@ -7,6 +7,8 @@ pub mod content;
 pub mod harden;
 pub mod id;
 pub mod machine;
+pub mod quiet;
 pub mod report;
 pub mod secret;
 pub mod sys;
+pub mod unix;

@@ -1,13 +1,14 @@
 //! `weir queue verify` and `weir audit`: proof that nothing was lost. I/O: the API of a running Weir, or a stopped one's spool.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::api::Api;
 use super::table::{plain, tell};
 use super::{ConfigFile, Exit};
 use crate::admin::model::{Audited, Verified};
 use crate::base::audit::Audit;
+use crate::base::unix;
 use crate::config::Config;
 use crate::config::units::duration;
 use crate::flow::backend::{audited, period, verified};
@@ -31,12 +32,11 @@ pub struct Args {
 
 /// A date, or a duration before now, as seconds since 1970.
 fn time(text: &str) -> Result<u64, String> {
-    let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
         return Ok(stamp.as_second().max(0).unsigned_abs());
     }
     let ago: Duration = duration(text).map_err(|_| "neither 2026-11-22T10:00:00Z nor a duration such as 24h")?;
-    Ok(SystemTime::now().checked_sub(ago).map_or(0, unix))
+    Ok(SystemTime::now().checked_sub(ago).map_or(0, unix::secs))
 }
 
 /// Asks the running Weir, or looks at the spool of a stopped one; the text says which.

@@ -14,6 +14,7 @@ use super::{ConfigFile, Exit};
 use crate::admin::model::{ReportReceived, ReportSend, ReportWaiting, ReportsSent};
 use crate::admin::query::encode;
 use crate::base::report::{Row, Summary};
+use crate::base::unix;
 use crate::config::units::duration;
 use crate::verify::reports::read::read;
 
@@ -132,7 +133,7 @@ fn day(secs: u64) -> String {
 }
 
 fn summary(api: &Api, domain: Option<&str>, since: Duration, limit: usize, json: bool) -> Result<(), Exit> {
-    let since = (SystemTime::now() - since).duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let since = SystemTime::now().checked_sub(since).map_or(0, unix::secs);
     let domain = domain.map(|domain| format!("&domain={}", encode(domain))).unwrap_or_default();
     let reports: Vec<ReportReceived> = api.get(&format!("/v1/reports/received?limit={limit}&since={since}{domain}"))?;
     let cells = |report: &ReportReceived| {

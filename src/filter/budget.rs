@@ -20,14 +20,18 @@ pub enum Limit {
     HeaderFields,
     /// Multiparts and messages within each other.
     Nesting,
+    /// Faults of the MIME parser.
+    ParserFaults,
     /// Leaf parts.
     Parts,
     /// Steps of the backtracking engine.
     RegexSteps,
-    /// Bytes of the message that are read at all.
+    /// Bytes of the message that are read at all, and so decoded: no transfer encoding makes more of them.
     ScanBytes,
     /// Bytes of text that rules and classifier see.
     TextBytes,
+    /// Milliseconds of reading and rules.
+    TimeMillis,
     /// URLs.
     Urls,
 }
@@ -47,7 +51,7 @@ pub struct LimitRow {
 const MIB: u64 = 1024 * 1024;
 
 /// All limits, in the order of [`Limit`].
-pub const LIMITS: [LimitRow; 12] = [
+pub const LIMITS: [LimitRow; 14] = [
     row(Limit::ArchiveBytes, "LIMIT_ARCHIVE_BYTES", 8 * MIB, "enough to find macros and names, far below a bomb"),
     row(Limit::ArchiveDepth, "LIMIT_ARCHIVE_DEPTH", 3, "nobody honest nests deeper by mail"),
     row(Limit::ArchiveEntries, "LIMIT_ARCHIVE_ENTRIES", 1_000, "a source tree still fits"),
@@ -55,6 +59,7 @@ pub const LIMITS: [LimitRow; 12] = [
     row(Limit::HeaderBytes, "LIMIT_HEADER_BYTES", 256 * 1024, "Exchange's own bound"),
     row(Limit::HeaderFields, "LIMIT_HEADER_FIELDS", 1_000, "100 Received fields with their signatures fit"),
     row(Limit::Nesting, "LIMIT_NESTING", 64, "Postfix's mime_nesting_limit is 100, Rspamd's 64"),
+    row(Limit::ParserFaults, "LIMIT_PARSER_FAULTS", 0, "a message that breaks the MIME parser is read as plain text"),
     row(Limit::Parts, "LIMIT_PARTS", 1_000, "a digest of a busy list fits"),
     row(Limit::RegexSteps, "LIMIT_REGEX_STEPS", 2_000_000, "about 20 ms of backtracking"),
     row(Limit::ScanBytes, "LIMIT_SCAN_BYTES", 8 * MIB, "spam of this size is unknown; time stays below a second"),
@@ -64,6 +69,7 @@ pub const LIMITS: [LimitRow; 12] = [
         256 * 1024,
         "a book's chapter; SpamAssassin skips mail above 500 KiB whole",
     ),
+    row(Limit::TimeMillis, "LIMIT_TIME", 2_000, "the other limits keep it below a tenth of this"),
     row(Limit::Urls, "LIMIT_URLS", 500, "newsletters have up to 200"),
 ];
 

@@ -1,4 +1,4 @@
-//! The one entry of this room: content and facts in, a verdict out. Pure but for reading rules and model at the start.
+//! The one entry of this room: content and facts in, a verdict out. I/O: reads rules and model at the start, and the clock.
 //!
 //! [`Engine::judge`] asks no network and takes no lock for longer than a copy of a pointer or one message's learning; it is
 //! CPU work of 0.1 to some milliseconds and belongs on the rayon pool. Rules and model can be exchanged while it runs.
@@ -7,11 +7,12 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use super::attachment;
-use super::budget::LimitRow;
+use super::budget::{Limit, LimitRow};
 use super::classifier::file::ModelError;
 use super::classifier::{Label, Learned, Models, Opinion, features};
 use super::duplicates::{self, Digest};
@@ -123,19 +124,21 @@ impl Engine {
 
     /// The verdict on one message.
     pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
+        let began = Instant::now();
         let view = View::read(content);
         let facts = &*self.with_bulk(facts, &view);
         let opinion = self.models.judge(&features::extract(&view), facts.domain());
         let believed = classifier_symbol(&opinion).into_iter().collect();
-        Verdict { probability: Some(opinion.probability), ..self.judge_view(view, facts, believed) }
+        Verdict { probability: Some(opinion.probability), ..self.judge_view(view, facts, believed, Some(began)) }
     }
 
     /// The verdict on a recorded message: rules, attachments and limits are asked again, `facts` and `believed` taken as they were.
     pub fn judge_again(&self, content: &[u8], facts: &Facts, believed: Vec<Symbol>) -> Verdict {
-        self.judge_view(View::read(content), facts, believed)
+        // The same answer on any day: how long it takes today is no matter.
+        self.judge_view(View::read(content), facts, believed, None)
     }
 
-    fn judge_view(&self, mut view: View<'_>, facts: &Facts, believed: Vec<Symbol>) -> Verdict {
+    fn judge_view(&self, mut view: View<'_>, facts: &Facts, believed: Vec<Symbol>, began: Option<Instant>) -> Verdict {
         let policy = self.policy.load();
         let mut budget = std::mem::take(&mut view.budget);
         let hits = policy.rules.run(&view, facts, &mut budget);
@@ -143,6 +146,7 @@ impl Engine {
         join(&mut symbols, &facts.symbols);
         symbols.extend(attachment::inspect(&view, &mut budget));
         symbols.extend(believed);
+        budget.take(Limit::TimeMillis, began.map_or(0, |began| began.elapsed().as_millis() as u64));
         symbols.extend(budget.exceeded().map(limit_symbol));
         Verdict::new(symbols, policy.thresholds, None)
     }

@@ -10,6 +10,7 @@ use crate::admin::model::{
     Verified,
 };
 use crate::base::audit::Audit;
+use crate::base::unix;
 use crate::filter::rules::cost::Cost;
 use crate::policy::rates::Usage;
 use crate::spool::Report;
@@ -195,8 +196,7 @@ pub fn verified(report: Report) -> Verified {
 
 /// The equation of a period as the API says it.
 pub fn audited(from: SystemTime, to: SystemTime, audit: Audit) -> Audited {
-    let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Audited { from: unix(from), to: unix(to), audit }
+    Audited { from: unix::secs(from), to: unix::secs(to), audit }
 }
 
 fn rate_entry(usage: Usage) -> RateEntry {

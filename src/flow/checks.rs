@@ -3,14 +3,16 @@
 //! Facts are gathered here ([`Checks::gather`]); [`by_identity`] and `parcels`, pure functions, turn them into what becomes of the message.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::base::content::Content;
+use crate::base::unix::now_secs;
 use crate::config::settings::{Listener, Mode};
 use crate::dns::Resolver;
+use crate::filter::budget::LIMITS;
 use crate::filter::scanners::Scanners;
 use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
@@ -212,12 +214,16 @@ impl Checks {
                 .map_or_else(Vec::new, |identity| symbols::of(&identity.results, &identity.asked)),
         };
         facts.symbols.extend(found.scanned.symbols());
-        let (content, meters) = (question.content.clone(), self.filter_meters.clone());
+        let (content, meters, id) =
+            (question.content.clone(), self.filter_meters.clone(), question.reference.to_owned());
         let small = content.len() <= JUDGED_AT_ONCE_BYTES_MAX;
         let judge = move || {
             let began = Instant::now();
             let verdict = engine.judge(&content, &facts);
             meters.count(&verdict, began.elapsed().as_secs_f64());
+            for row in LIMITS.iter().filter(|row| verdict.has(row.symbol)) {
+                tracing::info!(id = %id, limit = row.symbol, "a message is over a limit of the filter");
+            }
             verdict
         };
         if small { caught(judge) } else { on_rayon(judge).await }
@@ -298,10 +304,6 @@ pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// Runs `work` here; nothing if it panicked.
 fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
-}
-
-fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What the identity alone decides, since it is the sender's own wish: refusal, or quarantine.

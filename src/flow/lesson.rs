@@ -3,7 +3,7 @@
 //!
 //! A message is read before the act, which may end it, and learned after the act, if that did something.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,6 +12,7 @@ use crate::admin::backend::AdminFault;
 use crate::admin::model::{Acted, Lesson, Lessons, QueueAction, Selection, State, Taught};
 use crate::base::content::Content;
 use crate::base::id::QueueId;
+use crate::base::unix;
 use crate::filter::classifier::{Label, Learned};
 use crate::observe::trace::{Entry, Event};
 
@@ -126,7 +127,7 @@ impl Shared {
     }
 
     fn tell(&self, id: QueueId, what: &str) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let at = unix::millis(SystemTime::now());
         self.house.trace.add(Entry::Event(Event { at, id: id.to_string(), what: what.to_owned() }), None);
     }
 }

@@ -1,8 +1,9 @@
 //! From what was found and decided to the record that explains it. Pure.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::base::id::QueueId;
+use crate::base::unix;
 use crate::config::settings::Kept;
 use crate::filter::{Judge, Symbol, Verdict};
 use crate::observe::outcome::Fate;
@@ -54,7 +55,7 @@ pub fn begin(id: QueueId, envelope: &Envelope, content: &[u8], outbound: bool, c
 
 /// When an id was given out, in milliseconds since 1970.
 pub fn millis(id: QueueId) -> u64 {
-    id.time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    unix::millis(id.time())
 }
 
 /// Where it came from.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,7 @@ use super::decision::{Decision, Reason};
 pub use super::rate_keys::RateFacts;
 use super::rate_keys::{key_of, names};
 use super::window::Window;
+use crate::base::unix::millis;
 use crate::config::settings::{Line, Rate, RateAction, RateCount, RateWindow};
 use crate::config::units::show_duration;
 use crate::wire::reply::{Enhanced, Reply};
@@ -320,8 +321,4 @@ fn name_of(rate: &Rate) -> String {
 
 fn fullness(usage: &Usage) -> f64 {
     usage.windows.iter().map(|(used, window)| *used as f64 / window.limit as f64).fold(0.0, f64::max)
-}
-
-fn millis(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

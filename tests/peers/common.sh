@@ -32,14 +32,18 @@ certificate() { # common name, further names: DIR/cert.pem and DIR/key.pem, unle
 
 daemon() { # log, command: a daemon that leaves for the background; it must not hold the pipe of whoever reads our lines
   local log=$1; shift
-  "$@" >"$DIR/start.out" 2>&1 </dev/null || { echo "$1 does not start" >&2; tail -n 20 "$DIR/start.out" "$log" >&2 2>/dev/null; exit 1; }; }
+  timeout --foreground $PATIENCE "$@" >"$DIR/start.out" 2>&1 </dev/null || { echo "$1 does not start" >&2; tail -n 20 "$DIR/start.out" "$log" >&2 2>/dev/null; exit 1; }; }
+
+background() { # log, command: a server that stays in the foreground, here in the background; PIDFILE names it
+  local log=$1; shift
+  "$@" >>"$log" 2>&1 </dev/null & STARTED=$!; echo $STARTED > "$DIR/$PIDFILE"; }
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # port
 
 await() { # log, command: until the command succeeds
   local log=$1 until=$((SECONDS + PATIENCE)); shift
   until "$@" 2>/dev/null; do
-    [ $SECONDS -lt $until ] || { echo "after $PATIENCE s still no success: $*" >&2; tail -n 20 "$log" >&2; exit 1; }
+    [ $SECONDS -lt $until ] && kill -0 ${STARTED:-$$} 2>/dev/null || { echo "after $SECONDS s still no success: $*" >&2; tail -n 20 "$log" >&2; exit 1; }
     sleep 0.1
   done; }
 

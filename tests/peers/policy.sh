@@ -31,7 +31,7 @@ server.socket = context.wrap_socket(server.socket, server_side=True, do_handshak
 open(where + "/port.new", "w").write(str(server.server_address[1])); os.rename(where + "/port.new", where + "/port")
 server.serve_forever()
 P
-  python3 "$DIR/serve.py" "$DIR" "$POLICIES" "$CERT" "$KEY" >"$DIR/log" 2>&1 & echo $! > "$DIR/pid"
+  background "$DIR/log" python3 "$DIR/serve.py" "$DIR" "$POLICIES" "$CERT" "$KEY"
   await "$DIR/log" test -s "$DIR/port"
   echo "HTTPS=127.0.0.1:$(cat "$DIR/port")"
 }

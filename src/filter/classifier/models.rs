@@ -208,6 +208,24 @@ mod tests {
     }
 
     #[test]
+    fn a_new_model_begins_with_the_seed_and_goes_on_from_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("classifier.model");
+        let seeded = settings::Classifier { seed: true, ..settings(false) };
+        let letter = features("click here to be removed, free offer, guaranteed");
+        let score = |models: &Models| models.judge(&letter, None).score;
+        assert_eq!(score(&Models::open(&settings(false), Some(&path)).unwrap()), 0.0);
+        assert_eq!(score(&Models::open(&seeded, None).unwrap()), 0.0, "who names no model asks for no opinion");
+        let models = Models::open(&seeded, Some(&path)).unwrap();
+        assert!(score(&models) > 0.5, "{}", score(&models));
+        models.learn(Label::Spam, &letter, None);
+        models.save().unwrap();
+        // What was learned is there whatever the settings say now: a seed is for a new model.
+        let again = Models::open(&settings(false), Some(&path)).unwrap();
+        assert_eq!((score(&again), again.learned()), (score(&models), models.learned()));
+    }
+
+    #[test]
     fn names_that_lead_elsewhere_get_no_file() {
         assert!(is_file_name("mx-1.example.org"));
         for name in ["", "..", ".hidden", "a/b", "A.example", "a\0b"] {

@@ -4,13 +4,13 @@
 //! cut before it where nesting or the number of parts leaves the budget. The tree is then taken apart into a flat list.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 use mail_parser::{Encoding, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use std::sync::LazyLock;
 
 use super::header::Header;
+use crate::base::quiet;
 use crate::filter::budget::{Budget, Limit};
 
 /// A leaf's decoded content.
@@ -85,10 +85,13 @@ static STRUCTURE: LazyLock<AhoCorasick> = LazyLock::new(|| {
 pub fn read<'x>(raw: &'x [u8], header: &Header<'x>, budget: &mut Budget) -> (Vec<Part<'x>>, bool) {
     let raw = cut(raw, budget);
     // The parser is not ours; whatever it trips over must cost this message its parts and nobody else anything.
-    let parsed = catch_unwind(AssertUnwindSafe(|| PARSER.parse(raw)));
+    let parsed = quiet::catch(|| PARSER.parse(raw));
+    if parsed.is_none() {
+        budget.exceed(Limit::ParserFaults);
+    }
     let mut leaves = Leaves { parts: Vec::new(), broken: false, budget };
     match parsed {
-        Ok(Some(message)) => leaves.message(message, 0, Some(raw)),
+        Some(Some(message)) => leaves.message(message, 0, Some(raw)),
         _ => leaves.fall_back(raw, header),
     }
     (leaves.parts, leaves.broken)

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::base::content::Content;
 use crate::base::id::QueueId;
+use crate::base::unix::now_secs;
 use crate::flow::checks::on_rayon;
 use crate::flow::house::House;
 use crate::flow::snapshot::Snapshot;
@@ -15,8 +16,6 @@ use crate::verify::Message;
 use crate::wire::address::Mailbox;
 use crate::wire::date::rfc5322;
 use crate::wire::envelope::{Envelope, Notify, Origin, Recipient};
-
-use super::now_secs;
 
 /// The listener's name in what a report came from.
 const LISTENER: &str = "report";

@@ -162,7 +162,3 @@ fn reporter(config: &Config) -> Option<Reporter> {
         address: from.to_string(),
     })
 }
-
-fn now_secs() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::content::Content;
+use crate::base::unix::now_secs;
 use crate::config::Config;
 use crate::flow::house::House;
 use crate::verify::Outcome;
@@ -13,7 +14,7 @@ use crate::verify::reports::read;
 use crate::verify::reports::received::Received;
 use crate::wire::envelope::Envelope;
 
-use super::{UNDER_WAY_MAX, now_secs};
+use super::UNDER_WAY_MAX;
 
 /// Reports that are read at once; one may take a hundred MiB while it is read.
 const READERS_MAX: usize = 2;

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::base::unix::now_secs;
 use crate::flow::house::House;
 use crate::flow::snapshot::Snapshot;
 use crate::verify::lookup::join_all;
@@ -16,7 +17,7 @@ use crate::verify::reports::letter::gzip;
 use crate::verify::reports::{DAY_SECS, Reporter};
 
 use super::carry::{Form, letter};
-use super::{now_secs, reporter};
+use super::reporter;
 
 /// Reports that are made at once; what takes time is DNS.
 const AT_ONCE_MAX: usize = 16;

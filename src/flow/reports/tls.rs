@@ -4,10 +4,10 @@
 //! cost no memory.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::base::unix::{self, now_secs};
 use crate::deliver::tls_result::{TlsResult, TlsResultSink};
 use crate::flow::house::House;
 use crate::flow::snapshot::Snapshot;
@@ -20,7 +20,7 @@ use crate::verify::reports::{Reporter, plain};
 
 use super::carry::{Form, letter};
 use super::send::{AGE_SECS_MAX, Outcome, Told};
-use super::{UNDER_WAY_MAX, https, now_secs};
+use super::{UNDER_WAY_MAX, https};
 
 /// Lines of a policy, or patterns of it, that are kept.
 const LINES_MAX: usize = 20;
@@ -79,7 +79,7 @@ impl House {
         if destinations.is_empty() {
             return;
         }
-        let at = result.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let at = unix::secs(result.at);
         let rows_max = self.snapshot.load().config.reports.rows;
         let noted = self.reports.tls.lock().note(domain, || destinations, row_of(result), at, rows_max);
         self.reports.meters.noted("tls", noted.is_ok());

@@ -6,11 +6,13 @@
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use memchr::memmem;
 
 use super::record::{Entry, Record};
+
+use crate::base::unix::millis;
 
 /// One file of records.
 #[derive(Clone, Debug)]
@@ -126,8 +128,4 @@ pub fn each(folder: &Path, wanted: &Wanted, mut take: impl FnMut(Found) -> bool)
 pub fn as_json(text: &str) -> String {
     let quoted = serde_json::to_string(text).expect("a text is JSON");
     quoted[1..quoted.len() - 1].to_owned()
-}
-
-fn millis(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -10,6 +10,7 @@ use super::content::ContentNeeds;
 use crate::wire::address::Mailbox;
 use crate::wire::envelope::{BodyType, Envelope, Notify, Recipient, Return};
 use crate::wire::reply::{Enhanced, Reply};
+use crate::wire::xtext;
 
 /// How the content goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ pub(super) fn mail_command(offers: &Capabilities, plan: &Plan, envelope: &Envelo
             put(&mut line, format_args!(" RET={}", if ret == Return::Full { "FULL" } else { "HDRS" }));
         }
         if let Some(envid) = &envelope.envid {
-            put(&mut line, format_args!(" ENVID={}", xtext(envid)));
+            put(&mut line, format_args!(" ENVID={}", xtext::encode(envid)));
         }
     }
     line.extend_from_slice(b"\r\n");
@@ -142,7 +143,7 @@ pub(super) fn rcpt_command(offers: &Capabilities, recipient: &Recipient) -> Vec<
         if let Some(orcpt) = recipient.orcpt.as_ref().filter(|text| text.is_ascii())
             && let Some((kind, address)) = orcpt.split_once(';')
         {
-            put(&mut line, format_args!(" ORCPT={kind};{}", xtext(address)));
+            put(&mut line, format_args!(" ORCPT={kind};{}", xtext::encode(address)));
         }
     }
     line.extend_from_slice(b"\r\n");
@@ -157,19 +158,6 @@ fn notify_words(notify: Notify) -> String {
     let words = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
     let chosen: Vec<&str> = words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
     if chosen.is_empty() { "NEVER".into() } else { chosen.join(",") }
-}
-
-/// xtext (RFC 3461 §4): printable ASCII but `+` and `=`, the rest as `+XX`.
-fn xtext(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'+' | b'=' => out.push_str(if byte == b'+' { "+2B" } else { "+3D" }),
-            b'!'..=b'~' => out.push(byte as char),
-            _ => out.push_str(&format!("+{byte:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! All stages are played in order (connect, HELO, MAIL, each RCPT, DATA, header fields, end of headers, body, end of body),
 //! except those that the milter does not want; what it does not answer is not waited for. A conversation without content ends
-//! behind the recipients: that is how one is asked about a single RCPT. What a stage looks like on the wire stands in [`show`].
+//! behind the recipients: that is how one is asked about a single RCPT. What a stage looks like on the wire stands in `show`.
 //! Fails only towards the caller, by a [`MilterFault`].
 
 mod show;
