@@ -14,35 +14,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use support::config::{domain, head, listener};
 use support::{Weir, wait_for};
 
 const ROUNDS: u32 = 10;
 const CLIENTS: usize = 8;
 
-const CONFIG: &str = r#"
-hostname = "mx.example.test"
-data_dir = "DIR/data"
-[admin]
-address = "127.0.0.1:0"
-[[listener]]
-name = "mx"
-address = "127.0.0.1:0"
-role = "mx"
-tls = "none"
-verify = "off"
-filter = "off"
-[[domain]]
-name = "example.test"
-deliver_to = "maildir:DIR/box"
-recipients = "any"
-[deliver]
-concurrency = 10
-[retry]
-first = "1s"
-[store]
-pop3 = "off"
-pop3s = "off"
-"#;
+fn config() -> String {
+    head("mx.example.test")
+        + &listener("mx", "mx", "")
+        + &domain("example.test", "maildir:DIR/box")
+        + "[deliver]\nconcurrency = 10\n[retry]\nfirst = \"1s\"\n"
+}
 
 /// The body that belongs to a number: its length and bytes follow from it.
 fn body(number: u64) -> String {
@@ -158,7 +141,7 @@ fn kills_under_load_lose_and_corrupt_nothing() {
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut weir = Weir::start(CONFIG);
+    let mut weir = Weir::start(&config());
     let next = Arc::new(AtomicU64::new(1));
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     for _ in 0..rounds {
@@ -179,7 +162,7 @@ fn kills_under_load_lose_and_corrupt_nothing() {
 
 #[test]
 fn reloads_and_a_graceful_stop_under_load_lose_and_double_nothing() {
-    let mut weir = Weir::start(CONFIG);
+    let mut weir = Weir::start(&config());
     let next = Arc::new(AtomicU64::new(1));
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let load = Load::begin(&weir, &next, &acknowledged);

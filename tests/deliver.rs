@@ -76,9 +76,12 @@ impl Bench {
     }
 }
 
-/// Waits until `done` holds, 20 s at most.
+/// How long anything may take. Generous: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `done` holds.
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "never came about: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -93,6 +96,7 @@ fn domain(name: &str, deliver_to: NextHop) -> Domain {
         detail_separator: None,
         subdomains: false,
         scores: Scores::default(),
+        line: Default::default(),
     }
 }
 
@@ -120,7 +124,7 @@ async fn messages_arrive_byte_for_byte_over_few_connections() {
     assert_eq!(taken.len(), 200);
     assert!(taken.iter().all(|mail| mail.content == b"X-Prefix: y\r\nSubject: x\r\n\r\n.dot\r\n..\r\nend\r\n"));
     assert!(hop.connections() <= 20, "{} connections", hop.connections());
-    assert!(bench.delivery.stop(Duration::from_secs(5)).await);
+    assert!(bench.delivery.stop(PATIENCE).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use weir::front::tls::TlsStore;
 use weir::front::{Front, ListenerSetup, bind};
 
 /// No test waits longer than this for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers each line; see `command`.
 struct Lines {
@@ -519,7 +519,7 @@ fn each_limit_has_its_answer_and_its_count() {
 fn the_proxy_header_is_believed_from_its_networks_and_needed_there() {
     let mut proxied = setup(ListenerTls::None);
     proxied.proxy_networks = vec!["127.0.0.0/8".parse().unwrap()];
-    proxied.limits.handshake_timeout = Duration::from_secs(2);
+    proxied.limits.handshake_timeout = PATIENCE;
     let mut implicit = proxied.clone();
     implicit.tls = ListenerTls::Implicit;
     let mut foreign = setup(ListenerTls::None);
@@ -574,7 +574,7 @@ fn stopping_lets_work_finish_and_cuts_what_does_not() {
         client.expect("noted");
     }
     let Server { front, service, .. } = server;
-    let stopper = std::thread::spawn(move || front.stop(Duration::from_secs(2)));
+    let stopper = std::thread::spawn(move || front.stop(Duration::from_secs(8)));
     idle.expect("stopping");
     idle.expect_end();
     until("nobody listens", || TcpStream::connect(address).is_err());

@@ -15,7 +15,7 @@ use targets::{ALL, Target};
 /// For each target, unless `WEIR_FUZZ_SECONDS` says another time.
 const TIME: Duration = Duration::from_millis(300);
 /// One input may take this long in a debug build on a loaded machine; what grows faster than its input takes longer.
-const INPUT_TIME_MAX: Duration = Duration::from_secs(10);
+const INPUT_TIME_MAX: Duration = Duration::from_secs(60);
 /// Inputs that are mutated further; new ones take the place of old ones.
 const POOL_MAX: usize = 200;
 /// Length of an input, but for the seeds: enough for many fields, quick enough for many inputs.

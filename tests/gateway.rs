@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 
+use support::config::{POP3_ON, domain, head_with_store, listener};
 use support::{Peer, Weir, python, run, wait_for};
 
 /// A perimeter gateway whose domain example.test is delivered to `deliver_to`.
@@ -12,42 +13,11 @@ fn perimeter(deliver_to: &str, more: &str) -> Weir {
 }
 
 fn perimeter_config(deliver_to: &str, more: &str) -> String {
-    format!(
-        r#"
-hostname = "mx.example.test"
-data_dir = "DIR/data"
-
-[admin]
-address = "127.0.0.1:0"
-
-[[listener]]
-name = "mx"
-address = "127.0.0.1:0"
-role = "mx"
-tls = "starttls"
-verify = "off"
-filter = "off"
-
-[[listener]]
-name = "submission"
-address = "127.0.0.1:0"
-role = "submission"
-tls = "starttls"
-verify = "off"
-filter = "off"
-
-[[domain]]
-name = "example.test"
-deliver_to = "{deliver_to}"
-recipients = "any"
-
-[store]
-pop3 = "127.0.0.1:0"
-pop3s = "127.0.0.1:0"
-
-{more}
-"#
-    )
+    head_with_store("mx.example.test", POP3_ON)
+        + &listener("mx", "mx", "tls = \"starttls\"")
+        + &listener("submission", "submission", "tls = \"starttls\"")
+        + &domain("example.test", deliver_to)
+        + more
 }
 
 /// Messages in a maildrop by POP3: prints each message's Subject, or the body of the message with a given subject.
@@ -235,33 +205,12 @@ fn what_waits_says_why_and_an_operator_can_act_on_it() {
 
 #[test]
 fn a_message_that_expires_comes_back_to_its_sender() {
-    let weir = Weir::start(
-        r#"
-hostname = "mx.example.test"
-data_dir = "DIR/data"
-[admin]
-address = "127.0.0.1:0"
-[[listener]]
-name = "relay"
-address = "127.0.0.1:0"
-role = "relay"
-tls = "none"
-[relay]
-networks = ["127.0.0.0/8"]
-smarthost = "smtp://127.0.0.1:1"
-[[domain]]
-name = "example.test"
-deliver_to = "store:"
-recipients = "any"
-[retry]
-first = "1s"
-max = "1s"
-expire = "3s"
-delay_notice = "0s"
-[store]
-pop3 = "127.0.0.1:0"
-"#,
-    );
+    let config = head_with_store("mx.example.test", POP3_ON)
+        + &listener("relay", "relay", "")
+        + &domain("example.test", "store:")
+        + "[relay]\nnetworks = [\"127.0.0.0/8\"]\nsmarthost = \"smtp://127.0.0.1:1\"\n\
+           [retry]\nfirst = \"1s\"\nmax = \"1s\"\nexpire = \"3s\"\ndelay_notice = \"0s\"\n";
+    let weir = Weir::start(&config);
     weir.add_user("alice");
     let (ok, said) = run(
         "swaks",
@@ -315,7 +264,7 @@ fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
         run("swaks", &["--server", &weir.address("mx"), "--from", "a@shop.test", "--to", &to, "--quit-after", "RCPT"]).0
     };
     assert!(rcpt("example.test") && !rcpt("second.test"));
-    let more = "\n[[domain]]\nname = \"second.test\"\ndeliver_to = \"discard:\"\nrecipients = \"any\"\n";
+    let more = domain("second.test", "discard:");
     fs::write(&file, format!("{text}{more}")).unwrap();
     weir.signal("HUP");
     wait_for("the new domain", || rcpt("second.test").then_some(()));

@@ -21,27 +21,23 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use support::config::{self, domain, head};
 use support::{PATIENCE, Weir, python, run, wait_for};
-use verify_dns::{Dns, Zone, txt, with_zone};
+use verify_dns::{DKIMPY_SIGNED, Dns, Zone, dkimpy, dkimpy_keys, txt, with_zone};
 use weir::verify::authres::AuthenticationResults;
 use weir::wire::header::fields;
 
 /// A perimeter with a listener that tags and one that enforces; mail for judge.example is delivered to one Maildir a user.
 fn gateway(dns: SocketAddr, more: &str) -> Weir {
-    let listener = |name: &str| {
-        format!(
-            "[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\ntls = \"none\"\nfilter = \"off\"\n\
-             verify = \"{name}\"\nxclient = [\"127.0.0.0/8\"]\n\n"
-        )
-    };
-    Weir::start(&format!(
-        "hostname = \"mx.judge.example\"\ndata_dir = \"DIR/data\"\n\n[admin]\naddress = \"127.0.0.1:0\"\n\n[spool]\nsegment_bytes = \"1 MiB\"\n\n\
-         [store]\npop3 = \"127.0.0.1:0\"\npop3s = \"127.0.0.1:0\"\n\n[dns]\nservers = [\"{}\"]\ntimeout = \"500ms\"\n\n{}{}\
-         [[domain]]\nname = \"judge.example\"\ndeliver_to = \"maildir:DIR/box/{{user}}\"\nrecipients = \"any\"\n\n{more}",
-        dns,
-        listener("tag"),
-        listener("enforce"),
-    ))
+    let listener =
+        |name: &str| config::listener(name, "mx", &format!("verify = \"{name}\"\nxclient = [\"127.0.0.0/8\"]"));
+    let config = head("mx.judge.example")
+        + &format!("[spool]\nsegment_bytes = \"1 MiB\"\n[dns]\nservers = [\"{dns}\"]\ntimeout = \"1500ms\"\n")
+        + &listener("tag")
+        + &listener("enforce")
+        + &domain("judge.example", "maildir:DIR/box/{user}")
+        + more;
+    Weir::start(&config)
 }
 
 /// A client's conversation.
@@ -447,15 +443,14 @@ fn keygen(domain: &str, selector: &str, kind: &str, folder: &Path, zone: &mut Zo
 
 /// A gateway that hands everything on to `next`.
 fn outgoing(dns: SocketAddr, next: &str, more: &str) -> Weir {
-    Weir::start(&format!(
-        "hostname = \"out.a.example\"\ndata_dir = \"DIR/data\"\n\n[store]\npop3 = \"127.0.0.1:0\"\npop3s = \"127.0.0.1:0\"\n\n\
-         [admin]\naddress = \"127.0.0.1:0\"\n\n[spool]\nsegment_bytes = \"1 MiB\"\n\n[dns]\nservers = [\"{dns}\"]\n\n\
-         [[listener]]\nname = \"submission\"\naddress = \"127.0.0.1:0\"\nrole = \"submission\"\nfilter = \"off\"\n\n\
-         [[listener]]\nname = \"relay\"\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\nfilter = \"off\"\nverify = \"tag\"\n\
-         xclient = [\"127.0.0.0/8\"]\n\n\
-         [[domain]]\nname = \"a.example\"\ndeliver_to = \"store:\"\nrecipients = \"any\"\n\n\
-         [relay]\nnetworks = [\"192.0.2.0/24\"]\nsmarthost = \"smtp://{next}?tls=none\"\n\n{more}"
-    ))
+    let config = head("out.a.example")
+        + &format!("[spool]\nsegment_bytes = \"1 MiB\"\n[dns]\nservers = [\"{dns}\"]\n")
+        + &config::listener("submission", "submission", "tls = \"starttls\"")
+        + &config::listener("relay", "relay", "verify = \"tag\"\nxclient = [\"127.0.0.0/8\"]")
+        + &domain("a.example", "store:")
+        + &format!("[relay]\nnetworks = [\"192.0.2.0/24\"]\nsmarthost = \"smtp://{next}?tls=none\"\n")
+        + more;
+    Weir::start(&config)
 }
 
 const SUBMIT: &str = r#"

@@ -21,7 +21,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use session::Driver;
-use support::Weir;
+use support::{PATIENCE, Weir, config};
 use weir::base::machine::Machine;
 
 /// Seconds pass in an instant there.
@@ -74,19 +74,11 @@ const SKIPPED: [(&str, &str); 35] = [
     ("xclient_connect_refused", SCRIPTED),
 ];
 
-/// How long a reply may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to listen for what must not come.
 const SILENCE: Duration = Duration::from_millis(30);
 
-const HEAD: &str = r#"
-hostname = "mx.example.org"
-data_dir = "DIR/data"
-[admin]
-address = "127.0.0.1:0"
-[store]
-pop3 = "off"
-pop3s = "off"
+/// The dialogues' relay, and deliveries that nobody makes.
+const PAUSED: &str = r#"
 [relay]
 networks = ["127.0.0.0/8", "198.51.100.0/24"]
 smarthost = "smtp://127.0.0.1:1"
@@ -113,25 +105,22 @@ fn listener(dialog: &Dialog) -> String {
         (false, false) if role == "submission" && !has("auth_plaintext") => "starttls",
         (false, false) => "none",
     };
-    let mut text =
-        format!("[[listener]]\nname = \"{}\"\naddress = \"127.0.0.1:0\"\nrole = \"{role}\"\n", name_of(dialog));
     let auth = role == "submission" || has("auth");
-    let _ = writeln!(text, "tls = \"{tls}\"\nauth = {auth}\nauth_plaintext = {}", has("auth_plaintext"));
-    let _ = writeln!(text, "verify = \"off\"\nfilter = \"off\"");
+    let mut more = format!("tls = \"{tls}\"\nauth = {auth}\nauth_plaintext = {}\n", has("auth_plaintext"));
     for (name, value) in &dialog.directives {
         let _ = match name.as_str() {
-            "bare_lf" => writeln!(text, "bare_lf = \"{value}\""),
-            "xclient" if value.starts_with("192.0.2.") => writeln!(text, "xclient = [\"127.0.0.0/8\"]"),
-            "xclient" => writeln!(text, "xclient = [\"{value}\"]"),
-            "limit" => writeln!(text, "{}", value.replacen(' ', " = ", 1)),
+            "bare_lf" => writeln!(more, "bare_lf = \"{value}\""),
+            "xclient" if value.starts_with("192.0.2.") => writeln!(more, "xclient = [\"127.0.0.0/8\"]"),
+            "xclient" => writeln!(more, "xclient = [\"{value}\"]"),
+            "limit" => writeln!(more, "{}", value.replacen(' ', " = ", 1)),
             _ => Ok(()),
         };
     }
-    text
+    config::listener(name_of(dialog), role, &more)
 }
 
 fn configuration(dialogs: &[Dialog]) -> String {
-    let mut text = HEAD.to_owned();
+    let mut text = config::head("mx.example.org") + PAUSED;
     for domain in DOMAINS {
         let _ = writeln!(text, "[[domain]]\nname = \"{domain}\"\ndeliver_to = \"discard:\"\nrecipients = {RECIPIENTS}");
     }

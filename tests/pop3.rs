@@ -20,7 +20,7 @@ use weir::store::server::{LoginGuard, Logins, Pop3Listeners, Pop3Server, TlsSour
 use weir::store::users::file::{self, UserEntry};
 use weir::store::users::{Users, password, watch};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server on a store of its own, or of an earlier one.
 struct Live {
@@ -106,7 +106,7 @@ impl Live {
         let head = format!(
             "import poplib, ssl, socket, sys, time\npop3, pop3s = {}, {}\nPOP3 = poplib.POP3\n\
              tls = ssl.create_default_context()\ntls.check_hostname = False\ntls.verify_mode = ssl.CERT_NONE\n\
-             def plain(): return POP3('127.0.0.1', pop3, timeout=20)\n\
+             def plain(): return POP3('127.0.0.1', pop3, timeout=60)\n\
              def error(f, *a):\n    try: f(*a)\n    except poplib.error_proto as e: return e.args[0].decode()\n    raise SystemExit('no error')\n",
             self.pop3.port(),
             self.pop3s.port()
@@ -173,7 +173,7 @@ def read(box):
     return ids
 box = plain(); assert 'STLS' in box.capa(); box.user('alice'); box.pass_('pw'); a = read(box)
 box = plain(); box.stls(tls); assert 'STLS' not in box.capa(); box.user('ALICE'); box.pass_('pw'); b = read(box)
-box = poplib.POP3_SSL('127.0.0.1', pop3s, context=tls, timeout=20); box.user('alice@example.org'); box.pass_('pw'); c = read(box)
+box = poplib.POP3_SSL('127.0.0.1', pop3s, context=tls, timeout=60); box.user('alice@example.org'); box.pass_('pw'); c = read(box)
 box = plain(); box._shortcmd('AUTH PLAIN AGFsaWNlAHB3'); d = read(box)
 assert a == b == c == d, (a, b, c, d)
 box = plain(); box.apop('carol', 'clear'); assert box.stat()[0] == 1; box.quit()
@@ -254,13 +254,13 @@ import os
 first = plain(); first.user('alice'); first.pass_('pw'); ids = first.uidl()[1]
 second = plain(); second.user('alice'); print(error(second.pass_, 'pw'))
 first.dele(1); first.close()
-for attempt in range(100):
+for attempt in range(1200):
     second.user('alice')
     try: second.pass_('pw'); break
     except poplib.error_proto: time.sleep(0.05)
 assert second.uidl()[1] == ids
 second.dele(2); open('OPENED', 'w').close()
-until = time.time() + 20
+until = time.time() + 60
 while not os.path.exists('DELIVERED') and time.time() < until: time.sleep(0.02)
 assert second.stat()[0] == 2, second.stat()
 second.quit()
@@ -305,7 +305,7 @@ fn a_large_message_comes_whole_and_a_slow_reader_holds_it_back() {
     live.mailboxes.deliver("alice", b"", text.as_bytes()).unwrap();
     let said = live.python(&format!(
         r#"
-s = socket.create_connection(('127.0.0.1', pop3), timeout=20); f = s.makefile('rb')
+s = socket.create_connection(('127.0.0.1', pop3), timeout=60); f = s.makefile('rb')
 f.readline(); s.sendall(b'USER alice\r\nPASS pw\r\nRETR 1\r\n'); f.readline(); f.readline()
 print('waiting', flush=True); time.sleep(1)
 assert f.readline() == b'+OK {} octets\r\n'

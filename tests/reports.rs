@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use support::config::{domain, head, listener};
 use support::{Weir, python, run, wait_for};
 use verify_dns::{Dns, Zone, txt};
 
@@ -26,19 +27,18 @@ fn key(domain: &str, folder: &Path, zone: &mut Zone) -> String {
 
 /// A gateway whose own domains are delivered to `box/DOMAIN/USER` and which gives all else to `next`.
 fn gateway(dns: &Dns, hostname: &str, domains: &[&str], next: &str, more: &str) -> Weir {
-    let domain = |name: &&str| {
-        format!(
-            "[[domain]]\nname = \"{name}\"\ndeliver_to = \"maildir:DIR/box/{{domain}}/{{user}}\"\nrecipients = \"any\"\n\n"
-        )
-    };
-    let domains: String = domains.iter().map(domain).collect();
-    Weir::start(&format!(
-        "hostname = \"{hostname}\"\ndata_dir = \"DIR/data\"\n\n[admin]\naddress = \"127.0.0.1:0\"\n\n[spool]\nsegment_bytes = \"1 MiB\"\n\n\
-         [store]\npop3 = \"127.0.0.1:0\"\npop3s = \"127.0.0.1:0\"\n\n[dns]\nservers = [\"{}\"]\ntimeout = \"500ms\"\n\n\
-         [[listener]]\nname = \"mx\"\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\ntls = \"none\"\nfilter = \"off\"\nverify = \"enforce\"\n\n\
-         [relay]\nsmarthost = \"smtp://{next}?tls=none\"\n\n{domains}{more}",
-        dns.address,
-    ))
+    let config = base(dns, hostname)
+        + &listener("mx", "mx", "verify = \"enforce\"")
+        + &format!("[relay]\nsmarthost = \"smtp://{next}?tls=none\"\n")
+        + &domains.iter().map(|name| domain(name, "maildir:DIR/box/{domain}/{user}")).collect::<String>()
+        + more;
+    Weir::start(&config)
+}
+
+fn base(dns: &Dns, hostname: &str) -> String {
+    let servers = dns.address;
+    head(hostname)
+        + &format!("[spool]\nsegment_bytes = \"1 MiB\"\n[dns]\nservers = [\"{servers}\"]\ntimeout = \"1500ms\"\n")
 }
 
 const JUDGE: &str = "mx.judge.example";
@@ -464,15 +464,11 @@ async fn tls_reports_go_by_mail_and_https_to_domains_that_ask() {
     wait_for("the HTTPS server", || std::net::TcpStream::connect(("127.0.0.1", https)).ok());
     let judge = Weir::start_under(
         &format!("export SSL_CERT_FILE={}", at("cert.pem")),
-        &format!(
-            "hostname = \"{JUDGE}\"\ndata_dir = \"DIR/data\"\n\n[admin]\naddress = \"127.0.0.1:0\"\n\n[spool]\nsegment_bytes = \"1 MiB\"\n\n\
-             [store]\npop3 = \"127.0.0.1:0\"\npop3s = \"127.0.0.1:0\"\n\n[dns]\nservers = [\"{}\"]\ntimeout = \"500ms\"\n\n\
-             [[listener]]\nname = \"mx\"\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\ntls = \"none\"\nfilter = \"off\"\nverify = \"off\"\n\n\
-             [[domain]]\nname = \"judge.example\"\ndeliver_to = \"discard:\"\nrecipients = \"any\"\n\n[security]\nlandlock = false\n\n\
-             [deliver]\nallow_local = true\nport = {}\n\n[reports]\nfrom = \"reports@judge.example\"\n\n{section}",
-            dns.address,
-            owner.port("mx"),
-        ),
+        &(base(&dns, JUDGE)
+            + &listener("mx", "relay", "")
+            + &domain("judge.example", "discard:")
+            + "[security]\nlandlock = false\n[reports]\nfrom = \"reports@judge.example\"\n"
+            + &format!("[deliver]\nallow_local = true\nport = {}\n{section}", owner.port("mx"))),
     );
     // A connection is kept for the next message, so that two messages may be one session.
     for to in ["u@quiet.example", "u@t.example"] {

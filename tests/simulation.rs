@@ -21,12 +21,13 @@ use weir::smtp::client::Protocol;
 use weir::smtp::client::capabilities::Capabilities;
 use weir::smtp::client::content::{ContentNeeds, DataPieces, data_end};
 use weir::smtp::client::handshake::{Handshake, HandshakeOptions, Next};
+use weir::smtp::client::plan::{Link, Plan, Tail};
 use weir::smtp::client::reply::{RemoteReply, ReplyReader};
-use weir::smtp::client::transaction::{Link, Plan, Progress, Tail, Transaction, Verdict};
+use weir::smtp::client::transaction::{Progress, Transaction, Verdict};
 use weir::smtp::server::Session;
 use weir::smtp::server::ask::{Answer, Ask, Received};
 use weir::wire::address::Mailbox;
-use weir::wire::envelope::{BodyType, Envelope, Origin, Recipient};
+use weir::wire::envelope::{Envelope, Origin, Recipient};
 use weir::wire::reply::{Enhanced, Reply};
 
 const HISTORIES: u64 = 3000;
@@ -340,27 +341,9 @@ impl World {
 
 fn message(rng: &mut Rng, number: usize, chunking: bool) -> (Envelope, Vec<u8>) {
     let mailbox = |text: String| Mailbox::parse(&text, false).expect("an address");
-    let origin = Origin {
-        ip: [192, 0, 2, 1].into(),
-        port: 1,
-        helo: "x".into(),
-        host: None,
-        login: None,
-        tls: None,
-        protocol: "ESMTP",
-        listener: "relay".into(),
-    };
     let recipients = (0..rng.usize(1..6)).map(|n| Recipient::plain(mailbox(format!("r{n}@b.example")))).collect();
-    let envelope = Envelope {
-        origin,
-        reverse_path: Some(mailbox(format!("m{number}@a.example"))),
-        recipients,
-        body: BodyType::SevenBit,
-        smtputf8: false,
-        require_tls: false,
-        ret: None,
-        envid: None,
-    };
+    let sender = Some(mailbox(format!("m{number}@a.example")));
+    let envelope = Envelope::plain(Origin::local("relay"), sender, recipients);
     let mut pieces = vec!["a", ".", "..", "\r\n", "\r\n.\r\n", "\r\n..", "QUIT\r\n", "Subject: x\r\n", "é"];
     if chunking {
         pieces.extend(["\n", "\r", "\n.\n"]);

@@ -115,7 +115,7 @@ fn live(spool: &Spool, random: &mut fastrand::Rng, rounds: usize, known: &mut Kn
             spool.accept(message, Box::new(move |result| sender.send((id, result.is_ok())).unwrap_or(())));
         }
         for _ in 0..count {
-            let (id, taken) = answers.recv_timeout(Duration::from_secs(30)).expect("the spool answers");
+            let (id, taken) = answers.recv_timeout(Duration::from_secs(60)).expect("the spool answers");
             if taken {
                 known.acknowledged.insert(id)
             } else {
@@ -301,7 +301,7 @@ fn a_bounce_and_the_end_of_its_message_are_one() {
     let (sender, answer) = mpsc::channel();
     let outcome = Outcome::Bounced { remote: "550 no".into() };
     spool.finish(lease, vec![(0, outcome)], vec![bounce], Box::new(move |r| sender.send(r).unwrap()));
-    assert_eq!(answer.recv_timeout(Duration::from_secs(30)), Ok(Ok(())));
+    assert_eq!(answer.recv_timeout(Duration::from_secs(60)), Ok(Ok(())));
     drop(spool);
     let spool = open(directory.path());
     assert_eq!(spool.list(&Filter::default(), QueueId(0), 9).iter().map(|why| why.id).collect::<Vec<_>>(), [id]);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
+use support::config::{domain, head, listener};
 use support::{Peer, Weir, folder, python, wait_for};
 use tempfile::TempDir;
 
@@ -94,11 +95,8 @@ impl World {
 
     fn config(&self, more: &str) -> String {
         let World { papers, postfix, unbound, web, .. } = self;
-        format!(
+        let tables = format!(
             r#"
-hostname = "out.test"
-data_dir = "DIR/data"
-include = []
 [dns]
 servers = ["{dns}"]
 trust_ad = true
@@ -109,26 +107,13 @@ mta_sts_port = {web}
 ca_file = "{ca}"
 [retry]
 first = "1h"
-[store]
-pop3 = "off"
-pop3s = "off"
-[admin]
-address = "127.0.0.1:0"
-[[listener]]
-address = "127.0.0.1:0"
-role = "relay"
-tls = "starttls"
-[[domain]]
-name = "home.test"
-deliver_to = "store:"
-recipients = "any"
-{more}
-"#,
+{more}"#,
             dns = unbound.value("DNS"),
             port = postfix.port("SMTP"),
             web = web.port("HTTPS"),
             ca = text(&papers.path("ca.pem")),
-        )
+        );
+        head("out.test") + &listener("relay", "relay", "tls = \"starttls\"") + &domain("home.test", "store:") + &tables
     }
 
     fn asked(&self, name: &str) -> usize {
@@ -153,6 +138,12 @@ fn signed_zone(papers: &Papers, port: u16) -> String {
     for (domain, host, address, record) in hosts {
         zone += &format!("{domain} MX 10 {host}\n{host} A {address}\n_{port}._tcp.{host} TLSA {record}\n");
     }
+    // A validated CNAME into a zone that is not: only what stands below the CNAME's own name counts.
+    for (domain, record) in [("aside", format!("TLSA 3 1 1 {key}")), ("asidebad", format!("TLSA 3 1 1 {zero}"))] {
+        zone +=
+            &format!("{domain} MX 10 {domain}mx\n{domain}mx CNAME mx.plain.test.\n_{port}._tcp.{domain}mx {record}\n");
+    }
+    zone += "asidenone MX 10 asidenonemx\nasidenonemx CNAME mx.plain.test.\n";
     zone + "none MX 10 nonemx\nnonemx A 127.0.0.1\nalias MX 10 aliasmx\naliasmx CNAME mx\nleaving MX 10 mx.plain.test.\n"
 }
 
@@ -224,16 +215,38 @@ fn fates(weir: &Weir, table: &[(&str, &str, &[&str])]) {
     }
 }
 
+fn what_is_told_of_tlsa(world: &World, weir: &Weir, strict: &Weir) {
+    for (domain, words) in [
+        ("signed.test", "tlsa     good     _PORT._tcp.mx.signed.test: 3 1 1 "),
+        ("aside.signed.test", "tlsa     good     _PORT._tcp.asidemx.signed.test: 3 1 1 "),
+        ("none.signed.test", "tlsa     missing  _PORT._tcp.nonemx.signed.test: no DANE, though the zone is signed"),
+        ("unusable.signed.test", "none can be used for mail (usage 2 or 3, RFC 7672 §3.1)"),
+        ("broken.signed.test", "tlsa     bad      _PORT._tcp.brokenmx.signed.test: DNS trouble: "),
+        ("plain.test", "no DANE, for the MX record of plain.test is not signed (DNSSEC)"),
+        ("leaving.signed.test", "no DANE, for the address of mx.plain.test is not signed (DNSSEC)"),
+    ] {
+        let told = String::from_utf8_lossy(&weir.cli(&["dns", domain]).stdout).into_owned();
+        assert!(told.contains(&words.replace("PORT", &world.postfix.port("SMTP").to_string())), "{domain}: {told}");
+    }
+    // Our own host: the record for the certificate that we show is named.
+    let own = String::from_utf8_lossy(
+        &strict.cli(&["dns", "strict.signed.test", "--dns", world.unbound.value("DNS")]).stdout,
+    )
+    .into_owned();
+    let record = format!("publish: _25._tcp.weirmx.signed.test. IN TLSA 3 1 1 {}", world.papers.key_hash);
+    assert!(own.contains("tlsa     missing  _25._tcp.weirmx.signed.test: no DANE\n") && own.contains(&record), "{own}");
+}
+
 #[test]
 fn dane_and_mta_sts_decide_who_gets_mail() {
     let world = World::new();
     let (chain, key) = (text(&world.papers.path("chain.pem")), text(&world.papers.path("key.pem")));
-    let strict = Weir::start(&format!(
-        "hostname = \"weirmx.signed.test\"\ndata_dir = \"DIR/data\"\n[store]\npop3 = \"off\"\npop3s = \"off\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-         [tls]\ncertificate = \"{chain}\"\nkey = \"{key}\"\n[[listener]]\naddress = \"127.0.0.2:{}\"\nrole = \"mx\"\nverify = \"off\"\nfilter = \"off\"\n\
-         [[domain]]\nname = \"strict.signed.test\"\ndeliver_to = \"discard:\"\nrecipients = \"any\"\n",
+    let tables = format!(
+        "[tls]\ncertificate = \"{chain}\"\nkey = \"{key}\"\n\
+         [[listener]]\naddress = \"127.0.0.2:{}\"\nrole = \"mx\"\nverify = \"off\"\nfilter = \"off\"\n",
         world.postfix.port("SMTP")
-    ));
+    );
+    let strict = Weir::start(&(head("weirmx.signed.test") + &tables + &domain("strict.signed.test", "discard:")));
     let weir = Weir::start(&world.config(""));
     fates(
         &weir,
@@ -253,6 +266,9 @@ fn dane_and_mta_sts_decide_who_gets_mail() {
             ("a@none.signed.test", "", &["delivered", "tls=\"unverified\""]),
             ("a@leaving.signed.test", "", &["delivered", "tls=\"unverified\""]),
             ("a@plain.test", "", &["delivered", "tls=\"unverified\""]),
+            ("a@aside.signed.test", "", &["delivered", "tls=\"dane\""]),
+            ("a@asidebad.signed.test", "", &["deferred", "TLSA of asidebadmx.signed.test matches nothing"]),
+            ("a@asidenone.signed.test", "", &["delivered", "tls=\"unverified\""]),
             // MTA-STS
             ("a@good.plain.test", "", &["delivered", "tls=\"sts\""]),
             (
@@ -282,6 +298,38 @@ fn dane_and_mta_sts_decide_who_gets_mail() {
     assert!(why.iter().any(|text| text.contains("TLSA of badmx.signed.test matches nothing: usage 3")), "{why:?}");
     assert_eq!(world.asked("moved.plain.test"), 1, "a fetch that failed is not repeated at once");
     assert!(strict.log().contains("a@home.test"), "{}", strict.log());
+    what_is_told_of_tlsa(&world, &weir, &strict);
+}
+
+#[test]
+fn other_dns_servers_and_authorities_are_in_force_after_a_reload() {
+    let (world, strangers) = (World::new(), Papers::new(&[]));
+    let (dns, ca) = (world.unbound.value("DNS"), text(&world.papers.path("ca.pem")));
+    let weir = Weir::start(&world.config(""));
+    let file = weir.path().join("weir.toml");
+    let right = fs::read_to_string(&file).unwrap();
+    let put = |config: String| {
+        fs::write(&file, config).unwrap();
+        let told = weir.ok(&["reload"]);
+        assert!(!told.contains("restart"), "{told}");
+    };
+    put(right.replace(dns, "127.0.0.1:1"));
+    send(&weir, "e@unusable.signed.test", "");
+    assert!(delivery(&weir, "e@unusable.signed.test").contains("DNS trouble"));
+    // Beside the right one, for nothing outside of the folders of the start can be reached.
+    let others = world.papers.path("others.pem");
+    fs::copy(strangers.path("ca.pem"), &others).unwrap();
+    put(right.replace(&ca, &text(&others)));
+    send(&weir, "e@signed.test", "");
+    assert!(delivery(&weir, "e@signed.test").contains("tls=\"dane\""), "the right servers, and trusted");
+    send(&weir, "e@renewed.plain.test", "");
+    let told = delivery(&weir, "e@renewed.plain.test");
+    assert!(told.contains("tls=\"unverified\""), "the policy's host has a certificate of others: {told}");
+    put(right);
+    send(&weir, "e@good.plain.test", "");
+    assert!(delivery(&weir, "e@good.plain.test").contains("tls=\"sts\""));
+    fs::write(&file, "[deliver]\nca_file = \"nothing.pem\"\n").unwrap();
+    assert!(!weir.cli(&["reload"]).status.success());
 }
 
 #[test]
@@ -321,11 +369,6 @@ fn a_policy_outlives_the_web_server_and_the_gateway_until_its_id_changes() {
 }
 
 const FORWARD: &str = r#"
-[[listener]]
-address = "127.0.0.1:0"
-role = "mx"
-verify = "off"
-filter = "off"
 [[alias]]
 address = "sales@home.test"
 to = ["ann@home.test", "bob@signed.test"]
@@ -348,7 +391,10 @@ if code == 250: print(*[x if isinstance(x, int) else x.decode() for x in s.data(
 #[test]
 fn forwarded_mail_bears_our_reverse_path_and_its_bounces_come_home() {
     let world = World::new();
-    let config = |secrets: &str| world.config(&FORWARD.replace("SECRETS", secrets));
+    let config = |secrets: &str| {
+        let mx = listener("mx", "mx", "tls = \"starttls\"");
+        world.config(&(mx + &FORWARD.replace("SECRETS", secrets)))
+    };
     let mut weir = Weir::start(&config("\"the first secret of all\""));
     for name in ["ann", "nobody"] {
         weir.add_user(name);

@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
+#[path = "verdict/door.rs"]
+mod door;
 mod support;
 
 use std::fs;
 
 use serde_json::Value;
+use support::config::{self, POP3_ON, head_with_store};
 use support::{Peer, Weir, python, run, wait_for};
 use tempfile::TempDir;
 
@@ -29,17 +32,17 @@ struct Gate {
 fn gate(listener: &str, domain: &str, filter: &str, more: &str) -> Gate {
     let rules = support::folder();
     fs::write(rules.path().join("words.cf"), RULES).unwrap();
-    let weir = Weir::start(&format!(
-        "hostname = \"mx.weir.test\"\ndata_dir = \"DIR/data\"\n[admin]\naddress = \"127.0.0.1:0\"\n[store]\npop3 = \"127.0.0.1:0\"\n\
-         pop3s = \"127.0.0.1:0\"\n[spool]\nsegment_bytes = \"1 MiB\"\n\
-         [filter]\nrules = [\"{rules}\"]\n{filter}\n\
-         [[listener]]\nname = \"mx\"\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\ntls = \"none\"\nverify = \"off\"\n\
-         xclient = [\"127.0.0.0/8\"]\n{listener}\n\
-         [[domain]]\nname = \"weir.test\"\ndeliver_to = \"maildir:DIR/box/{{user}}\"\nrecipients = \"any\"\n{domain}\n\
-         [[domain]]\nname = \"other.test\"\ndeliver_to = \"maildir:DIR/box/{{user}}\"\nrecipients = \"any\"\n{more}",
-        rules = rules.path().display()
-    ));
-    Gate { weir, rules }
+    let maildir = "maildir:DIR/box/{user}";
+    let config = head_with_store("mx.weir.test", POP3_ON)
+        + &format!(
+            "[spool]\nsegment_bytes = \"1 MiB\"\n[filter]\nrules = [\"{}\"]\n{filter}\n[filter.classifier]\nseed = false\n",
+            rules.path().display()
+        )
+        + &config::listener("mx", "mx", &format!("filter = \"enforce\"\nxclient = [\"127.0.0.0/8\"]\n{listener}"))
+        + &format!("{}{domain}\n", config::domain("weir.test", maildir))
+        + &config::domain("other.test", maildir)
+        + more;
+    Gate { weir: Weir::start(&config), rules }
 }
 
 impl Gate {
@@ -213,10 +216,11 @@ fn each_action_does_what_it_says() {
 
 #[test]
 fn thresholds_differ_by_listener_by_domain_and_by_direction() {
-    let more = "[[listener]]\nname = \"strict\"\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\ntls = \"none\"\nverify = \"off\"\n\
-        scores = { reject = 5.0, quarantine = 4.0, tag = 2.0 }\n\
-        [[listener]]\nname = \"relay\"\naddress = \"127.0.0.1:0\"\nrole = \"relay\"\ntls = \"none\"\nfilter = \"enforce\"\n";
-    let gate = gate("", "scores = { reject = 9.0 }", "outbound = { reject = 6.0, quarantine = \"off\" }", more);
+    let enforce = "filter = \"enforce\"\n";
+    let scores = "scores = { reject = 5.0, quarantine = 4.0, tag = 2.0 }\n";
+    let more =
+        config::listener("strict", "mx", &format!("{enforce}{scores}")) + &config::listener("relay", "relay", enforce);
+    let gate = gate("", "scores = { reject = 9.0 }", "outbound = { reject = 6.0, quarantine = \"off\" }", &more);
     assert!(gate.send("bob@other.test", "nine", &[]).0, "quarantined");
     assert_eq!(gate.quarantined().len(), 1);
     let (ok, reply) = gate.send("bob@weir.test", "nine", &[]);
@@ -228,6 +232,13 @@ fn thresholds_differ_by_listener_by_domain_and_by_direction() {
     assert!(!ok, "by direction: {reply}");
     let story = gate.explain(&reference(&reply));
     assert!(story.contains("outbound") && story.contains("reject = 6 (weir.toml:"), "{story}");
+    let (_, metrics) = run("curl", &["-sS", &format!("http://{}/metrics", gate.weir.address("admin"))]);
+    let judged = |action: &str, count: u32| {
+        let line = format!("weir_filter_judged_total{{action=\"{action}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    };
+    judged("reject", 3);
+    judged("quarantine", 1);
 }
 
 #[test]
@@ -252,8 +263,8 @@ fn recipients_of_one_message_may_differ_and_nothing_is_lost() {
 /// LMTP says of each recipient what became of it (RFC 2033 §4.2).
 #[test]
 fn over_lmtp_each_recipient_has_its_own_answer() {
-    let more = "[[listener]]\nname = \"lmtp\"\naddress = \"127.0.0.1:0\"\nrole = \"lmtp\"\nfilter = \"enforce\"\n";
-    let gate = gate("", "scores = { reject = 9.0 }", "", more);
+    let more = config::listener("lmtp", "lmtp", "filter = \"enforce\"");
+    let gate = gate("", "scores = { reject = 9.0 }", "", &more);
     let program = "import socket, sys\n\
         s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\nf = s.makefile('rwb')\n\
         def say(line, replies=1):\n    f.write(line.encode() + b'\\r\\n'); f.flush()\n    out = []\n\
@@ -382,6 +393,28 @@ fn a_replay_says_what_would_change_and_says_it_again() {
     assert!(new.contains("newly rejected: 1\n") && new.contains("W_THREE 3 -> 16"), "{new}");
     assert!(new.contains("newly accepted: 1\n") && new.contains("W_TWENTY 20 -> -"), "{new}");
     assert!(!gate.weir.cli(&["replay", "--set", "explode=1"]).status.success());
+}
+
+#[test]
+fn a_replay_counts_copies_as_they_were_counted_then() {
+    let gate = gate("", "", "", "[trace]\ncontent = \"judged\"\n");
+    let rules = "\nheader __SEEN eval:check_symbol('BULK_SEEN_2')\nmeta W_COPY __SEEN\nscore W_COPY 2.5\n\
+                 header BULK_SEEN_2 eval:check_symbol('BULK_SEEN_2')\nscore BULK_SEEN_2 0.25\n";
+    fs::write(gate.rules.path().join("copies.cf"), rules).unwrap();
+    gate.weir.ok(&["reload"]);
+    let letter = "Your parcel could not be delivered today because the address is not complete. Please open the page below \
+        within two days, confirm the street and the house number, and pay the fee for the second delivery.";
+    let records: Vec<Value> = (0..4)
+        .map(|_| {
+            let (_, reply) = gate.send("bob@weir.test", letter, &[]);
+            gate.record(&reference(&reply))
+        })
+        .collect();
+    let points = |record: &Value| record["decision"]["parcels"][0]["score"].as_f64();
+    assert_eq!((points(&records[0]), points(&records[3])), (Some(0.0), Some(2.75)), "{}", records[3]);
+    let said = gate.weir.ok(&["replay", "--since", "1h"]);
+    assert!(said.contains("4 decisions: 4 judged again whole"), "{said}");
+    assert!(said.contains("scores: 0 higher, 0 lower, 0 on average"), "{said}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use verify_dns::{Dns, Zone, txt, with_zone};
+use verify_dns::{DKIMPY_SIGNED, Dns, Zone, dkimpy, dkimpy_keys, txt, with_zone};
 use weir::base::content::Content;
 use weir::config::settings::{self, Mode};
 use weir::dns::Resolver;
@@ -58,7 +58,7 @@ fn suite(path: &str) -> Suite {
 }
 
 /// Long enough for a loaded machine, short enough for a suite with unanswered queries.
-const DNS_TIMEOUT: Duration = Duration::from_millis(400);
+const DNS_TIMEOUT: Duration = Duration::from_millis(1500);
 
 fn house_resolver(dns: &Dns) -> Resolver {
     let servers = vec![dns.address];
@@ -71,7 +71,7 @@ async fn spf_suite(path: &str) -> Vec<String> {
         let dns = Dns::start(&group.zone).await;
         let resolver = Arc::new(house_resolver(&dns));
         for case in &group.tests {
-            let until = tokio::time::Instant::now() + Duration::from_secs(20);
+            let until = tokio::time::Instant::now() + Duration::from_secs(60);
             let bounded = Bounded::new(resolver.clone(), 128, until);
             let path = Some(case.mailfrom.as_str()).filter(|path| !path.is_empty());
             let query = spf::Query::mail_from(case.ip.parse().unwrap(), &case.helo, path, "receiver.example");
@@ -113,7 +113,7 @@ async fn spf_gives_every_answer_of_mail_auths_suite_but_eight() {
 }
 
 async fn resolver(dns: &Dns) -> Bounded<Resolver> {
-    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
     Bounded::new(Arc::new(house_resolver(dns)), 128, until)
 }
 
@@ -332,7 +332,7 @@ async fn results_become_actions_with_replies_that_name_the_policy() {
 }
 
 /// Long enough for a debug build on a loaded machine; unbounded work would take minutes.
-const HOSTILE_TIME_MAX: Duration = Duration::from_secs(10);
+const HOSTILE_TIME_MAX: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn hostile_messages_cost_bounded_work() {
@@ -534,28 +534,11 @@ fn reports_from_the_wild_read_or_are_refused_in_words() {
     assert_eq!(refused, REFUSED);
 }
 
-/// dkimpy's own material: RFC 6376's and RFC 8463's examples, signed twice, and keys that are wrong on purpose.
 #[tokio::test]
 async fn dkimpys_messages_and_keys_give_the_expected_words() {
-    let path = |name: &str| format!("{}/tests/vectors/dkim/dkimpy/{name}", env!("CARGO_MANIFEST_DIR"));
-    let wire = |name: &str| std::fs::read_to_string(path(name)).unwrap().replace("\r\n", "\n").replace('\n', "\r\n");
-    let rsa = wire("test.txt");
-    let ed25519 = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
-    for (file, key, words) in [
-        ("rfc6376.signed.msg", rsa.as_str(), &["pass", "pass"][..]),
-        // t= was taken out after signing, so it must not verify; but that x= stands alone is no syntax error.
-        ("rfc6376.signed.no_t.msg", &rsa, &["fail"]),
-        ("rfc6376.signed.rsa.msg", &rsa, &["pass"]),
-        ("rfc6376.signed.rsa.msg", &wire("badk.txt"), &["permerror"]),
-        ("rfc6376.signed.rsa.msg", &wire("badversion.txt"), &["permerror"]),
-        ("rfc6376.signed.rsa.msg", &wire("test2.txt"), &["pass"]),
-        ("rfc6376.signed.rsa.msg", &wire("test_tlsrpt.txt"), &["permerror"]),
-    ] {
-        let mut zone = Zone::new();
-        txt(&mut zone, "test._domainkey.football.example.com", key.trim());
-        txt(&mut zone, "brisbane._domainkey.football.example.com", ed25519);
-        let dns = Dns::start(&zone).await;
-        let results = dkim::check(&resolver(&dns).await, &message(wire(file)), now()).await;
+    for (file, key, words) in DKIMPY_SIGNED {
+        let dns = Dns::start(&dkimpy_keys(key)).await;
+        let results = dkim::check(&resolver(&dns).await, &message(dkimpy(file)), now()).await;
         let found: Vec<_> = results.iter().map(|result| result.outcome.as_str()).collect();
         assert_eq!(found, words, "{file}, {key}: {results:?}");
     }

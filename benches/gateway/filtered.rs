@@ -3,39 +3,19 @@
 //! Both ask one resolver, which answers at once that nothing exists; both write their results and refuse nothing, so that every message arrives.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::Plan;
-use crate::subject::{Running, Subject, postfix_with, weir_with};
+use crate::nowhere::nowhere;
+use crate::subject::{LOG_LEVEL, Running, Subject, postfix_with, weir_with};
 use crate::work::{Measured, WORKS, Work};
 
 /// What the project has set.
 const TARGET: f64 = 8.0;
-
-/// A resolver to which no name exists; gives its address.
-fn nowhere() -> SocketAddr {
-    const QR_RA_NXDOMAIN: [u8; 2] = [0x81, 0x83];
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut query = [0; 1500];
-        while let Ok((length, from)) = socket.recv_from(&mut query) {
-            if length < 12 {
-                continue;
-            }
-            query[2..4].copy_from_slice(&QR_RA_NXDOMAIN);
-            // The question goes back; what stood behind it (EDNS) does not.
-            query[6..12].fill(0);
-            let labels = query[12..length].iter().position(|byte| *byte == 0).unwrap_or(0);
-            let _ = socket.send_to(&query[..(12 + labels + 5).min(length)], from);
-        }
-    });
-    address
-}
 
 /// Weir with all checks of an mx listener, in the mode that refuses nothing.
 pub fn start_weir(folder: TempDir, to: Option<SocketAddr>) -> Running {
@@ -45,7 +25,7 @@ pub fn start_weir(folder: TempDir, to: Option<SocketAddr>) -> Running {
          [[listener]]\naddress = \"127.0.0.1:0\"\nrole = \"mx\"\nname = \"filtered\"\nverify = \"tag\"\nfilter = \"tag\"\n",
         nowhere()
     );
-    weir_with(folder, "warn", to, "off", &more).at("filtered")
+    weir_with(folder, LOG_LEVEL, to, "off", &more).at("filtered")
 }
 
 /// Rspamd and, before it, Postfix.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::Plan;
 use crate::children::Part;
 use crate::process::{anonymous_kib, pss_kib, rss_kib};
-use crate::subject::{Running, Subject, weir};
+use crate::subject::{LOG_LEVEL, Running, Subject, weir};
 use crate::work::{Measured, WORKS};
 
 /// Turns of the long queue and the empty one, at least: a ratio near its target wants more than one.
@@ -27,7 +27,7 @@ fn folder(plan: &Plan) -> TempDir {
 }
 
 fn fresh(plan: &Plan) -> Running {
-    weir(folder(plan), "warn", None, "off")
+    weir(folder(plan), LOG_LEVEL, None, "off")
 }
 
 /// Memory of a connection that has said EHLO, and what holding so many costs those who send.
@@ -81,7 +81,7 @@ pub fn queue(plan: &Plan) {
     if !plan.wants("queue") {
         return;
     }
-    let mut full = weir(folder(plan), "warn", None, "127.0.0.1:0");
+    let mut full = weir(folder(plan), LOG_LEVEL, None, "127.0.0.1:0");
     let options = [
         ("to", full.address.to_string()),
         ("connections", "100".to_owned()),

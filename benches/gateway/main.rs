@@ -32,6 +32,7 @@ mod sink;
 mod children;
 mod filtered;
 mod held;
+mod nowhere;
 mod process;
 mod subject;
 mod table;

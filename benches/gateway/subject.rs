@@ -20,15 +20,18 @@ pub static EXIM_FOLDER: OnceLock<PathBuf> = OnceLock::new();
 /// Time for a server to make what it makes ahead; Weir fills segments.
 const SETTLE: Duration = Duration::from_millis(1500);
 
+/// Weir's log level, as it is by default.
+pub const LOG_LEVEL: &str = "info";
+
 /// A server that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     LimitInline,
     LimitThread,
-    /// Log level `warn`.
+    /// With its log as it is by default, into a file.
     Weir,
-    /// Log level as it is by default, into a file.
-    WeirLogging,
+    /// Log level `warn`.
+    WeirSilent,
     Postfix,
     Exim,
     /// Identity and filter on.
@@ -42,7 +45,7 @@ impl Subject {
         Subject::LimitInline,
         Subject::LimitThread,
         Subject::Weir,
-        Subject::WeirLogging,
+        Subject::WeirSilent,
         Subject::Postfix,
         Subject::Exim,
     ];
@@ -52,7 +55,7 @@ impl Subject {
             Subject::LimitInline => "limit, sync inline",
             Subject::LimitThread => "limit, sync thread",
             Subject::Weir => "Weir",
-            Subject::WeirLogging => "Weir, log level info",
+            Subject::WeirSilent => "Weir, log level warn",
             Subject::Postfix => "Postfix",
             Subject::Exim => "Exim",
             Subject::WeirFiltered => "Weir, all checks",
@@ -73,7 +76,16 @@ impl Subject {
 
     /// Servers of thousands a second need more messages for the same time than those of hundreds.
     pub fn is_fast(self) -> bool {
-        matches!(self, Subject::LimitInline | Subject::LimitThread | Subject::Weir | Subject::WeirLogging)
+        matches!(self, Subject::LimitInline | Subject::LimitThread | Subject::Weir | Subject::WeirSilent)
+    }
+
+    /// Messages of a relay run for each second of the plan, so that runs take about as long.
+    pub fn relayed_a_second(self) -> f64 {
+        match self {
+            Subject::WeirFiltered => 2_500.0,
+            _ if self.is_fast() => 12_000.0,
+            _ => 700.0,
+        }
     }
 
     /// Starts it in a folder below `place`. Without `to` it keeps the mail; with it, it relays there.
@@ -83,8 +95,8 @@ impl Subject {
         match self {
             Subject::LimitInline => limit(folder, "inline", to),
             Subject::LimitThread => limit(folder, "thread", to),
-            Subject::Weir => weir(folder, "warn", to, "off"),
-            Subject::WeirLogging => weir(folder, "info", to, "off"),
+            Subject::Weir => weir(folder, LOG_LEVEL, to, "off"),
+            Subject::WeirSilent => weir(folder, "warn", to, "off"),
             Subject::Postfix => postfix_with(folder, to, ""),
             Subject::Exim => exim(folder, to),
             Subject::WeirFiltered => filtered::start_weir(folder, to),

@@ -77,9 +77,6 @@ pub struct Measured {
 
 /// Time for caches, windows and connections before the clock runs.
 const WARM_SECONDS: f64 = 0.5;
-/// Messages of a relay run for servers of thousands and of hundreds a second, for each second of the plan.
-const RELAYED_FAST: f64 = 12_000.0;
-const RELAYED_SLOW: f64 = 700.0;
 
 impl Work {
     pub fn run(&self, subject: Subject, plan: &Plan) -> Measured {
@@ -117,9 +114,10 @@ impl Work {
         self.load(server.address, server.pid, plan.seconds)
     }
 
-    /// From the first message offered to the last one at the sink, every checksum looked at there.
+    /// From the first message offered to the last one at the sink, every checksum looked at there. How long senders keep their
+    /// connections open behind it is not counted.
     fn relayed(&self, subject: Subject, place: &str, plan: &Plan) -> Measured {
-        let count = plan.seconds * if subject.is_fast() { RELAYED_FAST } else { RELAYED_SLOW };
+        let count = plan.seconds * subject.relayed_a_second();
         let count = count as u64;
         let mut sink = Part::start("sink", &[("expect", count.to_string()), ("idle", "20".into())]);
         let server = subject.start(place, Some(sink.address()));
@@ -129,7 +127,8 @@ impl Work {
         let sent = Part::start("generate", &options).result();
         complain(&sent);
         let arrived = sink.result();
-        let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds(server.pid) - cpu);
+        let farewell = arrived["farewell_seconds"].as_f64().unwrap();
+        let (seconds, cpu) = (began.elapsed().as_secs_f64() - farewell, cpu_seconds(server.pid) - cpu);
         for wrong in ["corrupt", "foreign", "duplicates"] {
             assert_eq!(arrived[wrong], 0, "{}: {arrived}", subject.name());
         }

@@ -78,6 +78,7 @@ pub fn run(options: &Options) -> io::Result<serde_json::Value> {
         "bytes": sink.bytes,
         "seconds": seconds,
         "per_second": sink.messages as f64 / seconds.max(1e-9),
+        "farewell_seconds": sink.last.elapsed().as_secs_f64(),
         "milliseconds_under_way": sink.latency.json(),
         "sink_cpu_seconds": cpu_seconds(),
     }))

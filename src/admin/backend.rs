@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::model::{
-    Acted, Audited, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, ReportFilter, ReportReceived,
-    ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Verified,
+    Acted, Audited, Filter, Lessons, QueueAction, QueueDetail, QueueEntry, RateEntry, Reloaded, ReportFilter,
+    ReportReceived, ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Taught, Verified,
 };
 
 /// Why the gateway said no.
@@ -50,6 +50,8 @@ pub trait AdminBackend: Send + Sync + 'static {
     fn rate_reset(&self, key: String) -> Answering<'_, Acted>;
     /// What each rule of the filter has cost since it was loaded; rules that were never tried are left out.
     fn rule_costs(&self) -> Answering<'_, Vec<RuleCost>>;
+    /// Teaches the classifier.
+    fn learn(&self, lessons: Lessons) -> Answering<'_, Taught>;
     /// What is collected for reports of ours.
     fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>>;
     /// Sends the reports that are due, or all.

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::audit::Audit;
+use crate::base::report::Summary;
+
 /// Where a message or one of its recipients stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -231,30 +234,30 @@ pub struct Audited {
     pub from: u64,
     /// To the end of the hour of this time.
     pub to: u64,
-    /// In the queue when the period began.
-    pub opening: i64,
-    /// Taken from clients or made by Weir itself (bounces).
-    pub accepted: i64,
-    /// Given to a next hop or store.
-    pub delivered: i64,
-    /// Returned.
-    pub bounced: i64,
-    /// Too old.
-    pub expired: i64,
-    /// Thrown away by configuration.
-    pub discarded: i64,
-    /// Thrown away by an operator or the quarantine's age.
-    pub dropped: i64,
-    /// Lost to damage of the disk, or (negative) found again.
-    pub lost: i64,
-    /// In the queue when the period ended, by the books.
-    pub closing: i64,
-    /// In the queue now, counted one by one; quarantine too.
-    pub queued_now: i64,
-    /// Of these in quarantine.
-    pub quarantined_now: i64,
-    /// True if the books of all time agree with the queue as counted.
-    pub balanced: bool,
+    /// What the books say of it.
+    #[serde(flatten)]
+    pub audit: Audit,
+}
+
+/// `POST /v1/learn`: messages, and what they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lessons {
+    /// What all of them are.
+    pub kind: Lesson,
+    /// Each in base64 (RFC 4648 §4).
+    pub messages: Vec<String>,
+}
+
+/// What came of lessons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taught {
+    /// Messages learned now.
+    pub count: u64,
+    /// Ham that the classifier knows.
+    pub ham: u64,
+    /// Spam that it knows.
+    pub spam: u64,
 }
 
 /// How many were acted upon.
@@ -360,33 +363,9 @@ pub struct ReportReceived {
     pub at: u64,
     /// DMARC's word for the message that brought it; empty if it was not asked.
     pub dmarc: String,
-    /// `dmarc`, `tls`, `failure` …
-    pub kind: String,
-    /// Who reports.
-    pub organization: String,
-    /// About which domain.
-    pub domain: String,
-    /// The reporter's id.
-    pub id: String,
-    /// From.
-    pub begin: u64,
-    /// To.
-    pub end: u64,
-    /// Rows.
-    pub rows: Vec<ReportRow>,
-}
-
-/// One row of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReportRow {
-    /// The sending address, or the policy's domain.
-    pub source: String,
-    /// Messages or sessions.
-    pub count: u64,
-    /// Those that failed.
-    pub failed: u64,
-    /// In words.
-    pub detail: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub summary: Summary,
 }
 
 /// `POST /v1/reload`.

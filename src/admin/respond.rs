@@ -17,6 +17,8 @@ use super::server::Api;
 
 /// A selection of ten thousand ids fits.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Lessons are whole messages, in base64; the largest that an mx takes by default fits.
+const LESSONS_BYTES_MAX: usize = 72 << 20;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -73,12 +75,13 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Fault> 
             Fault(StatusCode::METHOD_NOT_ALLOWED, "the path is there for the other method".to_owned())
         }
     })?;
-    let body = if is_post { body_of(request).await? } else { Bytes::new() };
+    let most = if route == Route::Learn { LESSONS_BYTES_MAX } else { BODY_BYTES_MAX };
+    let body = if is_post { body_of(request, most).await? } else { Bytes::new() };
     ask(api, route, &body).await
 }
 
-async fn body_of(request: Request<Incoming>) -> Result<Bytes, Fault> {
-    let limited = Limited::new(request.into_body(), BODY_BYTES_MAX);
+async fn body_of(request: Request<Incoming>, most: usize) -> Result<Bytes, Fault> {
+    let limited = Limited::new(request.into_body(), most);
     let wrong = |error: &dyn Display| Fault(StatusCode::PAYLOAD_TOO_LARGE, format!("the body can't be taken: {error}"));
     limited.collect().await.map(|body| body.to_bytes()).map_err(|error| wrong(&error))
 }
@@ -110,6 +113,7 @@ async fn ask(api: &Api, route: Route, body: &[u8]) -> Result<Answer, Fault> {
         Route::RateList(key, most) => ok(&gateway.rate_list(key, most).await?),
         Route::RateReset => ok(&gateway.rate_reset(parse::<RateReset>(body)?.key).await?),
         Route::RuleCosts => ok(&gateway.rule_costs().await?),
+        Route::Learn => ok(&gateway.learn(parse(body)?).await?),
         Route::ReportsWaiting(most) => ok(&gateway.reports_waiting(most).await?),
         Route::ReportsSend => ok(&gateway.reports_send(parse(body)?).await?),
         Route::ReportsReceived(filter, most) => ok(&gateway.reports_received(filter, most).await?),

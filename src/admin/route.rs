@@ -40,6 +40,8 @@ pub enum Route {
     RateReset,
     /// `GET /v1/rules`
     RuleCosts,
+    /// `POST /v1/learn`
+    Learn,
     /// `GET /v1/reports/waiting`
     ReportsWaiting(usize),
     /// `POST /v1/reports/send`
@@ -150,6 +152,7 @@ fn post(segments: &[&str]) -> Option<Route> {
             action_of(word).map(|action| Route::QueueAct(action, true))
         }
         ["v1", "rates", "reset"] => Some(Route::RateReset),
+        ["v1", "learn"] => Some(Route::Learn),
         ["v1", "reports", "send"] => Some(Route::ReportsSend),
         ["v1", "reload"] => Some(Route::Reload),
         ["v1", "delivery", "pause"] => Some(Route::PauseDelivery(true)),
@@ -204,8 +207,14 @@ mod tests {
 
     #[test]
     fn nothing_changes_state_by_get() {
-        for path in ["/v1/queue/drop", "/v1/reload", "/v1/delivery/pause", "/v1/rates/reset", "/v1/quarantine/release"]
-        {
+        for path in [
+            "/v1/learn",
+            "/v1/queue/drop",
+            "/v1/reload",
+            "/v1/delivery/pause",
+            "/v1/rates/reset",
+            "/v1/quarantine/release",
+        ] {
             assert_eq!(route(false, path, ""), Err(NoRoute::WrongMethod), "{path}");
             assert!(route(true, path, "").is_ok(), "{path}");
         }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
+
+use super::unix;
 
 /// Low bits of an id that number the messages of one millisecond.
 const SEQUENCE_BITS: u32 = 20;
@@ -19,7 +21,7 @@ pub struct QueueId(pub u64);
 impl QueueId {
     /// When the id was given out, to the millisecond.
     pub fn time(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0 >> SEQUENCE_BITS)
+        unix::from_millis(self.0 >> SEQUENCE_BITS)
     }
 }
 
@@ -84,7 +86,7 @@ impl IdSource {
 
     /// The next id, at `now` or just above the one before.
     pub fn next(&self, now: SystemTime) -> QueueId {
-        let millis = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let millis = unix::millis(now);
         let wanted = millis << SEQUENCE_BITS;
         let before = self
             .last
@@ -96,6 +98,8 @@ impl IdSource {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     #[test]

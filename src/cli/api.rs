@@ -38,10 +38,7 @@ impl Api {
     /// The exit code, once the reason is on standard error.
     pub fn find(config: &ConfigFile) -> Result<Self, Exit> {
         let config = config.load_or_complain()?;
-        Api::of(&config).map_err(|(exit, why)| {
-            eprintln!("error: {why}");
-            exit
-        })
+        Api::of(&config).map_err(|(exit, why)| exit.because(why))
     }
 
     /// The API of the Weir that runs with this configuration; nothing if none answers there.

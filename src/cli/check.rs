@@ -14,14 +14,11 @@ pub struct Args {
 }
 
 /// Checks, and prints the summary or every error.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
     if !args.quiet {
         let source = args.config.path().map_or("built-in defaults".to_owned(), |path| path.display().to_string());
         say(&format!("{source}: no errors\n\n{}", config.summary().trim_end()));
     }
-    Exit::Done
+    Ok(())
 }

@@ -45,18 +45,12 @@ enum What {
 }
 
 /// Makes what is asked for.
-pub fn run(args: Args) -> Exit {
+pub fn run(args: Args) -> Result<(), Exit> {
     let made = match args.what {
         What::Keygen { domain, selector, kind, directory } => make(&domain, &selector, kind, &directory),
         What::Rotate { domain, directory } => rotate(&domain, &directory),
     };
-    match made {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            eprintln!("weir dkim: {error}");
-            Exit::No
-        }
-    }
+    made.map_err(|error| Exit::No.because(error))
 }
 
 fn make(domain: &str, selector: &str, kind: KeyKind, directory: &Path) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! `weir dns`: what DNS says of a domain, what is wrong with it in words, and what to publish. I/O: DNS.
 
+mod tlsa;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,27 +76,19 @@ impl Finding {
 }
 
 /// Asks, judges, prints. Says no if something is bad.
-pub fn run(args: Args) -> Exit {
-    let mut config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: Args) -> Result<(), Exit> {
+    let mut config = args.config.load_or_complain()?;
     if let Some(server) = args.dns {
         config.dns.servers = vec![server];
     }
-    let findings = match with_runtime(gather(&config, &args.domain.to_ascii_lowercase())) {
-        Ok(findings) => findings,
-        Err(error) => {
-            eprintln!("weir dns: {error}");
-            return Exit::Temporary;
-        }
-    };
+    let gathered = with_runtime(gather(&config, &args.domain.to_ascii_lowercase()));
+    let findings = gathered.map_err(|error| Exit::Temporary.because(error))?;
     if args.json {
         print_json(&findings);
     } else {
         findings.iter().for_each(print);
     }
-    if findings.iter().any(|finding| finding.state == State::Bad) { Exit::No } else { Exit::Done }
+    Exit::No.unless(findings.iter().all(|finding| finding.state != State::Bad))
 }
 
 fn print(finding: &Finding) {
@@ -112,7 +106,7 @@ fn print(finding: &Finding) {
 
 async fn gather(config: &Config, domain: &str) -> Result<Vec<Finding>, String> {
     let dns = Arc::new(Resolver::new(&config.dns)?);
-    let mut findings = mx(&dns, domain).await;
+    let mut findings = mx(&dns, config, domain).await;
     findings.push(spf(domain, dns_txt(&dns, domain).await, &spf_of_a_stranger(&dns, domain).await));
     findings.push(dmarc(domain, dns_txt(&dns, &format!("_dmarc.{domain}")).await));
     if !config.dkim.iter().any(|key| key.domain == domain) {
@@ -137,7 +131,7 @@ async fn dns_txt(dns: &Resolver, name: &str) -> Answer<Vec<String>> {
 }
 
 /// The hosts, and whether each one's addresses have a name that leads back (RFC 8601 iprev; large receivers insist).
-async fn mx(dns: &Resolver, domain: &str) -> Vec<Finding> {
+async fn mx(dns: &Resolver, config: &Config, domain: &str) -> Vec<Finding> {
     let hosts = match Lookup::mx(dns, domain).await {
         Answer::Found(hosts) => hosts,
         Answer::Temporary => return vec![Finding::new("mx", State::Unknown, "DNS has no answer")],
@@ -160,6 +154,7 @@ async fn mx(dns: &Resolver, domain: &str) -> Vec<Finding> {
                 for address in addresses {
                     findings.push(ptr(dns, &host, address).await);
                 }
+                findings.push(tlsa::finding(dns, config, domain, &host).await);
             }
             Err(fault) => findings.push(Finding::new("mx", State::Bad, format!("{host}: {fault}"))),
         }

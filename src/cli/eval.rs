@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::{ConfigFile, Exit};
 use crate::config::settings::Filter;
 use crate::filter::classifier::metrics::{self, Judged, Measures};
-use crate::filter::classifier::{Classifier, Features, Label, features, file};
+use crate::filter::classifier::{Classifier, Features, Label, features, file, seed};
 use crate::filter::message::View;
 use crate::filter::{Engine, Facts};
 
@@ -43,6 +43,9 @@ pub struct Args {
     /// Learn from the first N messages only, and measure those behind them.
     #[arg(long, value_name = "N")]
     train: Option<usize>,
+    /// Write the weightiest part of what was learned at the end: a model to begin with, such as the one that is built in.
+    #[arg(long, value_name = "FILE")]
+    write_seed: Option<PathBuf>,
     /// Print the measures only.
     #[arg(long, short)]
     quiet: bool,
@@ -88,18 +91,9 @@ const BOOTSTRAP_SEED: u64 = 1;
 const BATCH_MESSAGES: usize = 512;
 
 /// Judges the stream and prints.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    match evaluate(args, &config.filter) {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            eprintln!("{error}");
-            Exit::No
-        }
-    }
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
+    evaluate(args, &config.filter).map_err(|error| Exit::No.because(error))
 }
 
 fn evaluate(args: &Args, filter: &Filter) -> Result<(), String> {
@@ -133,7 +127,7 @@ fn evaluate(args: &Args, filter: &Filter) -> Result<(), String> {
         judged.push(one);
     })?;
     let seconds = start.elapsed().as_secs_f64();
-    eprint!("{}", report(&judged));
+    eprint!("{}{}", report(&judged), calibration(&judged));
     eprintln!("{:.0} messages a second, reading included", lines.len() as f64 / seconds);
     if let Some(index) = &args.then {
         let mut later: Vec<Judged> = judged.iter().filter(|one| !one.spam).copied().collect();
@@ -143,6 +137,9 @@ fn evaluate(args: &Args, filter: &Filter) -> Result<(), String> {
             later.push(one);
         })?;
         eprint!("{}, against the ham above\n{}", index.display(), report(&later));
+    }
+    if let Some(path) = &args.write_seed {
+        fs::write(path, seed::encode(&stream.model)).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }
@@ -208,7 +205,8 @@ impl Stream {
                 (score, score >= self.tag)
             }
         };
-        Judged { spam, score, verdict_spam }
+        let probability = (self.judge == Judge::Classifier).then(|| f64::from(opinion.probability));
+        Judged { spam, score, verdict_spam, probability }
     }
 
     fn learn(&mut self, spam: bool, features: Features) {
@@ -240,6 +238,20 @@ fn report(judged: &[Judged]) -> String {
         line("caught at no ham loss %", |measures| measures.caught_at_none),
     ]
     .concat()
+}
+
+/// What the classifier's probabilities are worth; nothing if it said none.
+fn calibration(judged: &[Judged]) -> String {
+    let (bins, error) = metrics::reliability(judged);
+    if bins.iter().all(|bin| bin.messages == 0) {
+        return String::new();
+    }
+    let mut out = format!("calibration error {error:.4}; said to be spam, messages, mean said, share of spam\n");
+    for (tenth, bin) in bins.iter().enumerate() {
+        let (from, to) = (tenth as f64 / metrics::BINS as f64, (tenth + 1) as f64 / metrics::BINS as f64);
+        out.push_str(&format!("  {from:.1} to {to:.1}{:>12}{:>10.3}{:>10.3}\n", bin.messages, bin.said, bin.was));
+    }
+    out
 }
 
 #[cfg(test)]

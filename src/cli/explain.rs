@@ -25,24 +25,14 @@ pub struct Args {
 }
 
 /// Looks, prints.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    let told = match find(&config.data_dir.join(trace::FOLDER), &args.reference) {
-        Ok(told) => told,
-        Err(error) => {
-            eprintln!("error: the trace can't be read: {error}");
-            return Exit::Temporary;
-        }
-    };
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
+    let told = find(&config.data_dir.join(trace::FOLDER), &args.reference).map_err(unreadable)?;
     if told.is_empty() {
-        eprintln!(
-            "error: nothing is recorded of {}; [trace] says which messages are, and for how long",
-            plain(&args.reference)
-        );
-        return Exit::No;
+        let reference = plain(&args.reference);
+        return Err(Exit::No.because(format!(
+            "nothing is recorded of {reference}; [trace] says which messages are, and for how long"
+        )));
     }
     for Told { record, events } in &told {
         if args.json {
@@ -52,7 +42,12 @@ pub fn run(args: &Args) -> Exit {
             now(&config, record);
         }
     }
-    Exit::Done
+    Ok(())
+}
+
+/// For all who read the trace.
+pub(super) fn unreadable(error: std::io::Error) -> Exit {
+    Exit::Temporary.because(format!("the trace can't be read: {error}"))
 }
 
 /// A record with what happened later.
@@ -71,7 +66,7 @@ pub fn find(folder: &Path, reference: &str) -> std::io::Result<Vec<Told>> {
     let bare = reference.trim_matches(['<', '>']);
     let is_id = bare.parse::<crate::base::id::QueueId>().is_ok();
     let word = if is_id { bare.to_ascii_lowercase() } else { as_json(bare) };
-    let wanted = Wanted { words: vec![word], since: None };
+    let wanted = Wanted { words: vec![word], since: None, door: true };
     each(folder, &wanted, |found| {
         match found.entry {
             Entry::Decision(record) if record.is_called(bare) => {
@@ -107,9 +102,20 @@ pub fn story(record: &Record, events: &[Event]) -> String {
     out.line("reason", &record.decided.reason);
     out.line("setting", &record.decided.setting);
     let direction = if record.outbound { "outbound" } else { "inbound" };
-    out.line("from", &format!("<{}>, {direction}", record.from.as_deref().unwrap_or_default()));
-    out.line("to", &record.to.join(", "));
-    out.line("message", &format!("{} bytes {}", record.size, record.message_id));
+    let from = format!("<{}>", record.from.as_deref().unwrap_or_default());
+    match record.stage.as_str() {
+        "" => {
+            out.line("from", &format!("{from}, {direction}"));
+            out.line("to", &record.to.join(", "));
+            out.line("message", &format!("{} bytes {}", record.size, record.message_id));
+        }
+        "connect" => out.line("at", "connect"),
+        stage => {
+            out.line("at", &stage.to_uppercase());
+            out.line("from", &from);
+            out.line("to", &record.to.join(", "));
+        }
+    }
     let host = client.host.as_ref().map(|host| format!(" {host}")).unwrap_or_default();
     let login = client.login.as_ref().map(|login| format!(", login {login}")).unwrap_or_default();
     let tls = client.tls.as_ref().map(|tls| format!(", {tls}")).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::api::Api;
+use super::explain::unreadable;
 use super::table::{print, print_json, say};
 use super::{ConfigFile, Exit};
 use crate::admin::model::RuleCost;
@@ -29,21 +30,15 @@ pub struct Args {
 }
 
 /// Adds up, prints; the exit code is `No` if nothing was recorded.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
     let mut ledger = Ledger::default();
     let since = args.since.and_then(|since| SystemTime::now().checked_sub(since));
-    let read = each(&config.data_dir.join(trace::FOLDER), &Wanted { since, ..Wanted::default() }, |found| {
+    each(&config.data_dir.join(trace::FOLDER), &Wanted { since, ..Wanted::default() }, |found| {
         ledger.add(&found.entry);
         true
-    });
-    if let Err(error) = read {
-        eprintln!("error: the trace can't be read: {error}");
-        return Exit::Temporary;
-    }
+    })
+    .map_err(unreadable)?;
     let micros = micros_a_run(&config);
     let mut accounts: Vec<(&String, &Account)> = ledger.accounts.iter().collect();
     accounts.sort_by_key(|(_, account)| std::cmp::Reverse((account.deciding, account.hits)));
@@ -61,7 +56,7 @@ pub fn run(args: &Args) -> Exit {
         print(&["RULE", "HITS", "ON SPAM", "DECIDING", "RELEASED", "MICROS"], &rows);
         say(&format!("{} messages judged", ledger.messages));
     }
-    if ledger.messages == 0 { Exit::No } else { Exit::Done }
+    Exit::No.unless(ledger.messages > 0)
 }
 
 /// Microseconds that a run of each rule takes in the Weir that runs; nothing if none does. A meta runs nothing of its own.

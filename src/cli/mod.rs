@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand. I/O: everything, by calling the rooms.
 //!
-//! A subcommand is a module with `Args` and `run(Args) -> Exit`, one line in [`Command`] and one in [`main`]. Results go to
+//! A subcommand is a module with `Args` and `run(Args) -> Result<(), Exit>`, one line in [`Command`] and one in [`main`]. Results go to
 //! standard output, complaints to standard error. Exit codes: [`Exit`].
 
 mod api;
@@ -28,6 +28,7 @@ mod trace;
 pub mod user;
 mod verify;
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,6 +47,19 @@ pub enum Exit {
     Usage = 2,
     /// Not now; try again (`EX_TEMPFAIL` of sysexits.h).
     Temporary = 75,
+}
+
+impl Exit {
+    /// This, once the reason is on standard error.
+    fn because(self, why: impl Display) -> Self {
+        eprintln!("error: {why}");
+        self
+    }
+
+    /// This, unless all is `well`.
+    fn unless(self, well: bool) -> Result<(), Self> {
+        if well { Ok(()) } else { Err(self) }
+    }
 }
 
 /// Weir: an SMTP relay and spam-filtering gateway.
@@ -149,7 +163,7 @@ fn data_dir() -> PathBuf {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let weir = Weir::parse();
-    let exit = match weir.command {
+    let done = match weir.command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Audit(args) => proof::audit(&args),
@@ -171,5 +185,5 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::User(args) => user::run(args),
     };
-    ExitCode::from(exit as u8)
+    ExitCode::from(done.err().unwrap_or(Exit::Done) as u8)
 }

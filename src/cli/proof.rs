@@ -1,12 +1,14 @@
 //! `weir queue verify` and `weir audit`: proof that nothing was lost. I/O: the API of a running Weir, or a stopped one's spool.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::api::Api;
-use super::table::{plain, print_json, say};
+use super::table::{plain, tell};
 use super::{ConfigFile, Exit};
 use crate::admin::model::{Audited, Verified};
+use crate::base::audit::Audit;
+use crate::base::unix;
 use crate::config::Config;
 use crate::config::units::duration;
 use crate::flow::backend::{audited, period, verified};
@@ -30,12 +32,11 @@ pub struct Args {
 
 /// A date, or a duration before now, as seconds since 1970.
 fn time(text: &str) -> Result<u64, String> {
-    let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
         return Ok(stamp.as_second().max(0).unsigned_abs());
     }
     let ago: Duration = duration(text).map_err(|_| "neither 2026-11-22T10:00:00Z nor a duration such as 24h")?;
-    Ok(SystemTime::now().checked_sub(ago).map_or(0, unix))
+    Ok(SystemTime::now().checked_sub(ago).map_or(0, unix::secs))
 }
 
 /// Asks the running Weir, or looks at the spool of a stopped one; the text says which.
@@ -49,37 +50,25 @@ fn ask<T>(
         return running(&api).map(|answer| (answer, "the running Weir".to_owned()));
     }
     let directory = &config.spool.directory;
+    let place = directory.display();
     if !directory.is_dir() {
-        eprintln!("error: no Weir runs, and there is no spool in {}", directory.display());
-        return Err(Exit::No);
+        return Err(Exit::No.because(format!("no Weir runs, and there is no spool in {place}")));
     }
     let answer = stopped(directory).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {
-            eprintln!("error: a Weir that does not answer has the spool in {}", directory.display());
-            Exit::Temporary
+            Exit::Temporary.because(format!("a Weir that does not answer has the spool in {place}"))
         }
-        _ => {
-            eprintln!("error: the spool in {} can't be read: {error}", directory.display());
-            Exit::No
-        }
+        _ => Exit::No.because(format!("the spool in {place} can't be read: {error}")),
     })?;
-    Ok((answer, format!("the stopped spool in {}", directory.display())))
+    Ok((answer, format!("the stopped spool in {place}")))
 }
 
 /// `weir queue verify`.
-pub(super) fn verify(config: &ConfigFile, json: bool) -> Exit {
-    let asked =
-        ask(config, |api| api.get::<Verified>("/v1/queue/verify"), |path| spool::verify_stopped(path).map(verified));
-    let (report, whose) = match asked {
-        Ok(answer) => answer,
-        Err(exit) => return exit,
-    };
-    if json {
-        print_json(&report)
-    } else {
-        say(&verify_text(&report, &whose))
-    }
-    if report.clean { Exit::Done } else { Exit::No }
+pub(super) fn verify(config: &ConfigFile, json: bool) -> Result<(), Exit> {
+    let (report, whose): (Verified, String) =
+        ask(config, |api| api.get("/v1/queue/verify"), |path| spool::verify_stopped(path).map(verified))?;
+    tell(json, &report, |report| verify_text(report, &whose));
+    Exit::No.unless(report.clean)
 }
 
 fn verify_text(report: &Verified, whose: &str) -> String {
@@ -106,7 +95,7 @@ fn verify_text(report: &Verified, whose: &str) -> String {
 }
 
 /// `weir audit`.
-pub fn audit(args: &Args) -> Exit {
+pub fn audit(args: &Args) -> Result<(), Exit> {
     let (from, to) = (args.from, args.to);
     let ends: Vec<String> =
         [("from", from), ("to", to)].iter().filter_map(|(name, at)| Some(format!("{name}={}", (*at)?))).collect();
@@ -114,21 +103,14 @@ pub fn audit(args: &Args) -> Exit {
         let (from, to) = period(from, to, SystemTime::now());
         spool::audit_stopped(path, from, to).map(|audit| audited(from, to, audit))
     };
-    let asked = ask(&args.config, |api| api.get::<Audited>(&format!("/v1/audit?{}", ends.join("&"))), stopped);
-    let (audit, whose) = match asked {
-        Ok(answer) => answer,
-        Err(exit) => return exit,
-    };
-    if args.json {
-        print_json(&audit)
-    } else {
-        say(&audit_text(&audit, &whose))
-    }
-    if missing(&audit).is_none() { Exit::Done } else { Exit::No }
+    let (audit, whose): (Audited, String) =
+        ask(&args.config, |api| api.get(&format!("/v1/audit?{}", ends.join("&"))), stopped)?;
+    tell(args.json, &audit, |audit| audit_text(audit, &whose));
+    Exit::No.unless(missing(&audit.audit).is_none())
 }
 
 /// What keeps the equation from holding.
-fn missing(audit: &Audited) -> Option<String> {
+fn missing(audit: &Audit) -> Option<String> {
     if audit.lost != 0 {
         return Some(format!("{} recipients were lost to damage of the disk", audit.lost));
     }
@@ -140,20 +122,20 @@ fn missing(audit: &Audited) -> Option<String> {
     (difference != 0).then(|| format!("{difference} recipients are missing"))
 }
 
-fn audit_text(audit: &Audited, whose: &str) -> String {
+fn audit_text(Audited { from, to, audit }: &Audited, whose: &str) -> String {
     let day = |secs: u64| {
         let stamp = i64::try_from(secs).ok().and_then(|secs| jiff::Timestamp::from_second(secs).ok());
         stamp.map_or_else(|| secs.to_string(), |stamp| stamp.strftime("%Y-%m-%d %H:%M UTC").to_string())
     };
-    let from = if audit.from == 0 { "the beginning".to_owned() } else { format!("the hour of {}", day(audit.from)) };
-    let Audited { opening, accepted, delivered, bounced, expired, discarded, dropped, closing, .. } = audit;
+    let from = if *from == 0 { "the beginning".to_owned() } else { format!("the hour of {}", day(*from)) };
+    let Audit { opening, accepted, delivered, bounced, expired, discarded, dropped, closing, .. } = audit;
     let queue = format!("queue now {}, of these in quarantine {}", audit.queued_now, audit.quarantined_now);
     let verdict = missing(audit).map_or("adds up".to_owned(), |what| format!("does not add up: {what}"));
     format!(
         "{whose}, in recipients, from {from} to the hour of {}\n\
          queued before {opening} + accepted {accepted} = delivered {delivered} + bounced {bounced} + expired {expired} \
          + discarded {discarded} + dropped {dropped} + queued after {closing}\n{queue}\n{verdict}",
-        day(audit.to)
+        day(*to)
     )
 }
 
@@ -172,15 +154,14 @@ mod tests {
         let text = audit_text(&audited(), "the running Weir");
         assert!(text.contains("queued before 1 + accepted 9 = delivered 4 + bounced 1"), "{text}");
         assert!(text.ends_with("\nadds up"), "{text}");
-        let unbalanced = Audited { balanced: false, ..audited() };
+        let whole = audited().audit;
+        let unbalanced = Audited { audit: Audit { balanced: false, ..whole }, ..audited() };
         assert!(
             audit_text(&unbalanced, "x")
                 .ends_with("does not add up: the queue holds 3 recipients, which is not what the books say")
         );
-        assert!(
-            missing(&Audited { lost: 2, ..audited() }).is_some_and(|what| what.starts_with("2 recipients were lost"))
-        );
-        assert!(missing(&Audited { closing: 2, ..audited() }).is_some());
+        assert!(missing(&Audit { lost: 2, ..whole }).is_some_and(|what| what.starts_with("2 recipients were lost")));
+        assert!(missing(&Audit { closing: 2, ..whole }).is_some());
     }
 
     #[test]

@@ -41,8 +41,9 @@ enum What {
 }
 
 /// Asks, prints.
-pub fn run(args: Args) -> Exit {
-    let done = Api::find(&args.config).and_then(|api| match args.what {
+pub fn run(args: Args) -> Result<(), Exit> {
+    let api = Api::find(&args.config)?;
+    match args.what {
         What::List(list_args) => list(&api, "/v1/quarantine", &list_args),
         What::Show(one) => show(&api, &one),
         What::Release { act: args, learn } => {
@@ -51,6 +52,5 @@ pub fn run(args: Args) -> Exit {
         What::Drop { act: args, learn } => {
             act(&api, "/v1/quarantine", QueueAction::Drop, args, learn.then_some(Lesson::Spam))
         }
-    });
-    done.map_or_else(|exit| exit, |()| Exit::Done)
+    }
 }

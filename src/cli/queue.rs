@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::api::Api;
-use super::table::{age, plain, print, print_json, say, until};
-use super::{ConfigFile, Exit, proof};
+use super::table::{age, plain, print_json, say, tell, until};
+use super::{ConfigFile, Exit, proof, table};
 use crate::admin::model::{Acted, Filter, Lesson, QueueAction, QueueDetail, QueueEntry, Selection, Sentence, State};
 use crate::admin::query::encode;
 use crate::config::units::{duration, show_size};
@@ -138,29 +138,23 @@ pub(super) struct ActArgs {
 }
 
 /// Asks, prints.
-pub fn run(args: Args) -> Exit {
-    if let What::Verify { json } = args.what {
-        return proof::verify(&args.config, json);
+pub fn run(args: Args) -> Result<(), Exit> {
+    let api = || Api::find(&args.config);
+    let act = |action, which| act(&api()?, "/v1/queue", action, which, None);
+    match args.what {
+        What::List(wanted) => list(&api()?, "/v1/queue", &wanted),
+        What::Show(one) => show(&api()?, &one),
+        What::Why(one) => why(&api()?, &one),
+        What::Retry(which) => act(QueueAction::Retry, which),
+        What::Hold(which) => act(QueueAction::Hold, which),
+        What::Release(which) => act(QueueAction::Release, which),
+        What::Drop(which) => act(QueueAction::Drop, which),
+        What::Verify { json } => proof::verify(&args.config, json),
     }
-    let done = Api::find(&args.config).and_then(|api| match args.what {
-        What::List(list_args) => list(&api, "/v1/queue", &list_args),
-        What::Show(one) => show(&api, &one),
-        What::Why(one) => why(&api, &one),
-        What::Retry(act_args) => act(&api, "/v1/queue", QueueAction::Retry, act_args, None),
-        What::Hold(act_args) => act(&api, "/v1/queue", QueueAction::Hold, act_args, None),
-        What::Release(act_args) => act(&api, "/v1/queue", QueueAction::Release, act_args, None),
-        What::Drop(act_args) => act(&api, "/v1/queue", QueueAction::Drop, act_args, None),
-        What::Verify { .. } => unreachable!("answered above"),
-    });
-    done.map_or_else(|exit| exit, |()| Exit::Done)
 }
 
 pub(super) fn list(api: &Api, path: &str, args: &ListArgs) -> Result<(), Exit> {
     let entries: Vec<QueueEntry> = api.get(&format!("{path}?{}", args.filter.query(args.limit)))?;
-    if args.json {
-        print_json(&entries);
-        return Ok(());
-    }
     let row = |entry: &QueueEntry| {
         vec![
             entry.id.clone(),
@@ -173,22 +167,16 @@ pub(super) fn list(api: &Api, path: &str, args: &ListArgs) -> Result<(), Exit> {
             entry.reason.clone(),
         ]
     };
-    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
-    if rows.is_empty() {
-        say("nothing");
-    } else {
-        print(&["ID", "STATE", "AGE", "NEXT", "SIZE", "FROM", "TO", "REASON"], &rows);
-    }
+    let header = ["ID", "STATE", "AGE", "NEXT", "SIZE", "FROM", "TO", "REASON"];
+    table::list(args.json, &entries, &header, row, "nothing");
     Ok(())
 }
 
 pub(super) fn show(api: &Api, args: &OneArgs) -> Result<(), Exit> {
     if args.content {
         let path = format!("/v1/queue/{}/content", encode(&args.id));
-        let bytes = api.bytes(&path).ok_or_else(|| {
-            eprintln!("error: there is no message {} in the queue, or it can't be read", plain(&args.id));
-            Exit::No
-        })?;
+        let missing = || format!("there is no message {} in the queue, or it can't be read", plain(&args.id));
+        let bytes = api.bytes(&path).ok_or_else(|| Exit::No.because(missing()))?;
         // Whoever closed the pipe has seen enough.
         let _ = std::io::stdout().write_all(&bytes);
         return Ok(());
@@ -228,11 +216,7 @@ pub(super) fn show(api: &Api, args: &OneArgs) -> Result<(), Exit> {
 
 fn why(api: &Api, args: &OneArgs) -> Result<(), Exit> {
     let sentence: Sentence = api.get(&format!("/v1/queue/{}/why", encode(&args.id)))?;
-    if args.json {
-        print_json(&sentence);
-    } else {
-        say(&plain(&sentence.text));
-    }
+    tell(args.json, &sentence, |sentence| plain(&sentence.text));
     Ok(())
 }
 
@@ -246,21 +230,17 @@ pub(super) fn act(
     let filter = args.filter.filter();
     let filtered = filter != Filter::default();
     if args.ids.is_empty() && !filtered && !args.all {
-        eprintln!("error: name queue ids, a filter such as --sender, or --all");
-        return Err(Exit::Usage);
+        return Err(Exit::Usage.because("name queue ids, a filter such as --sender, or --all"));
     }
     if !args.ids.is_empty() && filtered {
-        eprintln!("error: name either queue ids or a filter");
-        return Err(Exit::Usage);
+        return Err(Exit::Usage.because("name either queue ids or a filter"));
     }
     let selection = Selection { filter: args.ids.is_empty().then_some(filter), ids: args.ids, teach };
     let word = QueueAction::WORDS.iter().find(|(_, own)| *own == action).map(|(word, _)| *word);
     let acted: Acted = api.post(&format!("{path}/{}", word.expect("the table names every action")), &selection)?;
-    if args.json {
-        print_json(&acted);
-    } else {
+    tell(args.json, &acted, |acted| {
         let taught = if teach.is_some() { format!(", {} learned", acted.taught) } else { String::new() };
-        say(&format!("{} {}{taught}", acted.count, if acted.count == 1 { "item" } else { "items" }));
-    }
-    if acted.count == 0 { Err(Exit::No) } else { Ok(()) }
+        format!("{} {}{taught}", acted.count, if acted.count == 1 { "item" } else { "items" })
+    });
+    Exit::No.unless(acted.count > 0)
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::api::Api;
-use super::table::{print, print_json, say};
-use super::{ConfigFile, Exit};
+use super::{ConfigFile, Exit, table};
 use crate::admin::model::{Acted, RateEntry, RateReset, RateUse};
 use crate::admin::query::encode;
 use crate::config::units::show_duration;
@@ -44,41 +43,28 @@ enum What {
 }
 
 /// Asks, prints.
-pub fn run(args: Args) -> Exit {
-    let done = Api::find(&args.config).and_then(|api| match args.what {
+pub fn run(args: Args) -> Result<(), Exit> {
+    let api = Api::find(&args.config)?;
+    match args.what {
         What::List { key, limit, json } => list(&api, key.as_deref(), limit, json),
         What::Reset { key, json } => reset(&api, key, json),
-    });
-    done.map_or_else(|exit| exit, |()| Exit::Done)
+    }
 }
 
 fn list(api: &Api, key: Option<&str>, limit: usize, json: bool) -> Result<(), Exit> {
     let key = key.map(|key| format!("&key={}", encode(key))).unwrap_or_default();
     let entries: Vec<RateEntry> = api.get(&format!("/v1/rates?limit={limit}{key}"))?;
-    if json {
-        print_json(&entries);
-        return Ok(());
-    }
     let window = |window: &RateUse| {
         format!("{}/{} in {}", window.used, window.limit, show_duration(Duration::from_secs(window.period_secs)))
     };
     let used = |entry: &RateEntry| entry.windows.iter().map(window).collect::<Vec<String>>().join(", ");
-    let rows: Vec<Vec<String>> =
-        entries.iter().map(|entry| vec![entry.key.clone(), used(entry), entry.rate.clone()]).collect();
-    if rows.is_empty() {
-        say("nothing")
-    } else {
-        print(&["KEY", "USED", "RATE"], &rows)
-    }
+    let row = |entry: &RateEntry| vec![entry.key.clone(), used(entry), entry.rate.clone()];
+    table::list(json, &entries, &["KEY", "USED", "RATE"], row, "nothing");
     Ok(())
 }
 
 fn reset(api: &Api, key: String, json: bool) -> Result<(), Exit> {
     let acted: Acted = api.post("/v1/rates/reset", &RateReset { key })?;
-    if json {
-        print_json(&acted)
-    } else {
-        say(&format!("{} keys", acted.count))
-    }
-    if acted.count == 0 { Err(Exit::No) } else { Ok(()) }
+    table::tell(json, &acted, |acted| format!("{} keys", acted.count));
+    Exit::No.unless(acted.count > 0)
 }

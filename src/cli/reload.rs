@@ -13,17 +13,12 @@ pub struct Args {
 }
 
 /// Asks, and says what came of it; a bad configuration leaves the old one in force.
-pub fn run(args: &Args) -> Exit {
-    let answer = Api::find(&args.config).and_then(|api| api.post::<Reloaded>("/v1/reload", &serde_json::json!({})));
-    match answer {
-        Err(exit) => exit,
-        Ok(Reloaded { ok: true, text }) => {
-            say(if text.is_empty() { "reloaded" } else { text.trim_end() });
-            Exit::Done
-        }
-        Ok(Reloaded { ok: false, text }) => {
-            eprintln!("{}\nthe old configuration stays in force", text.trim_end());
-            Exit::No
-        }
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let Reloaded { ok, text } = Api::find(&args.config)?.post("/v1/reload", &serde_json::json!({}))?;
+    if ok {
+        say(if text.is_empty() { "reloaded" } else { text.trim_end() });
+    } else {
+        eprintln!("{}\nthe old configuration stays in force", text.trim_end());
     }
+    Exit::No.unless(ok)
 }

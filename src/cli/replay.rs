@@ -47,15 +47,9 @@ pub struct Args {
 }
 
 /// Judges again, prints what changes. The exit code is `No` if nothing was recorded.
-pub fn run(args: &Args) -> Exit {
-    match replay(args) {
-        Ok(0) => Exit::No,
-        Ok(_) => Exit::Done,
-        Err(why) => {
-            eprintln!("error: {why}");
-            Exit::Usage
-        }
-    }
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let records = replay(args).map_err(|why| Exit::Usage.because(why))?;
+    Exit::No.unless(records > 0)
 }
 
 fn replay(args: &Args) -> Result<usize, String> {

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::api::Api;
-use super::table::{age, plain, print, print_json, say};
+use super::table::{age, list, plain, print, print_json, say, tell};
 use super::{ConfigFile, Exit};
 use crate::admin::model::{ReportReceived, ReportSend, ReportWaiting, ReportsSent};
 use crate::admin::query::encode;
+use crate::base::report::{Row, Summary};
+use crate::base::unix;
 use crate::config::units::duration;
-use crate::verify::reports::read::{Row, Summary, read};
+use crate::verify::reports::read::read;
 
 /// A file that is larger is not read; reports end far below.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -77,20 +79,18 @@ enum What {
 }
 
 /// Reads or asks, prints.
-pub fn run(args: Args) -> Exit {
-    let done = match args.what {
-        What::Read { files, json } => return read_files(&files, json),
-        What::Summary { domain, since, limit, json } => {
-            Api::find(&args.config).and_then(|api| summary(&api, domain.as_deref(), since, limit, json))
-        }
-        What::Waiting { limit, json } => Api::find(&args.config).and_then(|api| waiting(&api, limit, json)),
-        What::Send { now, json } => Api::find(&args.config).and_then(|api| send(&api, now, json)),
-    };
-    done.map_or_else(|exit| exit, |()| Exit::Done)
+pub fn run(args: Args) -> Result<(), Exit> {
+    let api = || Api::find(&args.config);
+    match args.what {
+        What::Read { files, json } => read_files(&files, json),
+        What::Summary { domain, since, limit, json } => summary(&api()?, domain.as_deref(), since, limit, json),
+        What::Waiting { limit, json } => waiting(&api()?, limit, json),
+        What::Send { now, json } => send(&api()?, now, json),
+    }
 }
 
 /// Says no if a file is no report; the others are shown all the same.
-fn read_files(files: &[PathBuf], json: bool) -> Exit {
+fn read_files(files: &[PathBuf], json: bool) -> Result<(), Exit> {
     let (mut all, mut bad) = (Vec::new(), false);
     for file in files {
         match bytes_of(file).and_then(|bytes| read(&bytes)) {
@@ -106,7 +106,7 @@ fn read_files(files: &[PathBuf], json: bool) -> Exit {
     if json {
         print_json(&all);
     }
-    if bad { Exit::No } else { Exit::Done }
+    Exit::No.unless(!bad)
 }
 
 fn bytes_of(file: &Path) -> Result<Vec<u8>, String> {
@@ -133,58 +133,42 @@ fn day(secs: u64) -> String {
 }
 
 fn summary(api: &Api, domain: Option<&str>, since: Duration, limit: usize, json: bool) -> Result<(), Exit> {
-    let since = (SystemTime::now() - since).duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let since = SystemTime::now().checked_sub(since).map_or(0, unix::secs);
     let domain = domain.map(|domain| format!("&domain={}", encode(domain))).unwrap_or_default();
     let reports: Vec<ReportReceived> = api.get(&format!("/v1/reports/received?limit={limit}&since={since}{domain}"))?;
-    if json {
-        print_json(&reports);
-        return Ok(());
-    }
     let cells = |report: &ReportReceived| {
-        let sum = |count: fn(&crate::admin::model::ReportRow) -> u64| report.rows.iter().map(count).sum::<u64>();
+        let summary = &report.summary;
+        let sum = |count: fn(&Row) -> u64| summary.rows.iter().map(count).sum::<u64>();
         vec![
             age(report.at),
-            report.kind.clone(),
-            report.domain.clone(),
-            day(report.begin),
+            summary.kind.clone(),
+            summary.domain.clone(),
+            day(summary.begin),
             sum(|row| row.count).to_string(),
             sum(|row| row.failed).to_string(),
             if report.dmarc.is_empty() { "-".to_owned() } else { report.dmarc.clone() },
-            report.organization.clone(),
+            summary.organization.clone(),
         ]
     };
-    table(
-        &["AGE", "KIND", "DOMAIN", "DAY", "COUNT", "FAILED", "DMARC", "BY"],
-        reports.iter().map(cells).collect(),
-        "no reports came",
-    );
+    let header = ["AGE", "KIND", "DOMAIN", "DAY", "COUNT", "FAILED", "DMARC", "BY"];
+    list(json, &reports, &header, cells, "no reports came");
     Ok(())
 }
 
 fn waiting(api: &Api, limit: usize, json: bool) -> Result<(), Exit> {
     let waiting: Vec<ReportWaiting> = api.get(&format!("/v1/reports/waiting?limit={limit}"))?;
-    if json {
-        print_json(&waiting);
-        return Ok(());
-    }
     let cells = |one: &ReportWaiting| {
         vec![one.kind.clone(), one.domain.clone(), age(one.begin), one.rows.to_string(), one.count.to_string()]
     };
-    table(&["KIND", "DOMAIN", "SINCE", "ROWS", "COUNT"], waiting.iter().map(cells).collect(), "nothing");
+    list(json, &waiting, &["KIND", "DOMAIN", "SINCE", "ROWS", "COUNT"], cells, "nothing");
     Ok(())
 }
 
 fn send(api: &Api, now: bool, json: bool) -> Result<(), Exit> {
     let sent: ReportsSent = api.post("/v1/reports/send", &ReportSend { now })?;
-    if json {
-        print_json(&sent);
-    } else {
-        sent.lines.iter().for_each(|line| say(&plain(line)));
-        say(&format!("{} sent, {} not", sent.sent, sent.failed));
-    }
+    tell(json, &sent, |sent| {
+        let lines = sent.lines.iter().map(|line| plain(line) + "\n").collect::<String>();
+        format!("{lines}{} sent, {} not", sent.sent, sent.failed)
+    });
     Ok(())
-}
-
-fn table(header: &[&str], rows: Vec<Vec<String>>, empty: &str) {
-    if rows.is_empty() { say(empty) } else { print(header, &rows) }
 }

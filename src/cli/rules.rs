@@ -33,19 +33,16 @@ struct CheckArgs {
 }
 
 /// Runs the subcommand; `No` if a rule can't be loaded or an example fails.
-pub fn run(args: &Args) -> Exit {
+pub fn run(args: &Args) -> Result<(), Exit> {
     match &args.command {
         Command::Check(args) => check(args),
         Command::Ledger(args) => ledger::run(args),
     }
 }
 
-fn check(args: &CheckArgs) -> Exit {
+fn check(args: &CheckArgs) -> Result<(), Exit> {
     let source = match args.paths.as_slice() {
-        [] => match args.config.load_or_complain() {
-            Ok(config) => Source::configured(&config.filter),
-            Err(exit) => return exit,
-        },
+        [] => Source::configured(&args.config.load_or_complain()?.filter),
         paths => Source::read(paths),
     };
     let rules = Rules::load(source);
@@ -61,5 +58,5 @@ fn check(args: &CheckArgs) -> Exit {
         rules.example_count() - failing.len(),
         rules.example_count(),
     );
-    if errors == 0 { Exit::Done } else { Exit::No }
+    Exit::No.unless(errors == 0)
 }

@@ -31,22 +31,13 @@ pub struct Args {
 }
 
 /// Scans all messages on all cores; the exit code is `No` if any is spam.
-pub fn run(args: &Args) -> Exit {
-    let mut config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let mut config = args.config.load_or_complain()?;
     if !args.rules.is_empty() {
         config.filter.rules = args.rules.clone();
     }
-    match scan(args, &config) {
-        Ok(false) => Exit::Done,
-        Ok(true) => Exit::No,
-        Err(error) => {
-            eprintln!("{error}");
-            Exit::Temporary
-        }
-    }
+    let any_spam = scan(args, &config).map_err(|error| Exit::Temporary.because(error))?;
+    Exit::No.unless(!any_spam)
 }
 
 /// Files that are judged before their results are printed.

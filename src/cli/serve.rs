@@ -5,6 +5,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, Exit};
+use crate::base::sys;
 use crate::flow::gateway::Gateway;
 use crate::front::systemd::Notifier;
 use crate::observe::log;
@@ -17,39 +18,26 @@ pub struct Args {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    let log = match log::init(&config.log) {
-        Ok(log) => log,
-        Err(error) => {
-            eprintln!("error: [log]: {error}");
-            return Exit::No;
-        }
-    };
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
+    let log = log::init(&config.log).map_err(|error| Exit::No.because(format!("[log]: {error}")))?;
     let notifier = Notifier::from_env();
-    let gateway = match Gateway::start(config, args.config.path(), Some(log.clone())) {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            log.attach();
-            tracing::error!(%error, "can't start");
-            eprintln!("error: {error}");
-            return Exit::No;
-        }
-    };
+    let gateway = Gateway::start(config, args.config.path(), Some(log.clone())).map_err(|error| {
+        log.attach();
+        tracing::error!(%error, "can't start");
+        Exit::No.because(error)
+    })?;
+    if let Err(error) = sys::release_code() {
+        tracing::debug!(%error, "what only the start needed stays in memory");
+    }
     let served = gateway.block_on(serve(&gateway, &notifier));
     notifier.stopping();
     gateway.stop();
     log.attach();
-    match served {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            tracing::error!(%error, "signals can't be heard");
-            Exit::No
-        }
-    }
+    served.map_err(|error| {
+        tracing::error!(%error, "signals can't be heard");
+        Exit::No
+    })
 }
 
 /// Waits for signals until one says stop; keeps systemd's watchdog content meanwhile.

@@ -1,10 +1,11 @@
 //! Text for people: columns, ages, and nothing that steers a terminal. I/O: prints, and reads the clock.
 
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::unix::now_secs;
 use crate::config::units::show_duration;
 
 /// `text` with control characters escaped: most of what is shown was said by strangers.
@@ -25,6 +26,26 @@ pub fn print(header: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// Prints things of a kind: as JSON, or a row each; `nothing` if there are none.
+pub fn list<T: Serialize>(json: bool, things: &[T], header: &[&str], row: impl Fn(&T) -> Vec<String>, nothing: &str) {
+    if json {
+        print_json(&things);
+    } else if things.is_empty() {
+        say(nothing);
+    } else {
+        print(header, &things.iter().map(row).collect::<Vec<_>>());
+    }
+}
+
+/// Prints one thing: as JSON, or as the text that `show` makes of it.
+pub fn tell<T: Serialize>(json: bool, thing: &T, show: impl FnOnce(&T) -> String) {
+    if json {
+        print_json(thing);
+    } else {
+        say(&show(thing));
+    }
+}
+
 /// Prints a value as JSON.
 pub fn print_json(value: &impl Serialize) {
     say(&serde_json::to_string_pretty(value).expect("our values have only string keys"));
@@ -37,19 +58,15 @@ pub fn say(line: &str) {
 
 /// How long ago `unix_secs` was, in its two largest units.
 pub fn age(unix_secs: u64) -> String {
-    short(Duration::from_secs(unix_now().saturating_sub(unix_secs)))
+    short(Duration::from_secs(now_secs().saturating_sub(unix_secs)))
 }
 
 /// How long until `unix_secs`.
 pub fn until(unix_secs: u64) -> String {
-    match unix_secs.checked_sub(unix_now()) {
+    match unix_secs.checked_sub(now_secs()) {
         None | Some(0) => "now".to_owned(),
         Some(secs) => format!("in {}", short(Duration::from_secs(secs))),
     }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Beyond an hour nobody counts seconds, beyond a day nobody minutes.

@@ -1,11 +1,12 @@
 //! `weir trace`: decisions by client, sender, recipient, time. I/O: the trace of `data_dir`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
-use super::explain::time;
+use super::explain::{time, unreadable};
 use super::table::{print, print_json, say};
 use super::{ConfigFile, Exit};
 use crate::admin::model::Filter;
@@ -49,7 +50,8 @@ impl Args {
     fn wanted(&self) -> Wanted {
         // Letters differ in case there and here, and an address in a network is not known yet.
         let words = [&self.message_id].into_iter().flatten().map(|word| as_json(word.trim_matches(['<', '>'])));
-        Wanted { since: self.since.and_then(|since| SystemTime::now().checked_sub(since)), words: words.collect() }
+        let since = self.since.and_then(|since| SystemTime::now().checked_sub(since));
+        Wanted { since, words: words.collect(), door: true }
     }
 
     fn fits(&self, record: &Record) -> bool {
@@ -64,36 +66,31 @@ impl Args {
 }
 
 /// Looks, prints.
-pub fn run(args: &Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    let mut last = std::collections::VecDeque::new();
-    let looked = each(&config.data_dir.join(trace::FOLDER), &args.wanted(), |found| {
+pub fn run(args: &Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
+    // The newest of both kinds, by time.
+    let mut last = BTreeMap::new();
+    each(&config.data_dir.join(trace::FOLDER), &args.wanted(), |found| {
         if let Entry::Decision(record) = found.entry
             && args.fits(&record)
         {
-            last.push_back(*record);
+            last.insert((record.at, record.id.clone()), *record);
             if last.len() > args.limit {
-                last.pop_front();
+                last.pop_first();
             }
         }
         true
-    });
-    if let Err(error) = looked {
-        eprintln!("error: the trace can't be read: {error}");
-        return Exit::Temporary;
-    }
+    })
+    .map_err(unreadable)?;
     if args.json {
-        last.iter().for_each(print_json);
+        last.values().for_each(print_json);
     } else if last.is_empty() {
         say("nothing");
     } else {
-        let rows: Vec<Vec<String>> = last.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = last.values().map(row).collect();
         print(&["REFERENCE", "TIME", "DECISION", "SCORE", "CLIENT", "FROM", "TO", "REASON"], &rows);
     }
-    if last.is_empty() { Exit::No } else { Exit::Done }
+    Exit::No.unless(!last.is_empty())
 }
 
 fn row(record: &Record) -> Vec<String> {

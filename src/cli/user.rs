@@ -106,11 +106,8 @@ impl Failure {
 }
 
 /// Does it on the users file of the configuration.
-pub fn run(args: Args) -> Exit {
-    let config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: Args) -> Result<(), Exit> {
+    let config = args.config.load_or_complain()?;
     let path = &config.auth.users_file;
     let done = match args.command {
         UserCommand::Add { name, apop, addresses, password } => add(path, &name, apop, addresses, &password),
@@ -118,13 +115,7 @@ pub fn run(args: Args) -> Exit {
         UserCommand::Remove { name } => remove(path, &name),
         UserCommand::List { json } => list(path, json),
     };
-    match done {
-        Ok(()) => Exit::Done,
-        Err(failure) => {
-            eprintln!("weir user: {}: {failure}", path.display());
-            failure.exit()
-        }
-    }
+    done.map_err(|failure| failure.exit().because(format!("{}: {failure}", path.display())))
 }
 
 fn add(path: &Path, name: &str, apop: bool, addresses: Vec<String>, source: &PasswordArgs) -> Result<(), Failure> {

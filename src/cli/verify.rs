@@ -45,28 +45,14 @@ pub struct Args {
 const REFERENCE: &str = "weir-verify";
 
 /// Reads, checks, prints.
-pub fn run(args: Args) -> Exit {
-    let mut config = match args.config.load_or_complain() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
+pub fn run(args: Args) -> Result<(), Exit> {
+    let mut config = args.config.load_or_complain()?;
     if let Some(server) = args.dns {
         config.dns.servers = vec![server];
     }
-    let content = match read(&args.file) {
-        Ok(content) => content,
-        Err(error) => {
-            eprintln!("weir verify: {}: {error}", args.file.display());
-            return Exit::No;
-        }
-    };
-    let results = match with_runtime(check(&args, &config, &Message::parse(content))) {
-        Ok(results) => results,
-        Err(error) => {
-            eprintln!("weir verify: {error}");
-            return Exit::Temporary;
-        }
-    };
+    let content = read(&args.file).map_err(|error| Exit::No.because(format!("{}: {error}", args.file.display())))?;
+    let checked = with_runtime(check(&args, &config, &Message::parse(content)));
+    let results = checked.map_err(|error| Exit::Temporary.because(error))?;
     let overrides = Overrides::from_settings(&config.verify);
     let decision = decide(&results, Mode::Enforce, &overrides, args.ip, REFERENCE);
     if args.json {
@@ -75,9 +61,9 @@ pub fn run(args: Args) -> Exit {
         lines(&results, &decision).iter().for_each(|line| say(&plain(line)));
     }
     match decision.action {
-        Action::Accept | Action::Quarantine => Exit::Done,
-        Action::Reject => Exit::No,
-        Action::Defer => Exit::Temporary,
+        Action::Accept | Action::Quarantine => Ok(()),
+        Action::Reject => Err(Exit::No),
+        Action::Defer => Err(Exit::Temporary),
     }
 }
 

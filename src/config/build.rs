@@ -239,6 +239,7 @@ fn subject_mark(text: &str) -> Result<String, units::Wrong> {
 fn classifier(mut section: Section<'_>) -> Classifier {
     let classifier = Classifier {
         size: section.size("size", 16 * MIB, 256 * KIB..=GIB),
+        seed: section.boolean("seed", true),
         per_domain: section.boolean("per_domain", false),
         domains_max: section.number32("domains_max", 64, 1..=10_000),
         junk: section.string("junk").unwrap_or_else(|| "Junk".to_owned()),

@@ -16,8 +16,6 @@ impl Config {
         };
         keep("hostname", held(&mut self.hostname, &running.hostname));
         keep("data_dir", held(&mut self.data_dir, &running.data_dir));
-        keep("[dns]", held(&mut self.dns, &running.dns));
-        keep("[deliver] ca_file", held(&mut self.deliver.ca_file, &running.deliver.ca_file));
         keep("[auth] users", held(&mut self.auth, &running.auth));
         keep("[spool]", held(&mut self.spool, &running.spool));
         keep("[trace]", held(&mut self.trace, &running.trace));

@@ -39,6 +39,7 @@ pub(super) fn localhost() -> Domain {
         subdomains: false,
         detail_separator: Some('+'),
         scores: Scores::default(),
+        line: Line::default(),
     }
 }
 
@@ -61,6 +62,7 @@ fn domain(section: &mut Section<'_>) -> Domain {
         subdomains: section.boolean("subdomains", false),
         detail_separator: section.parsed("detail_separator", separator).unwrap_or(Some('+')),
         scores: Scores::table(section, "scores"),
+        line: section.line_of("recipients"),
         deliver_to: deliver_to.unwrap_or(NextHop::Discard),
         name,
     };
@@ -303,6 +305,7 @@ pub(super) fn rates(sections: Vec<Section<'_>>) -> Vec<Rate> {
             count: RateCount::AuthFailures,
             windows: vec![RateWindow { limit, period: AUTH_FAILURES_PERIOD }],
             action: RateAction::Defer,
+            line: Line::default(),
         }));
     }
     rates
@@ -320,6 +323,7 @@ fn rate(mut section: Section<'_>) -> Rate {
         count: section.word("count", &RATE_COUNTS, &[]).unwrap_or(RateCount::Messages),
         windows: section.parsed("limit", units::windows).unwrap_or_default(),
         action: section.word("action", &RATE_ACTIONS, &["slow", "block"]).unwrap_or(RateAction::Defer),
+        line: section.line_of("limit"),
     };
     if section.has("key") && rate.key.is_empty() && section.cx.sink.is_empty() {
         section.fault("key", "`key` must name at least one fact", "key = [\"login\"]");

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::listener::{MODES, name};
 use super::next_hop::{absolute, host_port_of};
+use super::scores::Line;
 use super::section::Section;
 use super::settings::{Listener, Mode};
 use super::units::{self, Wrong};
@@ -134,6 +135,8 @@ pub struct Scanner {
     pub breaker_failures: u32,
     /// for this long; then one question tries it.
     pub breaker_pause: Duration,
+    /// Where it stands.
+    pub line: Line,
 }
 
 impl Scanner {
@@ -143,6 +146,11 @@ impl Scanner {
             [] => listener.filter != Mode::Off,
             names => names.iter().any(|name| **name == *listener.name),
         }
+    }
+
+    /// As a decision names it: `[[scanner]] clamd (weir.toml:12)`.
+    pub fn setting(&self) -> String {
+        format!("[[scanner]] {} ({})", self.name, self.line)
     }
 }
 
@@ -213,6 +221,7 @@ fn scanner(section: &mut Section<'_>) -> Scanner {
         concurrency: section.number("concurrency", 32, 1..=10_000) as usize,
         breaker_failures: section.number32("breaker_failures", 5, 1..=1_000_000),
         breaker_pause: section.duration("breaker_pause", 30 * SECOND, SECOND / 10..=3600 * SECOND),
+        line: section.line_of("url"),
     }
 }
 

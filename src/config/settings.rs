@@ -304,6 +304,8 @@ pub struct Domain {
     pub detail_separator: Option<char>,
     /// Scores for its mail, laid over the listener's.
     pub scores: Scores,
+    /// Where its `recipients` stand, or itself.
+    pub line: Line,
 }
 
 /// `[[alias]]`: addresses of ours that stand for others, followed to the last.
@@ -433,6 +435,8 @@ pub struct Rate {
     pub windows: Vec<RateWindow>,
     /// What happens above.
     pub action: RateAction,
+    /// Where it stands.
+    pub line: Line,
 }
 
 /// One window of a rate.
@@ -530,6 +534,8 @@ pub struct Duplicates {
 pub struct Classifier {
     /// Bytes of the model's file at most; a file that is there already keeps its size.
     pub size: u64,
+    /// A new model begins with the one that is built in.
+    pub seed: bool,
     /// Each of our domains has a model of its own beside the one for all.
     pub per_domain: bool,
     /// Domains that may have one.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::content::Content;
 use crate::base::id::QueueId;
-use crate::wire::envelope::{BodyType, Envelope, Origin};
+use crate::wire::envelope::{Envelope, Origin};
 
 const DESTINATIONS: usize = 4;
 
@@ -47,29 +47,9 @@ fn name(n: usize) -> Arc<str> {
 }
 
 fn lease(id: usize, destination: Arc<str>) -> Lease {
-    let origin = Origin {
-        ip: [192, 0, 2, 1].into(),
-        port: 1,
-        helo: String::new(),
-        host: None,
-        login: None,
-        tls: None,
-        protocol: "ESMTP",
-        listener: "mx".into(),
-    };
-    let envelope = Envelope {
-        origin,
-        reverse_path: None,
-        recipients: Vec::new(),
-        body: BodyType::SevenBit,
-        smtputf8: false,
-        require_tls: false,
-        ret: None,
-        envid: None,
-    };
     Lease {
         id: QueueId(id as u64),
-        envelope: Arc::new(envelope),
+        envelope: Arc::new(Envelope::plain(Origin::local("mx"), None, Vec::new())),
         destination,
         recipients: Vec::new(),
         accepted: SystemTime::UNIX_EPOCH,

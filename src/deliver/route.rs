@@ -7,8 +7,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
+use crate::base::unix;
 use crate::config::settings::{Config, Domain, NextHop};
 use crate::wire::address::Mailbox;
 use crate::wire::srs::Srs;
@@ -51,7 +52,7 @@ impl Routes {
 
     /// Where a report for `sender` goes: behind one of our own rewritten addresses to who stands behind it.
     pub fn way_back(&self, sender: &Mailbox, now: SystemTime) -> Option<Mailbox> {
-        let secs = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let secs = unix::secs(now);
         self.srs.as_ref().filter(|srs| srs.claims(sender))?.reverse(sender, secs).ok()
     }
 

@@ -136,15 +136,12 @@ fn report(job: &Job, facts: &Facts<'_>, id: QueueId, rows: &[Row<'_>]) -> NewMes
     let content = bounce::report(&subject, rows);
     let utf8 = bounce::is_utf8(&about);
     let received = format!("Received: by {} id {id};\r\n\t{}\r\n", facts.hostname, bounce::date(facts.now));
+    let to = vec![Recipient::plain(sender.clone())];
     let envelope = Envelope {
-        origin: Origin::local("report"),
-        reverse_path: None,
         body: if content.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
         smtputf8: utf8,
         require_tls: lease.envelope.require_tls,
-        ret: None,
-        envid: None,
-        recipients: vec![Recipient::plain(sender.clone())],
+        ..Envelope::plain(Origin::local("report"), None, to)
     };
     NewMessage {
         id,
@@ -195,15 +192,12 @@ mod tests {
     /// A job to `recipients`, accepted at 1,000,000 s, all answered with `answer`.
     fn job(sender: &str, recipients: &[&str], answer: &Answer) -> Job {
         let mailbox = |text: &str| Mailbox::parse(text, true).expect("a test's address");
+        let to = recipients.iter().map(|text| Recipient::plain(mailbox(text))).collect();
         let envelope = Envelope {
-            origin: Origin::local("report"),
-            reverse_path: (!sender.is_empty()).then(|| mailbox(sender)),
-            recipients: recipients.iter().map(|text| Recipient::plain(mailbox(text))).collect(),
-            body: BodyType::SevenBit,
             smtputf8: true,
-            require_tls: false,
             ret: Some(Return::Headers),
             envid: Some("QQ314159".into()),
+            ..Envelope::plain(Origin::local("report"), (!sender.is_empty()).then(|| mailbox(sender)), to)
         };
         let leased = |index| LeasedRecipient { index, attempts: 0, delay_notified: false };
         let mut job = Job::new(Held::loose(Lease {

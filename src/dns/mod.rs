@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -80,7 +81,7 @@ pub enum Records {
     Addresses(Arc<[IpAddr]>),
     /// MX, sorted by preference.
     Mx(Arc<[Mx]>),
-    /// PTR.
+    /// CNAME, PTR.
     Names(Arc<[String]>),
     /// TXT; the strings of one record are joined.
     Texts(Arc<[Box<[u8]>]>),
@@ -106,6 +107,8 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     /// All of them are validated.
     pub secure: bool,
+    /// They are not, but the name's own CNAME is (RFC 7672 §2.2.2).
+    pub alias_secure: bool,
     /// Where its CNAME chain ended.
     pub canonical: Option<Arc<str>>,
 }
@@ -117,6 +120,8 @@ pub enum Kind {
     A,
     /// IPv6 address.
     Aaaa,
+    /// The name that it stands for, no further.
+    Cname,
     /// Mail exchanger.
     Mx,
     /// Name of an address.
@@ -132,6 +137,7 @@ impl Kind {
         match self {
             Kind::A => RecordType::A,
             Kind::Aaaa => RecordType::AAAA,
+            Kind::Cname => RecordType::CNAME,
             Kind::Mx => RecordType::MX,
             Kind::Ptr => RecordType::PTR,
             Kind::Txt => RecordType::TXT,
@@ -141,22 +147,27 @@ impl Kind {
 
     /// Records that say where mail goes and who is there: of these it matters whether they are validated.
     fn guides_mail(self) -> bool {
-        matches!(self, Kind::A | Kind::Aaaa | Kind::Mx | Kind::Tlsa)
+        matches!(self, Kind::A | Kind::Aaaa | Kind::Cname | Kind::Mx | Kind::Tlsa)
     }
 }
 
 /// The resolver. Cheap to share by `Arc`.
 pub struct Resolver {
+    upstream: ArcSwap<Upstream>,
+    flights: Flights,
+    meters: Option<Meters>,
+}
+
+/// The servers of one `[dns]`, and what they said.
+pub struct Upstream {
     inner: TokioResolver,
     signed: Option<Signed>,
     cache: Mutex<Cache>,
-    flights: Flights,
-    meters: Option<Meters>,
     timeout: Duration,
 }
 
-impl Resolver {
-    /// A resolver by `[dns]`. Must be called inside a tokio runtime's context.
+impl Upstream {
+    /// Servers by `[dns]`. Must be called inside a tokio runtime's context.
     /// # Errors
     /// When the system's resolver configuration is wanted and can't be read.
     pub fn new(settings: &Dns) -> Result<Self, String> {
@@ -183,7 +194,22 @@ impl Resolver {
         let signed = signed.map_err(|error| format!("the resolver: {error}"))?;
         let inner = builder.build().map_err(|error| format!("the resolver: {error}"))?;
         let cache = Mutex::new(Cache::new(settings.cache_entries));
-        Ok(Resolver { inner, signed, cache, flights: Flights::default(), meters: None, timeout: settings.timeout })
+        Ok(Upstream { inner, signed, cache, timeout: settings.timeout })
+    }
+}
+
+impl Resolver {
+    /// A resolver by `[dns]`. Must be called inside a tokio runtime's context.
+    /// # Errors
+    /// When the system's resolver configuration is wanted and can't be read.
+    pub fn new(settings: &Dns) -> Result<Self, String> {
+        let upstream = ArcSwap::from_pointee(Upstream::new(settings)?);
+        Ok(Resolver { upstream, flights: Flights::default(), meters: None })
+    }
+
+    /// Asks other servers from now on. What the old ones said is forgotten.
+    pub fn turn_to(&self, upstream: Upstream) {
+        self.upstream.store(Arc::new(upstream));
     }
 
     /// The same resolver, counting.
@@ -240,7 +266,18 @@ impl Resolver {
         for found in both {
             all.extend_from_slice(&addresses(found.records)?);
         }
-        Ok(Host { addresses: all, secure, canonical })
+        let alias_secure = !secure && canonical.is_some() && self.is_secure_alias(host).await?;
+        Ok(Host { addresses: all, secure, alias_secure, canonical })
+    }
+
+    /// True if the name's own CNAME is validated, wherever it leads: an answer with the whole chain tells only that some of it is
+    /// not (RFC 7672 §2.1.3).
+    async fn is_secure_alias(&self, host: &str) -> Result<bool, DnsFault> {
+        match self.find(Kind::Cname, host).await {
+            Ok(found) => Ok(found.secure),
+            Err(DnsFault::NotFound { .. }) => Ok(false),
+            Err(fault @ DnsFault::Temporary(_)) => Err(fault),
+        }
     }
 
     /// TLSA records of `name`, only if they are validated: others mean nothing (RFC 7672 §2.1.1).
@@ -255,7 +292,7 @@ impl Resolver {
 
     /// True if the servers validate and are believed.
     pub fn trusts_ad(&self) -> bool {
-        self.signed.is_some()
+        self.upstream.load().signed.is_some()
     }
 
     /// Names of `address` (reverse DNS).
@@ -290,7 +327,7 @@ impl Resolver {
     /// See [`DnsFault`].
     pub async fn find(&self, kind: Kind, name: &str) -> Result<Found, DnsFault> {
         let name = canonical(name)?;
-        if let Some(known) = self.cache.lock().get(kind, &name, Instant::now()) {
+        if let Some(known) = self.upstream.load().cache.lock().get(kind, &name, Instant::now()) {
             self.count("cached");
             return known;
         }
@@ -310,7 +347,8 @@ impl Resolver {
         let labels = name.split('.').map(str::as_bytes);
         let mut asked = Name::from_labels(labels).map_err(|_| DnsFault::NotFound { name_exists: false })?;
         asked.set_fqdn(true);
-        let answer = tokio::time::timeout(self.timeout, self.ask(kind, asked)).await;
+        let upstream = self.upstream.load_full();
+        let answer = tokio::time::timeout(upstream.timeout, upstream.ask(kind, asked)).await;
         let cached = answer.unwrap_or_else(|_| trouble("no answer in time"));
         self.count(match &cached.result {
             Ok(_) => "found",
@@ -318,10 +356,18 @@ impl Resolver {
             Err(DnsFault::Temporary(_)) => "failed",
         });
         let result = cached.result.clone();
-        self.cache.lock().put(kind, name, cached, Instant::now());
+        upstream.cache.lock().put(kind, name, cached, Instant::now());
         result
     }
 
+    fn count(&self, outcome: &str) {
+        if let Some(meters) = &self.meters {
+            meters.queries.with_label_values(&[outcome]).inc();
+        }
+    }
+}
+
+impl Upstream {
     async fn ask(&self, kind: Kind, asked: Name) -> Cached {
         let record_type = kind.record_type();
         if let Some(signed) = self.signed.as_ref().filter(|_| kind.guides_mail()) {
@@ -340,12 +386,6 @@ impl Resolver {
                 let data = lookup.answers().iter().map(|record| (record.ttl, &record.data));
                 positive(kind, data, false, None)
             }
-        }
-    }
-
-    fn count(&self, outcome: &str) {
-        if let Some(meters) = &self.meters {
-            meters.queries.with_label_values(&[outcome]).inc();
         }
     }
 }
@@ -438,6 +478,7 @@ fn positive<'a>(
             (Kind::Mx, RData::MX(record)) => {
                 mx.push(Mx { preference: record.preference, host: host_name(&record.exchange) });
             }
+            (Kind::Cname, RData::CNAME(target)) => names.push(host_name(&target.0)),
             (Kind::Ptr, RData::PTR(record)) => names.push(host_name(&record.0)),
             (Kind::Txt, RData::TXT(record)) => texts.push(record.txt_data.concat().into_boxed_slice()),
             (Kind::Tlsa, RData::TLSA(record)) => tlsa.push(record.into()),
@@ -448,7 +489,7 @@ fn positive<'a>(
     let records = match kind {
         Kind::A | Kind::Aaaa if !ips.is_empty() => Records::Addresses(ips.into()),
         Kind::Mx if !mx.is_empty() => Records::Mx(mx.into()),
-        Kind::Ptr if !names.is_empty() => Records::Names(names.into()),
+        Kind::Cname | Kind::Ptr if !names.is_empty() => Records::Names(names.into()),
         Kind::Txt if !texts.is_empty() => Records::Texts(texts.into()),
         Kind::Tlsa if !tlsa.is_empty() => Records::Tlsa(tlsa.into()),
         _ => return Cached { result: Err(DnsFault::NotFound { name_exists: true }), ttl: NEGATIVE_TTL },

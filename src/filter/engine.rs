@@ -19,6 +19,7 @@ use super::message::View;
 use super::rules::cost::Cost;
 use super::rules::{Hit, Problem, Rules, Source};
 use super::verdict::{Judge, Points, Symbol, Thresholds, Verdict};
+use crate::base::sys::give_back_memory;
 use crate::config::settings::Filter;
 
 /// What is known about a message beside its bytes.
@@ -72,7 +73,11 @@ struct Policy {
 
 impl Policy {
     fn load(filter: &Filter) -> Self {
-        Policy { thresholds: Thresholds::from(&filter.scores), rules: Rules::load(Source::configured(filter)) }
+        let policy =
+            Policy { thresholds: Thresholds::from(&filter.scores), rules: Rules::load(Source::configured(filter)) };
+        // Compiling a large set leaves a fifth of all memory free in places that the threads which judge don't use.
+        give_back_memory();
+        policy
     }
 }
 
@@ -208,6 +213,7 @@ fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
         evidence: Some(format!("{matched}{times}({})", rule.place)),
         shadow: rule.shadow,
         judge: Judge::Rule,
+        found: None,
     })
 }
 
@@ -218,6 +224,7 @@ fn join(symbols: &mut Vec<Symbol>, found: &[Symbol]) {
             Some(rule) => {
                 let place = rule.evidence.take().unwrap_or_default();
                 rule.evidence = Some(format!("{} {place}", symbol.evidence.as_deref().unwrap_or_default()));
+                rule.found = Some((symbol.judge, symbol.points));
                 if rule.description.is_empty() {
                     rule.description.clone_from(&symbol.description);
                 }

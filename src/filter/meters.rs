@@ -6,7 +6,7 @@ use super::verdict::Verdict;
 
 /// Metrics of this room.
 pub struct Meters {
-    /// Messages judged, by action.
+    /// Judgements, by what the scores of those recipients make of them.
     pub judged: IntCounterVec,
     /// Limits that a message was over, by symbol.
     pub over_limit: IntCounterVec,
@@ -22,7 +22,10 @@ impl Meters {
     /// # Errors
     /// If a name is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let judged = Opts::new("weir_filter_judged_total", "Messages judged, by action");
+        let judged = Opts::new(
+            "weir_filter_judged_total",
+            "Judgements by action: one a message, or one for each group of its recipients with scores of its own",
+        );
         let over_limit =
             Opts::new("weir_filter_over_limit_total", "Messages over a limit of the filter, by its symbol");
         let seconds =
@@ -38,9 +41,13 @@ impl Meters {
         Ok(meters)
     }
 
+    /// Counts what was done for those who share a verdict.
+    pub fn acted(&self, action: &str) {
+        self.judged.with_label_values(&[action]).inc();
+    }
+
     /// Counts one verdict that took `seconds`.
     pub fn count(&self, verdict: &Verdict, seconds: f64) {
-        self.judged.with_label_values(&[verdict.action.as_str()]).inc();
         // Labels are bounded by the table of limits.
         for row in super::budget::LIMITS.iter().filter(|row| verdict.has(row.symbol)) {
             self.over_limit.with_label_values(&[row.symbol]).inc();

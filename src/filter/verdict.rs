@@ -88,13 +88,15 @@ pub struct Symbol {
     pub shadow: bool,
     /// Who says so.
     pub judge: Judge,
+    /// Who had found it before a rule of its name took it over, and what it was worth there.
+    pub found: Option<(Judge, Points)>,
 }
 
 impl Symbol {
     /// A symbol without evidence.
     pub fn new(judge: Judge, name: impl Into<String>, points: Points, description: impl Into<String>) -> Self {
         let (name, description) = (name.into(), description.into());
-        Symbol { name, points, description, evidence: None, shadow: false, judge }
+        Symbol { name, points, description, evidence: None, shadow: false, judge, found: None }
     }
 
     /// The same with what made it so.
@@ -257,7 +259,12 @@ impl Verdict {
     pub fn new(mut symbols: Vec<Symbol>, thresholds: Thresholds, probability: Option<f32>) -> Self {
         let score: Points = symbols.iter().filter(|symbol| !symbol.shadow).map(|symbol| symbol.points).sum();
         symbols.sort_by(|a, b| b.points.0.abs().cmp(&a.points.0.abs()).then_with(|| a.name.cmp(&b.name)));
-        Verdict { score, symbols, action: thresholds.action(score), thresholds, probability }
+        let classifier = symbols.iter().filter(|symbol| symbol.judge == Judge::Classifier);
+        let alone = score.without(classifier.map(|symbol| symbol.points).sum()) <= Points::default();
+        // Whatever the thresholds are: what it has learned may be wrong, and a refusal can't be looked at again.
+        let asked =
+            if alone { Thresholds { reject: f64::INFINITY, discard: f64::INFINITY, ..thresholds } } else { thresholds };
+        Verdict { score, symbols, action: asked.action(score), thresholds, probability }
     }
 
     /// The same reasons and `more` under other thresholds.
@@ -392,6 +399,19 @@ mod tests {
         let verdict = Verdict::new(vec![symbol("A", 9.0, false)], THRESHOLDS, Some(0.5));
         let allowed = verdict.under(THRESHOLDS, [symbol("ALLOWED", -100.0, false)]);
         assert_eq!((allowed.score.to_string(), allowed.action), ("-91".to_owned(), Action::Accept));
+    }
+
+    #[test]
+    fn the_classifier_alone_refuses_nothing() {
+        let strict = Thresholds { quarantine: 6.0, reject: 6.0, discard: 6.2, ..THRESHOLDS };
+        let learned = Symbol::new(Judge::Classifier, "CLASSIFIER_SPAM", Points::new(6.5), "");
+        let action = |more: &[Symbol]| {
+            let symbols = more.iter().chain([&learned]).cloned().collect();
+            Verdict::new(symbols, strict, Some(0.999)).action
+        };
+        assert_eq!(action(&[]), Action::Quarantine);
+        assert_eq!(action(&[symbol("NICE", -0.4, false), symbol("SHADOW", 9.0, true)]), Action::Quarantine);
+        assert_eq!(action(&[symbol("A_REASON", 0.1, false)]), Action::Discard);
     }
 
     #[test]

@@ -64,7 +64,9 @@ impl Court<'_> {
         let more: Vec<Symbol> = parcel.more.iter().map(symbol).collect();
         let before = (score, action_of(parcel));
         let mut found: Vec<Again> = Vec::new();
-        for to in &parcel.to {
+        // Who asks as a spamd client need not say for whom.
+        let nobody = [String::new()];
+        for to in if parcel.to.is_empty() { &nobody[..] } else { &parcel.to } {
             let mut thresholds = Thresholds::from(&self.scores_for(record, to));
             // Who came again then would do so now; and a login is never asked to.
             if record.outbound || came_again(parcel, score) {
@@ -99,9 +101,8 @@ impl Court<'_> {
     }
 
     fn asked_again(&self, record: &Record, content: &[u8]) -> Verdict {
-        let believed = |judge: Judge| matches!(judge, Judge::Classifier | Judge::Scanner | Judge::List);
         let symbols = || record.symbols.iter().map(symbol);
-        let identity = |reason: &&Reason| is_identity(reason);
+        let believed = |symbol: &Symbol| matches!(symbol.judge, Judge::Classifier | Judge::List);
         let facts = Facts {
             came_secs: None,
             ip: Some(record.client.ip),
@@ -110,9 +111,9 @@ impl Court<'_> {
             reverse_path: record.from.clone(),
             recipients: record.to.clone(),
             trusted: record.client.login.is_some(),
-            symbols: record.symbols.iter().filter(identity).map(as_found).collect(),
+            symbols: symbols().filter_map(as_found).collect(),
         };
-        self.engine.judge_again(content, &facts, symbols().filter(|symbol| believed(symbol.judge)).collect())
+        self.engine.judge_again(content, &facts, symbols().filter(believed).collect())
     }
 
     fn weighed_again(&self, record: &Record) -> Verdict {
@@ -128,29 +129,25 @@ impl Court<'_> {
     }
 }
 
-/// Names of what the identity checks find, whichever rule gave it points.
-fn is_identity(reason: &Reason) -> bool {
-    let prefixes = ["SPF_", "DKIM_", "DMARC_", "ARC_"];
-    reason.judge == "identity" || prefixes.iter().any(|prefix| reason.name.starts_with(prefix))
-}
-
-/// A symbol as the identity checks found it, without the points that a rule gave it.
-fn as_found(reason: &Reason) -> Symbol {
-    Symbol { points: Points::default(), judge: Judge::Identity, ..symbol(reason) }
+/// A symbol as another room or program found it, without what a rule made of it; nothing if it is no such symbol. Rules may ask for
+/// these, so they go in before the rules: among them how often messages like this one had come by then.
+fn as_found(symbol: Symbol) -> Option<Symbol> {
+    let (judge, points) = symbol.found.unwrap_or((symbol.judge, symbol.points));
+    matches!(judge, Judge::Identity | Judge::Scanner).then_some(Symbol { judge, points, found: None, ..symbol })
 }
 
 /// A reason of a record as a symbol.
 pub fn symbol(reason: &Reason) -> Symbol {
-    let word = serde_json::Value::from(reason.judge.as_str());
     // A judge of another version said something; it is believed.
-    let judge = serde_json::from_value(word).unwrap_or(Judge::Scanner);
+    let judge = |word: &str| serde_json::from_value(word.into()).unwrap_or(Judge::Scanner);
     Symbol {
         name: reason.name.clone(),
         points: Points::new(reason.points),
         description: reason.description.clone(),
         evidence: reason.evidence.clone(),
         shadow: reason.shadow,
-        judge,
+        judge: judge(&reason.judge),
+        found: reason.found.as_ref().map(|(word, points)| (judge(word), Points::new(*points))),
     }
 }
 

@@ -5,13 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::admin::backend::{AdminBackend, AdminFault, Answering};
 use crate::admin::model::{
-    Acted, Audited, Damaged, Filter, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded, ReportFilter,
-    ReportReceived, ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Verified,
+    Acted, Audited, Damaged, Filter, Lessons, QueueAction, QueueDetail, QueueEntry, RateEntry, RateUse, Reloaded,
+    ReportFilter, ReportReceived, ReportSend, ReportWaiting, ReportsSent, RuleCost, Selection, Sentence, Stats, Taught,
+    Verified,
 };
+use crate::base::audit::Audit;
+use crate::base::unix;
 use crate::filter::rules::cost::Cost;
 use crate::policy::rates::Usage;
+use crate::spool::Report;
 use crate::spool::queue::ItemState;
-use crate::spool::{Audit, Report};
 
 use super::reports::{Sent, view as reports_view};
 use super::shared::Shared;
@@ -121,6 +124,10 @@ impl AdminBackend for Backend {
         })
     }
 
+    fn learn(&self, lessons: Lessons) -> Answering<'_, Taught> {
+        self.blocking(move |shared| shared.learn(&lessons))
+    }
+
     fn reports_waiting(&self, most: usize) -> Answering<'_, Vec<ReportWaiting>> {
         self.blocking(move |shared| Ok(reports_view::waiting(&shared.house.reports, most)))
     }
@@ -189,23 +196,7 @@ pub fn verified(report: Report) -> Verified {
 
 /// The equation of a period as the API says it.
 pub fn audited(from: SystemTime, to: SystemTime, audit: Audit) -> Audited {
-    let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Audited {
-        from: unix(from),
-        to: unix(to),
-        opening: audit.opening,
-        accepted: audit.accepted,
-        delivered: audit.delivered,
-        bounced: audit.bounced,
-        expired: audit.expired,
-        discarded: audit.discarded,
-        dropped: audit.dropped,
-        lost: audit.lost,
-        closing: audit.closing,
-        queued_now: audit.queued_now,
-        quarantined_now: audit.quarantined_now,
-        balanced: audit.balanced,
-    }
+    Audited { from: unix::secs(from), to: unix::secs(to), audit }
 }
 
 fn rate_entry(usage: Usage) -> RateEntry {

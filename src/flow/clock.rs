@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
+use crate::base::unix;
 use crate::wire::date::rfc5322;
 
 /// Remembers the text of the current second.
@@ -19,7 +20,7 @@ impl Default for DateClock {
 impl DateClock {
     /// `now` as RFC 5322 writes it.
     pub fn date(&self, now: SystemTime) -> Arc<str> {
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let second = unix::secs(now);
         let known = self.0.load();
         if known.0 == second {
             return known.1.clone();

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::content::{Content, ContentSource};
+use crate::base::id::QueueId;
 use crate::config::scanners::Service;
 use crate::config::settings::{Listener, Mode};
 use crate::filter::Verdict;
 use crate::filter::classifier::Label;
+use crate::observe::outcome as observe;
+use crate::observe::trace::Decided;
 use crate::services::{Answer, Case, Fate, Judge, Judgement};
 use crate::spool::queue::Disposition;
 use crate::verify::{self, Message};
@@ -19,10 +22,13 @@ use crate::wire::checkv2::Symbol;
 use crate::wire::envelope::{BodyType, Envelope, Origin, Recipient};
 use crate::wire::header::{fields, forged_fields};
 
-use super::checks::Question;
+use super::checks::{Found, Question};
 use super::house::House;
 use super::judge::Ruling;
-use super::parcels;
+use super::keep::fate_of as fate_of_disposition;
+use super::message::{said, setting_of};
+use super::parcels::{self, Parcel};
+use super::record;
 use super::snapshot::Snapshot;
 
 /// The judge of the services.
@@ -53,7 +59,8 @@ impl House {
     async fn counsel(&self, case: Case) -> Judgement {
         let snapshot = self.snapshot.load_full();
         let began = Instant::now();
-        let id = self.spool.next_id().to_string();
+        let reference = self.spool.next_id();
+        let id = reference.to_string();
         let mut listener = snapshot.service.clone();
         let envelope = envelope_of(&case, &snapshot, &mut listener);
         let question = Question {
@@ -68,6 +75,7 @@ impl House {
         let mut parcels = self.parcels(&snapshot, &question, &found);
         // The protocols have one answer for all recipients, and no way to split a message.
         parcels::reconcile(&mut parcels, false);
+        self.record_counsel(&snapshot, &question, reference, &found, &parcels, began);
         let parcel = parcels.into_iter().next().expect("a message has a parcel at least");
         let verdict = parcel.verdict.as_ref().or(found.verdict());
         let marks = verdict.map(Verdict::header_fields).unwrap_or_default();
@@ -86,6 +94,48 @@ impl House {
             seconds: began.elapsed().as_secs_f64(),
             id,
         }
+    }
+}
+
+impl House {
+    /// What other servers asked about is remembered like mail of our own.
+    fn record_counsel(
+        &self,
+        snapshot: &Snapshot,
+        question: &Question<'_>,
+        id: QueueId,
+        found: &Found,
+        parcels: &[Parcel],
+        began: Instant,
+    ) {
+        let fate = parcels.iter().map(|parcel| kept_as(&parcel.ruling)).next().unwrap_or(observe::Fate::Accepted);
+        let judged = found.verdict.is_some() || found.identity.is_some();
+        if !record::is_kept(snapshot.config.trace.record, judged, fate) {
+            return;
+        }
+        let mut record = record::begin(id, question.envelope, question.content, false, found.checks.clone());
+        record::add_findings(&mut record, found);
+        let one =
+            |parcel: &Parcel| record::parcel(parcel, question.envelope, question.reference, kept_as(&parcel.ruling));
+        record.parcels = parcels.iter().map(one).collect();
+        let ruling = parcels.first().map(|parcel| &parcel.ruling);
+        let reason = ruling.map_or("", Ruling::reason).to_owned();
+        let reply = match ruling {
+            Some(Ruling::Refuse { reply, .. }) => said(reply),
+            _ => format!("told the server that asked ({})", question.envelope.origin.protocol),
+        };
+        let setting = setting_of(question.listener, Some(found), parcels, &reason);
+        record.decided = Decided { reason, reply, setting };
+        self.hand_over(&snapshot.config, record, fate, question.content, began);
+    }
+}
+
+/// What the server that asked will do, if it does as it is told.
+fn kept_as(ruling: &Ruling) -> observe::Fate {
+    match ruling {
+        Ruling::Refuse { reply, .. } if reply.is_transient() => observe::Fate::Deferred,
+        Ruling::Refuse { .. } => observe::Fate::Rejected,
+        Ruling::Keep { disposition, .. } => fate_of_disposition(disposition),
     }
 }
 
@@ -117,7 +167,7 @@ fn envelope_of(case: &Case, snapshot: &Snapshot, listener: &mut Listener) -> Env
             host: case.host.clone(),
             login: case.login.as_deref().map(Into::into),
             tls: None,
-            protocol: "ESMTP",
+            protocol: case.protocol,
             listener: listener.name.clone(),
         },
         reverse_path: mailbox(&case.sender),

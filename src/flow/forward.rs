@@ -6,8 +6,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
+use crate::base::unix::secs;
 use crate::policy::{Decision, Domains, Reason};
 use crate::wire::address::Mailbox;
 use crate::wire::envelope::{Envelope, Recipient};
@@ -24,10 +25,6 @@ const FORGED: Decision =
     Decision::refuse(Reason::SrsRefused, 550, Enhanced(5, 1, 1), "This rewritten address is not one of ours");
 const TOO_OLD: Decision =
     Decision::refuse(Reason::SrsRefused, 550, Enhanced(5, 1, 6), "This rewritten address is too old");
-
-fn secs(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// Decides on a recipient that claims to be a reverse-path of ours; nothing if it does not.
 pub fn at_bounce(

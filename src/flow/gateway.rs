@@ -277,6 +277,7 @@ impl Parts<'_> {
             delivery,
             workshop,
             tls: self.tls.clone(),
+            client_tls: tls,
             front: Mutex::default(),
             config_file,
             log,

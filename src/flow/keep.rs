@@ -126,7 +126,7 @@ impl House {
             };
             record.parcels = parcels.iter().map(one).collect();
             let reason = kept.first().map_or("", |kept| kept.reason.as_str());
-            record.decided.setting = setting(snapshot, &passage, &parcels, reason);
+            record.decided.setting = setting(snapshot, &passage, found.as_ref(), &parcels, reason);
         }
         let open = Open { left: messages.len(), fault: None, record, ticket: Some(ticket) };
         let arrival = Arrival {
@@ -235,25 +235,25 @@ fn marked_subject(mark: &str, subject: Option<&Field<'_>>) -> Vec<u8> {
 }
 
 impl Arrival {
+    /// The client hears before anything is written down about it, which would hold up this answer and those behind it.
     fn landed(&self, place: usize, result: Result<(), SpoolFault>) {
         let kept = &self.kept[place];
-        let recipients = kept.recipients.len();
-        match &result {
-            Ok(()) => self.house.log_outcome(&self.passage, kept.id, recipients, kept.fate, &kept.reason),
-            Err(fault) => {
-                tracing::error!(id = %kept.id, %fault, "not accepted");
-                self.house.log_outcome(&self.passage, kept.id, recipients, Fate::Deferred, "spool");
-            }
-        }
-        let is_last = {
+        let fate = if result.is_ok() { kept.fate } else { Fate::Deferred };
+        self.house.count_outcome(&self.passage, fate);
+        let (is_last, fault) = {
             let mut open = self.open.lock();
-            open.fault = open.fault.take().or(result.err());
+            open.fault = open.fault.take().or_else(|| result.clone().err());
             open.left -= 1;
-            open.left == 0
+            (open.left == 0, result.err())
         };
         if is_last {
             self.answer();
         }
+        if let Some(fault) = &fault {
+            tracing::error!(id = %kept.id, %fault, "not accepted");
+        }
+        let reason = if fault.is_some() { "spool" } else { &kept.reason };
+        self.house.log_outcome(&self.passage, kept.id, kept.recipients.len(), fate, reason);
     }
 
     fn answer(&self) {
@@ -263,30 +263,36 @@ impl Arrival {
         };
         let taken = || Reply::new(250, Enhanced(2, 0, 0), format!("Ok: queued as {}", self.passage.id));
         let reply = fault.as_ref().map_or_else(taken, SpoolFault::reply);
-        let fate = match &fault {
-            Some(_) => Fate::Deferred,
-            None => self.kept.iter().map(|kept| kept.fate).min_by_key(|fate| favour(*fate)).unwrap_or(Fate::Rejected),
-        };
         let mut replies = self.passage.replies(&reply);
         for (recipients, refusal) in &self.refused {
             recipients.iter().for_each(|place| replies[*place] = refusal.clone());
         }
+        let words = record.is_some().then(|| said_by(&replies));
+        if let Some(ticket) = ticket {
+            ticket.answer(Answer::Message(replies));
+        }
+        let fate = match &fault {
+            Some(_) => Fate::Deferred,
+            None => self.kept.iter().map(|kept| kept.fate).min_by_key(|fate| favour(*fate)).unwrap_or(Fate::Rejected),
+        };
         if fate == Fate::Accepted {
             let (house, passage) = (&self.house, &self.passage);
             house.read_report(&self.config, &passage.envelope, &passage.content, passage.dmarc);
         }
         if let Some(mut record) = record {
-            let mut said_all: Vec<String> = replies.iter().map(said).collect();
-            said_all.dedup();
             let reason = if fault.is_some() { "spool" } else { self.kept.first().map_or("spam", |kept| &kept.reason) };
             reason.clone_into(&mut record.decided.reason);
-            record.decided.reply = said_all.join(" | ");
+            record.decided.reply = words.unwrap_or_default();
             self.house.remember(&self.config, &self.passage, record, fate);
         }
-        if let Some(ticket) = ticket {
-            ticket.answer(Answer::Message(replies));
-        }
     }
+}
+
+/// What all of them say, each once.
+fn said_by(replies: &[Reply]) -> String {
+    let mut words: Vec<String> = replies.iter().map(said).collect();
+    words.dedup();
+    words.join(" | ")
 }
 
 /// What a recipient would like best comes first.
@@ -301,7 +307,7 @@ fn favour(fate: Fate) -> u8 {
     }
 }
 
-fn fate_of(disposition: &Disposition) -> Fate {
+pub(super) fn fate_of(disposition: &Disposition) -> Fate {
     match disposition {
         Disposition::Deliver => Fate::Accepted,
         Disposition::Hold(_) => Fate::Held,

@@ -3,13 +3,17 @@
 //!
 //! A message is read before the act, which may end it, and learned after the act, if that did something.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 
 use crate::admin::backend::AdminFault;
-use crate::admin::model::{Acted, Lesson, QueueAction, Selection, State};
+use crate::admin::model::{Acted, Lesson, Lessons, QueueAction, Selection, State, Taught};
 use crate::base::content::Content;
 use crate::base::id::QueueId;
-use crate::filter::classifier::Label;
+use crate::base::unix;
+use crate::filter::classifier::{Label, Learned};
 use crate::observe::trace::{Entry, Event};
 
 use super::operate::id_of;
@@ -78,10 +82,7 @@ impl Shared {
     }
 
     fn pupils(&self, ids: &[QueueId], lesson: Lesson) -> Result<Vec<Pupil>, AdminFault> {
-        let label = match lesson {
-            Lesson::Ham => Label::Ham,
-            Lesson::Spam => Label::Spam,
-        };
+        let label = label_of(lesson);
         let mut pupils = Vec::new();
         for id in ids {
             let shown = self.spool.show(*id);
@@ -111,8 +112,29 @@ impl Shared {
         taught
     }
 
+    /// Learns messages that somebody brought.
+    pub(super) fn learn(&self, lessons: &Lessons) -> Result<Taught, AdminFault> {
+        let decode = |text: &String| BASE64_STANDARD.decode(text);
+        let messages: Result<Vec<Vec<u8>>, _> = lessons.messages.iter().map(decode).collect();
+        let messages = messages.map_err(|error| AdminFault::Conflict(format!("a message is no base64: {error}")))?;
+        let engine = self.house.snapshot.load().checks.engine.clone();
+        let engine = engine.ok_or_else(|| AdminFault::Conflict("no listener filters, so nothing learns".to_owned()))?;
+        let count = messages.len() as u64;
+        messages.iter().for_each(|message| engine.learn(label_of(lessons.kind), message, None));
+        engine.save().map_err(|error| AdminFault::Unavailable(error.to_string()))?;
+        let Learned { ham, spam } = engine.learned();
+        Ok(Taught { count, ham, spam })
+    }
+
     fn tell(&self, id: QueueId, what: &str) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let at = unix::millis(SystemTime::now());
         self.house.trace.add(Entry::Event(Event { at, id: id.to_string(), what: what.to_owned() }), None);
+    }
+}
+
+fn label_of(lesson: Lesson) -> Label {
+    match lesson {
+        Lesson::Ham => Label::Ham,
+        Lesson::Spam => Label::Spam,
     }
 }

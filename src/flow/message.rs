@@ -11,25 +11,25 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::base::content::Content;
 use crate::base::id::QueueId;
 use crate::config::Config;
-use crate::config::settings::{Mode, RateAction, RateCount, Role};
+use crate::config::settings::{Listener, Mode, RateAction, RateCount, Role};
 use crate::dns::Resolver;
 use crate::front::service::{Answered, Later, Peer, Ticket};
 use crate::observe::meters::Stage;
 use crate::observe::outcome::{Fate, Outcome};
 use crate::observe::trace::{Decided, Entry, Record};
-use crate::policy::rates::RateFacts;
+use crate::policy::rates::{Hit, RateFacts};
 use crate::policy::{access, greylist};
 use crate::smtp::server::ask::{Answer, Received};
 use crate::spool::queue::Disposition;
 use crate::verify::{self, Begun};
 use crate::wire::envelope::Envelope;
-use crate::wire::header::missing_on_submission;
+use crate::wire::header::{HeaderFacts, missing_on_submission};
 use crate::wire::reply::Reply;
 
 use super::checks::{self, Found, Question};
 use super::forward;
 use super::house::House;
-use super::judge::{self, ContentFacts, Ruling};
+use super::judge::{self, Ruling};
 use super::lists::Senders;
 use super::parcels::{self, Parcel};
 use super::record;
@@ -45,7 +45,7 @@ pub(super) struct Passage {
     pub content: Content,
     /// Addresses outside of our domains that aliases led to.
     pub forwarded: HashSet<String>,
-    facts: ContentFacts,
+    header: HeaderFacts,
     pub listener: usize,
     submitted: bool,
     pub lmtp: bool,
@@ -58,6 +58,8 @@ pub(super) struct Passage {
     pub began: Instant,
     /// What the first ruling took.
     ruled: Duration,
+    /// The `[[rate]]` that refused or holds it.
+    pub rate: Option<String>,
     /// DMARC's word, once it is known.
     pub dmarc: Option<verify::Outcome>,
 }
@@ -77,7 +79,7 @@ impl House {
         if let Err(error) = self.complete(&mut passage, &snapshot.config.hostname) {
             return Answered::Now(self.no_room(snapshot, &passage, &error));
         }
-        let ruling = self.ruling(&passage, &view.listener.limits);
+        let ruling = self.ruling(&mut passage, &snapshot.config.hostname);
         passage.ruled = passage.began.elapsed();
         match ruling {
             Ruling::Refuse { .. } => {
@@ -128,7 +130,7 @@ impl House {
             forwarded,
             ruled: Duration::ZERO,
             id,
-            facts: ContentFacts::of(received.header, &received.content, &config.hostname),
+            header: received.header,
             content: received.content,
             listener,
             submitted: is_submission,
@@ -137,6 +139,7 @@ impl House {
             milled: false,
             outbound: is_submission || role == Role::Relay && access::is_trusted(envelope.origin.ip, config),
             envelope: Arc::new(envelope),
+            rate: None,
             dmarc: None,
             began: Instant::now(),
         }
@@ -144,7 +147,7 @@ impl House {
 
     /// Adds what RFC 6409 §8 lets a submission server add. The result may be as large as the message, and lies where that may lie.
     fn complete(&self, passage: &mut Passage, hostname: &str) -> io::Result<()> {
-        let header = &passage.facts.header;
+        let header = &passage.header;
         if passage.submitted && (header.date == 0 || header.message_id == 0) {
             let message_id = format!("{}@{hostname}", passage.id);
             let missing = missing_on_submission(header, &message_id, SystemTime::now());
@@ -162,8 +165,10 @@ impl House {
     /// The answer to a message that nobody takes.
     fn refused(&self, snapshot: &Snapshot, passage: &Passage, found: Option<&Found>, parcels: Vec<Parcel>) -> Answer {
         let (reply, reason) = parcels::refusal_of(&parcels).expect("whoever refuses says why");
+        let reply = reply.referring(&passage.id.to_string());
         self.meters.flow.replied(reply.code, reason);
         let fate = if reply.is_transient() { Fate::Deferred } else { Fate::Rejected };
+        self.count_outcome(passage, fate);
         self.log_outcome(passage, passage.id, passage.envelope.recipients.len(), fate, reason);
         if let Some(mut record) = self.record(snapshot, passage, found, fate) {
             record.parcels =
@@ -171,7 +176,7 @@ impl House {
             record.decided = Decided {
                 reason: reason.to_owned(),
                 reply: said(&reply),
-                setting: setting(snapshot, passage, &parcels, reason),
+                setting: setting(snapshot, passage, found, &parcels, reason),
             };
             self.remember(&snapshot.config, passage, record, fate);
         }
@@ -222,6 +227,7 @@ impl House {
     /// Who shares which decision.
     pub(super) fn parcels(&self, snapshot: &Snapshot, question: &Question<'_>, found: &Found) -> Vec<Parcel> {
         let mut parcels = self.split(snapshot, question, found);
+        parcels.iter().for_each(|parcel| snapshot.checks.count(parcel.verdict.as_ref(), parcel.ruling.reason()));
         parcels.iter_mut().for_each(|parcel| parcel.heed(question.listener, &found.scanned));
         parcels
     }
@@ -274,21 +280,21 @@ impl House {
     }
 
     /// What the content and the rates say, before anything that waits.
-    fn ruling(&self, passage: &Passage, limits: &crate::config::limits::Limits) -> Ruling {
-        let ruling = judge::at_content(&passage.facts, limits);
+    fn ruling(&self, passage: &mut Passage, hostname: &str) -> Ruling {
+        let ruling = judge::at_content(&passage.header, &passage.content, hostname);
         let Ruling::Keep { .. } = ruling else { return ruling };
         let origin = &passage.envelope.origin;
         let facts = RateFacts { sender: Some(passage.envelope.reverse_path.as_ref()), ..facts_of(origin) };
         let hits = self.charge(RateCount::Bytes, &facts, passage.content.len() as u64);
-        if let Some(reply) = hits.iter().find(|hit| hit.refuses()).and_then(|hit| hit.decision().reply) {
-            return Ruling::Refuse { reply, reason: "rate" };
-        }
-        match hits.iter().find(|hit| hit.action == RateAction::Hold) {
-            Some(hit) => Ruling::Keep {
-                disposition: Disposition::Hold(format!("{} {}", hit.rate, hit.key)),
-                reason: "rate".into(),
-            },
-            None => ruling,
+        let held = |hit: &&Hit| hit.action == RateAction::Hold;
+        let Some(hit) = hits.iter().find(|hit| hit.refuses()).or_else(|| hits.iter().find(held)) else { return ruling };
+        passage.rate = Some(hit.setting());
+        match hit.decision().reply {
+            Some(reply) => Ruling::Refuse { reply, reason: "rate" },
+            None => {
+                let disposition = Disposition::Hold(format!("{} {}", hit.rate, hit.key));
+                Ruling::Keep { disposition, reason: "rate".into() }
+            }
         }
     }
 
@@ -308,28 +314,34 @@ impl House {
         checks.extend(found.iter().flat_map(|found| found.checks.iter().cloned()));
         let mut record = record::begin(passage.id, &passage.envelope, &passage.content, passage.outbound, checks);
         if let Some(found) = found {
-            record.dns = found.identity.as_ref().map(|identity| record::asked(&identity.asked)).unwrap_or_default();
-            record.symbols = found.verdict.as_ref().map(record::sheet).unwrap_or_default();
-            record.probability = found.verdict.as_ref().and_then(|verdict| verdict.probability);
+            record::add_findings(&mut record, found);
         }
         Some(record)
     }
 
     /// Hands a record over to the trace, with the message's bytes where they are kept.
-    pub(super) fn remember(&self, config: &Config, passage: &Passage, mut record: Record, fate: Fate) {
+    pub(super) fn remember(&self, config: &Config, passage: &Passage, record: Record, fate: Fate) {
+        self.hand_over(config, record, fate, &passage.content, passage.began);
+    }
+
+    /// The same for whatever content.
+    pub(super) fn hand_over(&self, config: &Config, mut record: Record, fate: Fate, content: &Content, began: Instant) {
         let settings = &config.trace;
         fate.as_str().clone_into(&mut record.fate);
-        record.micros = passage.began.elapsed().as_micros() as u64;
+        record.micros = began.elapsed().as_micros() as u64;
         let judged = !record.symbols.is_empty() || record.checks.len() > 1;
         let keeps = record.size <= settings.content_bytes && record::is_kept(settings.content, judged, fate);
-        self.trace.add(Entry::Decision(Box::new(record)), keeps.then(|| passage.content.clone()));
+        self.trace.add(Entry::Decision(Box::new(record)), keeps.then(|| content.clone()));
+    }
+
+    pub(super) fn count_outcome(&self, passage: &Passage, fate: Fate) {
+        self.meters.flow.message(fate, passage.content.len() as u64);
+        self.meters.flow.stage(Stage::Whole, passage.began.elapsed());
     }
 
     pub(super) fn log_outcome(&self, passage: &Passage, id: QueueId, recipients: usize, fate: Fate, reason: &str) {
         let (envelope, elapsed) = (&passage.envelope, passage.began.elapsed());
         let size = passage.content.len() as u64;
-        self.meters.flow.message(fate, size);
-        self.meters.flow.stage(Stage::Whole, elapsed);
         Outcome {
             id: &id.to_string(),
             from: envelope.reverse_path.as_ref().map_or("", |path| path.as_str()),
@@ -347,14 +359,25 @@ impl House {
 }
 
 /// The setting that is responsible for a decision, and the line where it stands.
-pub(super) fn setting(snapshot: &Snapshot, passage: &Passage, parcels: &[Parcel], reason: &str) -> String {
+pub(super) fn setting(
+    snapshot: &Snapshot,
+    passage: &Passage,
+    found: Option<&Found>,
+    parcels: &[Parcel],
+    reason: &str,
+) -> String {
     let listener = &snapshot.listeners[passage.listener].listener;
-    let limits = &listener.limits;
+    match &passage.rate {
+        Some(rate) if reason == "rate" => rate.clone(),
+        _ => setting_of(listener, found, parcels, reason),
+    }
+}
+
+/// The same where no rate is.
+pub(super) fn setting_of(listener: &Listener, found: Option<&Found>, parcels: &[Parcel], reason: &str) -> String {
     match reason {
         "identity" => format!("verify = enforce of listener {} ({})", listener.name, listener.line),
-        "hops" => format!("[limits] hops = {}", limits.hops),
-        "header_bytes" => format!("[limits] header_bytes = {}", limits.header_bytes),
-        "rate" => "[[rate]]".to_owned(),
+        "scanner" => found.map_or_else(String::new, |found| found.scanned.settings()),
         _ => {
             let settings: Vec<String> = parcels.iter().map(Parcel::setting).filter(|text| !text.is_empty()).collect();
             settings.join("; ")

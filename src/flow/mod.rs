@@ -8,6 +8,7 @@ pub mod checks;
 pub mod clock;
 mod confine;
 pub mod counsel;
+mod door;
 pub mod forward;
 pub mod gateway;
 pub mod house;

@@ -1,16 +1,18 @@
 //! From what was found and decided to the record that explains it. Pure.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::base::id::QueueId;
+use crate::base::unix;
 use crate::config::settings::Kept;
 use crate::filter::{Judge, Symbol, Verdict};
 use crate::observe::outcome::Fate;
 use crate::observe::trace::{self, Check, Client, Decided, Reason, Record};
 use crate::verify;
-use crate::wire::envelope::Envelope;
+use crate::wire::envelope::{Envelope, Origin};
 use crate::wire::header::fields;
 
+use super::checks::Found;
 use super::parcels::Parcel;
 
 /// Bytes of a `Message-ID` that are kept: a line's worth.
@@ -31,18 +33,10 @@ pub fn begin(id: QueueId, envelope: &Envelope, content: &[u8], outbound: bool, c
     let origin = &envelope.origin;
     Record {
         id: id.to_string(),
-        at: id.time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        at: millis(id),
         fate: String::new(),
-        client: Client {
-            ip: origin.ip,
-            port: origin.port,
-            helo: origin.helo.clone(),
-            host: origin.host.clone(),
-            login: origin.login.as_deref().map(str::to_owned),
-            tls: origin.tls.clone(),
-            protocol: origin.protocol.to_owned(),
-            listener: origin.listener.to_string(),
-        },
+        client: client(origin),
+        stage: String::new(),
         from: envelope.reverse_path.as_ref().map(|path| path.as_str().to_owned()),
         to: envelope.recipients.iter().map(|recipient| recipient.mailbox.as_str().to_owned()).collect(),
         message_id: message_id(content),
@@ -59,6 +53,25 @@ pub fn begin(id: QueueId, envelope: &Envelope, content: &[u8], outbound: bool, c
     }
 }
 
+/// When an id was given out, in milliseconds since 1970.
+pub fn millis(id: QueueId) -> u64 {
+    unix::millis(id.time())
+}
+
+/// Where it came from.
+pub fn client(origin: &Origin) -> Client {
+    Client {
+        ip: origin.ip,
+        port: origin.port,
+        helo: origin.helo.clone(),
+        host: origin.host.clone(),
+        login: origin.login.as_deref().map(str::to_owned),
+        tls: origin.tls.clone(),
+        protocol: origin.protocol.to_owned(),
+        listener: origin.listener.to_string(),
+    }
+}
+
 fn message_id(content: &[u8]) -> String {
     let field = fields(content).find(|field| field.is("Message-ID"));
     let value = field.map_or(&b""[..], |field| field.value.trim_ascii());
@@ -71,7 +84,7 @@ pub fn check(name: &str, took: Duration, result: impl Into<String>) -> Check {
 }
 
 /// What was asked of DNS.
-pub fn asked(asked: &[verify::Asked]) -> Vec<trace::Asked> {
+fn asked(asked: &[verify::Asked]) -> Vec<trace::Asked> {
     let one = |asked: &verify::Asked| trace::Asked {
         question: asked.question.clone(),
         answer: asked.answer.clone(),
@@ -80,8 +93,15 @@ pub fn asked(asked: &[verify::Asked]) -> Vec<trace::Asked> {
     asked.iter().map(one).collect()
 }
 
+/// What the checks found.
+pub fn add_findings(record: &mut Record, found: &Found) {
+    record.dns = found.identity.as_ref().map(|identity| asked(&identity.asked)).unwrap_or_default();
+    record.symbols = found.verdict.as_ref().map(sheet).unwrap_or_default();
+    record.probability = found.verdict.as_ref().and_then(|verdict| verdict.probability);
+}
+
 /// The sheet that all recipients share.
-pub fn sheet(verdict: &Verdict) -> Vec<Reason> {
+fn sheet(verdict: &Verdict) -> Vec<Reason> {
     verdict.symbols.iter().map(reason).collect()
 }
 
@@ -109,6 +129,7 @@ fn reason(symbol: &Symbol) -> Reason {
         evidence: symbol.evidence.clone(),
         shadow: symbol.shadow,
         judge: judge_word(symbol.judge).to_owned(),
+        found: symbol.found.map(|(judge, points)| (judge_word(judge).to_owned(), points.value())),
     }
 }
 

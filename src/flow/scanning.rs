@@ -12,6 +12,8 @@ use crate::filter::Symbol;
 use crate::filter::scanners::milter::Transaction;
 use crate::filter::scanners::{Consequence, Milled, Report, edit};
 use crate::front::service::{Answered, Later};
+use crate::policy::relay::Known;
+use crate::policy::{Decision, Reason};
 use crate::smtp::server::ask::Answer;
 use crate::spool::queue::Disposition;
 use crate::wire::address::Mailbox;
@@ -59,6 +61,13 @@ impl Scanned {
         let asked = self.reports.iter().filter_map(|report| report.consequence.as_ref());
         let asked = asked.chain(&self.milled.consequence).map(ruling_of);
         asked.fold(ruling, |harshest, next| if severity(&next) > severity(&harshest) { next } else { harshest })
+    }
+
+    /// The settings of those who ask for more than points.
+    pub fn settings(&self) -> String {
+        let asked = self.reports.iter().filter(|report| report.consequence.is_some()).map(|report| &*report.setting);
+        let milled = self.milled.consequence.iter().map(|_| &*self.milled.setting);
+        asked.chain(milled).collect::<Vec<_>>().join("; ")
     }
 
     /// The envelope as milters left it; nothing if they changed nothing that can be done.
@@ -180,23 +189,24 @@ impl Checks {
 }
 
 impl House {
-    /// `answer`, unless it is a yes that milters want to be asked about first.
+    /// `decision`, unless it is a yes that milters want to be asked about first.
     pub(super) fn with_milters(
         self: &Arc<Self>,
         snapshot: &Arc<Snapshot>,
         listener: usize,
         question: RcptQuestion,
-        answer: Answer,
+        (known, decision): (Known, Decision),
         later: &mut dyn Later<Answer>,
     ) -> Answered<Answer> {
         let view = &snapshot.listeners[listener];
         let asks = snapshot.checks.scanners.see_rcpt(&view.listener, question.accepted == 0);
-        if !asks || !matches!(answer, Answer::Go) {
-            return Answered::Now(answer);
+        if !asks || !decision.is_allowed() {
+            return Answered::Now(self.rcpt_heard(snapshot, listener, &question, known, decision));
         }
-        let (snapshot, ticket) = (snapshot.clone(), later.ticket());
+        let (house, snapshot, ticket) = (self.clone(), snapshot.clone(), later.ticket());
         self.runtime.spawn(async move {
-            ticket.answer(milters_at_rcpt(&snapshot, listener, &question, answer).await);
+            let decision = milters_at_rcpt(&snapshot, listener, &question, decision).await;
+            ticket.answer(house.rcpt_heard(&snapshot, listener, &question, known, decision));
         });
         Answered::Later
     }
@@ -207,18 +217,18 @@ pub(super) async fn milters_at_rcpt(
     snapshot: &Snapshot,
     listener: usize,
     question: &RcptQuestion,
-    answer: Answer,
-) -> Answer {
+    decision: Decision,
+) -> Decision {
     let listener = &snapshot.listeners[listener].listener;
     let (checks, first) = (&snapshot.checks, question.accepted == 0);
     let tags = listener.filter == Mode::Tag;
-    if tags || !matches!(answer, Answer::Go) || !checks.scanners.see_rcpt(listener, first) {
-        return answer;
+    if tags || !decision.is_allowed() || !checks.scanners.see_rcpt(listener, first) {
+        return decision;
     }
     let recipients = vec![question.recipient.mailbox.as_str().to_owned()];
     let subject = checks.transaction(&question.origin, question.reverse_path.as_ref(), recipients);
     match checks.scanners.rcpt(listener, &subject, first).await {
-        Some(reply) => Answer::Refuse(reply),
-        None => answer,
+        Some((reply, setting)) => Decision { reply: Some(reply), reason: Reason::Scanner, setting },
+        None => decision,
     }
 }

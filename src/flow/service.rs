@@ -3,6 +3,7 @@
 //! Called on the reactor threads. Access, relay and rates are pure functions of the session and the configuration of
 //! the moment; passwords go to the rayon pool, call-ahead and message checks to tokio.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -21,6 +22,7 @@ use crate::wire::address::Mailbox;
 use crate::wire::envelope::{Origin, Recipient};
 use crate::wire::reply::{Enhanced, Reply};
 
+use super::door::{Visit, origin_at_connect};
 use super::forward::at_bounce;
 use super::house::House;
 use super::scanning;
@@ -42,18 +44,24 @@ impl SmtpService {
         SmtpService { house }
     }
 
-    fn connect(&self, snapshot: &Snapshot, peer: &Peer, ip: std::net::IpAddr) -> Answer {
+    fn connect(&self, snapshot: &Snapshot, peer: &Peer, ip: std::net::IpAddr, began: Instant) -> Answer {
         let listener = &snapshot.listeners[peer.listener].listener;
         let facts = RateFacts { ip, listener: &listener.name, helo: "", login: None, sender: None, recipient: None };
-        let decision = self
+        let mut decision = self
             .refused_by_rate(RateCount::Connections, &facts, 1)
             .unwrap_or_else(|| access::at_connect(ip, listener, &snapshot.config));
-        self.house.meters.policy.decided("connect", &decision);
         if decision.is_allowed() {
             let _entered = self.house.runtime.enter();
             self.house.underway.connected(peer, ip, listener, &snapshot.checks);
+            self.house.meters.policy.decided("connect", &decision);
+            return Answer::Go;
         }
-        answer_of(decision, |reply| Reply { code: if reply.is_transient() { 421 } else { 554 }, ..reply })
+        decision.reply =
+            decision.reply.map(|reply| Reply { code: if reply.is_transient() { 421 } else { 554 }, ..reply });
+        let origin = origin_at_connect(SocketAddr::new(ip, peer.remote.port()), listener);
+        let (listener, known) = (peer.listener, Known::NotAsked);
+        let visit = Visit { stage: "connect", listener, origin: &origin, from: None, to: None, known, began };
+        self.house.heard(snapshot, &visit, decision)
     }
 
     fn hello(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin) -> Answer {
@@ -65,7 +73,7 @@ impl SmtpService {
 
     fn password(&self, origin: &Origin, login: String, password: Secret, later: Ticket<'_>) -> Answered<Answer> {
         if let Some(decision) = self.house.refused_for_failures(&facts_of_login(origin, &login)) {
-            return Answered::Now(answer_of(decision, |reply| reply));
+            return Answered::Now(answer_of(decision));
         }
         let (house, origin, ticket) = (self.house.clone(), origin.clone(), later.ticket());
         let tried = login.clone();
@@ -88,7 +96,14 @@ impl SmtpService {
         Answered::Later
     }
 
-    fn mail(&self, snapshot: &Snapshot, peer: &Peer, origin: &Origin, reverse_path: Option<&Mailbox>) -> Answer {
+    fn mail(
+        &self,
+        snapshot: &Snapshot,
+        peer: &Peer,
+        origin: &Origin,
+        reverse_path: Option<&Mailbox>,
+        began: Instant,
+    ) -> Answer {
         let listener = &snapshot.listeners[peer.listener].listener;
         let mut decision = access::at_mail(origin, reverse_path, listener, &snapshot.config, &snapshot.domains);
         if decision.is_allowed() {
@@ -106,8 +121,9 @@ impl SmtpService {
             let _entered = self.house.runtime.enter();
             self.house.underway.mail(peer, facts, listener, &snapshot.checks);
         }
-        self.house.meters.policy.decided("mail", &decision);
-        answer_of(decision, |reply| reply)
+        let (listener, known) = (peer.listener, Known::NotAsked);
+        let visit = Visit { stage: "mail", listener, origin, from: reverse_path, to: None, known, began };
+        self.house.heard(snapshot, &visit, decision)
     }
 
     fn rcpt(
@@ -122,7 +138,8 @@ impl SmtpService {
         // What is followed for no LMTP peer is not believed there either.
         let srs = snapshot.routes.srs().filter(|_| listener.role != Role::Lmtp);
         if let Some(decision) = at_bounce(srs, reverse_path, recipient, SystemTime::now()) {
-            return Answered::Now(self.house.rcpt_charged(&question, decision));
+            let decision = self.house.rcpt_charged(&question, decision);
+            return Answered::Now(self.house.rcpt_heard(snapshot, peer.listener, &question, Known::NotAsked, decision));
         }
         let known = match lookup_for(&question.recipient.mailbox, listener, &snapshot.domains) {
             Lookup::None => Known::NotAsked,
@@ -140,14 +157,15 @@ impl SmtpService {
                             Existence::No => Known::No,
                             Existence::Unknown => Known::Later,
                         };
-                    let answer = house.rcpt_decided(&snapshot, listener, &question, known);
-                    ticket.answer(scanning::milters_at_rcpt(&snapshot, listener, &question, answer).await);
+                    let decision = house.rcpt_decided(&snapshot, listener, &question, known);
+                    let decision = scanning::milters_at_rcpt(&snapshot, listener, &question, decision).await;
+                    ticket.answer(house.rcpt_heard(&snapshot, listener, &question, known, decision));
                 });
                 return Answered::Later;
             }
         };
-        let answer = self.house.rcpt_decided(snapshot, peer.listener, &question, known);
-        self.house.with_milters(snapshot, peer.listener, question, answer, later)
+        let decision = self.house.rcpt_decided(snapshot, peer.listener, &question, known);
+        self.house.with_milters(snapshot, peer.listener, question, (known, decision), later)
     }
 
     /// The refusal of a `[[rate]]` that is reached; rates that only hold or alert are counted here and acted upon at the end of the message.
@@ -166,10 +184,12 @@ pub struct RcptQuestion {
     pub recipient: Recipient,
     /// Recipients accepted before.
     pub accepted: u32,
+    /// When it was asked.
+    pub began: Instant,
 }
 
 impl House {
-    fn rcpt_decided(&self, snapshot: &Snapshot, listener: usize, question: &RcptQuestion, known: Known) -> Answer {
+    fn rcpt_decided(&self, snapshot: &Snapshot, listener: usize, question: &RcptQuestion, known: Known) -> Decision {
         let listener = &snapshot.listeners[listener].listener;
         let (origin, mailbox) = (&question.origin, &question.recipient.mailbox);
         let decision = at_rcpt(origin, mailbox, known, listener, &snapshot.config, &snapshot.domains);
@@ -177,7 +197,7 @@ impl House {
     }
 
     /// Counts a decision on RCPT against `[[rate]]`, which may refuse what was allowed.
-    fn rcpt_charged(&self, question: &RcptQuestion, mut decision: Decision) -> Answer {
+    fn rcpt_charged(&self, question: &RcptQuestion, mut decision: Decision) -> Decision {
         let (origin, mailbox) = (&question.origin, &question.recipient.mailbox);
         let facts =
             RateFacts { sender: Some(question.reverse_path.as_ref()), recipient: Some(mailbox), ..facts_of(origin) };
@@ -191,8 +211,21 @@ impl House {
         {
             decision = hit.decision();
         }
-        self.meters.policy.decided("rcpt", &decision);
-        answer_of(decision, |reply| reply)
+        decision
+    }
+
+    /// What a client hears of its recipient.
+    pub(super) fn rcpt_heard(
+        &self,
+        snapshot: &Snapshot,
+        listener: usize,
+        question: &RcptQuestion,
+        known: Known,
+        decision: Decision,
+    ) -> Answer {
+        let (from, to) = (question.reverse_path.as_ref(), Some(&question.recipient.mailbox));
+        let (origin, began) = (&*question.origin, question.began);
+        self.heard(snapshot, &Visit { stage: "rcpt", listener, origin, from, to, known, began }, decision)
     }
 
     fn auth_failed(&self, origin: &Origin, login: &str) {
@@ -218,8 +251,8 @@ fn facts_of_login<'a>(origin: &'a Origin, login: &'a str) -> RateFacts<'a> {
     RateFacts { login: Some(login), ..facts_of(origin) }
 }
 
-fn answer_of(decision: Decision, dress: impl FnOnce(Reply) -> Reply) -> Answer {
-    decision.reply.map_or(Answer::Go, |reply| Answer::Refuse(dress(reply)))
+fn answer_of(decision: Decision) -> Answer {
+    decision.reply.map_or(Answer::Go, Answer::Refuse)
 }
 
 impl Service for SmtpService {
@@ -252,15 +285,15 @@ impl Service for SmtpService {
         text
     }
 
-    fn answer(&self, _: Instant, peer: &Peer, ask: Ask, later: Ticket<'_>) -> Answered<Answer> {
+    fn answer(&self, now: Instant, peer: &Peer, ask: Ask, later: Ticket<'_>) -> Answered<Answer> {
         let snapshot = self.house.snapshot.load();
         match ask {
-            Ask::Connect { ip } => Answered::Now(self.connect(&snapshot, peer, ip)),
+            Ask::Connect { ip } => Answered::Now(self.connect(&snapshot, peer, ip, now)),
             Ask::Hello { origin } => Answered::Now(self.hello(&snapshot, peer, &origin)),
             Ask::Password { origin, login, password } => self.password(&origin, login, password, later),
             Ask::ScramKeys { origin, login } => {
                 Answered::Now(match self.house.refused_for_failures(&facts_of_login(&origin, &login)) {
-                    Some(decision) => answer_of(decision, |reply| reply),
+                    Some(decision) => answer_of(decision),
                     None => Answer::ScramKeys(self.house.users.scram_keys(&login)),
                 })
             }
@@ -269,10 +302,10 @@ impl Service for SmtpService {
                 Answered::Now(Answer::Go)
             }
             Ask::Mail { origin, reverse_path, .. } => {
-                Answered::Now(self.mail(&snapshot, peer, &origin, reverse_path.as_ref()))
+                Answered::Now(self.mail(&snapshot, peer, &origin, reverse_path.as_ref(), now))
             }
             Ask::Rcpt { origin, reverse_path, recipient, accepted } => {
-                let question = RcptQuestion { origin, reverse_path, recipient, accepted };
+                let question = RcptQuestion { origin, reverse_path, recipient, accepted, began: now };
                 self.rcpt(&snapshot, peer, question, later)
             }
             Ask::Message(received) => self.house.clone().message(&snapshot, peer, received, later),

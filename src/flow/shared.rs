@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use crate::config::Config;
 use crate::config::settings::Listener;
 use crate::deliver::Delivery;
+use crate::deliver::transport::tls::ClientTls;
+use crate::dns::Upstream;
 use crate::front::tls::TlsStore;
 use crate::front::{self, ListenerSetup};
 use crate::observe::log::LogHandle;
@@ -34,12 +36,19 @@ pub struct Shared {
     pub delivery: Delivery,
     pub workshop: Workshop,
     pub tls: Arc<TlsStore>,
+    pub client_tls: ClientTls,
     pub front: Mutex<Option<front::Reloader>>,
     pub config_file: Option<PathBuf>,
     pub log: Option<LogHandle>,
     pub started: SystemTime,
     /// Set when the gateway begins to stop.
     pub stopping: AtomicBool,
+}
+
+/// Ready to be put in force: nothing more can fail.
+struct Outward {
+    upstream: Option<Upstream>,
+    tls: ClientTls,
 }
 
 /// What the front needs to know of each listener.
@@ -83,7 +92,9 @@ impl Shared {
         let running = self.house.snapshot.load_full();
         let waiting = config.keep_held(&running.config);
         let checks = self.workshop.checks(&config, Some(&running.checks))?;
+        let outward = self.outward(&running.config, &config)?;
         self.renew_certificate(&running.config, &config)?;
+        self.turn_to(outward);
         if let Some(front) = self.front.lock().as_ref() {
             front.reload(setups(&config));
         }
@@ -99,6 +110,22 @@ impl Shared {
             if waiting.is_empty() { String::new() } else { format!("needs a restart: {}", waiting.join(", ")) };
         tracing::info!(file = %file.display(), %waiting, "configuration in force");
         Ok(waiting)
+    }
+
+    /// What the new configuration asks DNS with and believes of other hosts; nothing where it stayed the same.
+    fn outward(&self, running: &Config, next: &Config) -> Result<Outward, String> {
+        let _entered = self.house.runtime.enter();
+        let upstream = (running.dns != next.dns).then(|| Upstream::new(&next.dns)).transpose();
+        // The file of authorities is read again even under its old name: that is how they are renewed.
+        let tls = ClientTls::open(next.deliver.ca_file.as_deref()).map_err(|error| format!("error: [deliver] {error}"));
+        Ok(Outward { upstream: upstream.map_err(|error| format!("error: [dns]: {error}"))?, tls: tls? })
+    }
+
+    fn turn_to(&self, outward: Outward) {
+        if let Some(upstream) = outward.upstream {
+            self.workshop.resolver().turn_to(upstream);
+        }
+        self.client_tls.turn_to(&outward.tls);
     }
 
     /// Other files that can't be used are an error of the configuration; the same files, changed, leave the old certificate.

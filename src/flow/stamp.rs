@@ -73,28 +73,19 @@ fn clean(text: &str, utf8: bool) -> String {
 mod tests {
     use super::*;
     use crate::wire::address::Mailbox;
-    use crate::wire::envelope::{BodyType, Recipient};
+    use crate::wire::envelope::Recipient;
 
     fn envelope(helo: &str, recipients: &[&str]) -> Envelope {
-        Envelope {
-            origin: Origin {
-                ip: "2001:db8::1".parse().unwrap(),
-                port: 2525,
-                helo: helo.into(),
-                host: None,
-                login: Some("alice".into()),
-                tls: Some("TLSv1.3 TLS13_AES_256_GCM_SHA384".into()),
-                protocol: "ESMTPSA",
-                listener: "submission".into(),
-            },
-            reverse_path: None,
-            recipients: recipients.iter().map(|r| Recipient::plain(Mailbox::parse(r, false).unwrap())).collect(),
-            body: BodyType::SevenBit,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envid: None,
-        }
+        let origin = Origin {
+            ip: "2001:db8::1".parse().unwrap(),
+            helo: helo.into(),
+            login: Some("alice".into()),
+            tls: Some("TLSv1.3 TLS13_AES_256_GCM_SHA384".into()),
+            protocol: "ESMTPSA",
+            ..Origin::local("submission")
+        };
+        let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text, false).unwrap());
+        Envelope::plain(origin, None, recipients.iter().map(recipient).collect())
     }
 
     fn received(envelope: &Envelope) -> String {

@@ -61,10 +61,10 @@ impl Underway {
     /// It named its reverse-path, and may.
     pub fn mail(&self, peer: &Peer, facts: Facts, listener: &Listener, checks: &Checks) {
         if listener.verify != Mode::Off && wants(listener, facts.ip, checks) {
-            let mut all = self.all.lock();
-            let conversation = all.entry(key(peer)).or_default();
-            let begun = checks.verifier.begin(facts, conversation.greeted.clone());
-            conversation.message = Some(begun);
+            let greeted = self.all.lock().get(&key(peer)).and_then(|conversation| conversation.greeted.clone());
+            // Begun without the lock: other reactors need it.
+            let begun = checks.verifier.begin(facts, greeted);
+            self.all.lock().entry(key(peer)).or_default().message = Some(begun);
         }
     }
 

@@ -1,8 +1,7 @@
 //! The queue's own facts as the API says them. Pure.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::admin::model::{QueueDetail, QueueEntry, RecipientEntry, State};
+use crate::base::unix;
 use crate::spool::queue::ItemState;
 use crate::spool::{Enveloped, ItemView, WhyFacts};
 
@@ -41,8 +40,8 @@ pub(super) fn entry(facts: &WhyFacts, found: Option<&Enveloped>) -> QueueEntry {
         sender: sender.to_owned(),
         recipients: facts.items.iter().map(|item| item.recipients.len() as u32).sum(),
         size: found.map_or(facts.bytes, |found| found.content_bytes),
-        accepted: unix(facts.accepted),
-        next_attempt: facts.items.iter().filter_map(next_attempt).min().map(unix),
+        accepted: unix::secs(facts.accepted),
+        next_attempt: facts.items.iter().filter_map(next_attempt).min().map(unix::secs),
         destination: most_urgent.map_or_else(String::new, |item| item.destination.clone()),
         reason: match found {
             Some(_) => most_urgent.map_or("", reason).to_owned(),
@@ -88,10 +87,6 @@ fn recipient_entry(address: &str, index: usize, item: Option<&ItemView>) -> Reci
         state: state_of(item.state).as_str().to_owned(),
         attempts: open.map_or(0, |open| open.attempts),
         last_reply: item.last_reply.clone(),
-        next_attempt: next_attempt(item).map(unix),
+        next_attempt: next_attempt(item).map(unix::secs),
     }
-}
-
-fn unix(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

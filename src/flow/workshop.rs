@@ -32,6 +32,11 @@ impl Workshop {
         Ok(Workshop { resolver, verify: verify::meters::Meters::register(registry)?, filter, scanners })
     }
 
+    /// The resolver that all share.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
     /// The checks of `config`. Rules and model are read once and taken over by a reload, which reads the rules again.
     /// # Errors
     /// A damaged model or a key that can't be used, in words.

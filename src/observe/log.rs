@@ -4,34 +4,31 @@
 //! or steer a terminal. `level` is for our own events; libraries below us are heard from `warn` on.
 //!
 //! Whoever reads our standard error may be slow or hang: once [`LogHandle::detach`] was called, a thread of its own writes
-//! what waits in a bounded queue, and a line that finds it full is dropped and counted. Mail never waits for its log.
+//! what waits ([`super::lines`]), and a line that finds no room is dropped and counted. Mail never waits for its log.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 use prometheus::IntCounter;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
+use super::lines::Lines;
+use super::text::Text;
 use crate::config::settings::Log;
-
-/// Lines that may wait for the writing thread: some seconds of a busy gateway, a few MiB.
-const LINES_WAITING_MAX: usize = 16_384;
 
 /// The running log.
 #[derive(Clone)]
 pub struct LogHandle {
     level: reload::Handle<Targets, Registry>,
-    writer: Arc<Writer>,
+    writer: Writer,
 }
 
 impl LogHandle {
@@ -43,31 +40,31 @@ impl LogHandle {
 
     /// Hands the writing to a thread of its own. Call it once the process is confined: a thread keeps the rights it began with.
     pub fn detach(&self) {
-        let builder = NonBlockingBuilder::default().buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
-        let (queue, guard) = builder.finish(io::stderr());
-        *self.writer.guard.lock() = Some(guard);
-        self.writer.queue.store(Some(Arc::new(queue)));
+        match Lines::start(io::stderr()) {
+            Ok(lines) => self.writer.0.store(Some(Arc::new(lines))),
+            Err(error) => tracing::warn!(%error, "the log has no thread of its own, and mail waits for it"),
+        }
     }
 
-    /// Lines that found the queue full.
+    /// Lines that found no room.
     pub fn lines_dropped(&self) -> u64 {
-        let count = |queue: &NonBlocking| ErrorCounter::dropped_lines(&queue.error_counter()) as u64;
-        self.writer.queue.load().as_deref().map_or(0, count)
+        self.writer.0.load().as_deref().map_or(0, Lines::dropped)
     }
 
     /// Makes the number of dropped lines a metric.
     /// # Errors
     /// If the name is taken.
     pub fn register(&self, registry: &prometheus::Registry) -> Result<(), prometheus::Error> {
-        let counter = IntCounter::new("weir_log_lines_dropped_total", "Log lines that found the queue full")?;
+        let counter =
+            IntCounter::new("weir_log_lines_dropped_total", "Log lines that found no room before a slow reader")?;
         registry.register(Box::new(Dropped { log: self.clone(), counter }))
     }
 
     /// Writes what waits, for a second at most, and from here on writes at once again. Call before the process ends.
     pub fn attach(&self) {
-        self.writer.queue.store(None);
-        // The guard's end is what makes the thread finish its queue.
-        drop(self.writer.guard.lock().take());
+        if let Some(lines) = self.writer.0.swap(None) {
+            lines.close();
+        }
     }
 }
 
@@ -88,19 +85,21 @@ impl Collector for Dropped {
     }
 }
 
-/// Where events go: standard error itself, or the queue before it.
-#[derive(Default)]
-struct Writer {
-    queue: ArcSwapOption<NonBlocking>,
-    guard: Mutex<Option<WorkerGuard>>,
-}
+/// Where events go: standard error itself, or the thread before it.
+#[derive(Clone, Default)]
+struct Writer(Arc<ArcSwapOption<Lines>>);
 
-impl Writer {
-    fn make(&self) -> Box<dyn Write> {
-        match self.queue.load().as_deref() {
-            Some(queue) => Box::new(queue.clone()),
-            None => Box::new(io::stderr()),
+impl Write for Writer {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.0.load().as_deref() {
+            Some(lines) => lines.push(line),
+            None => io::stderr().write_all(line)?,
         }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -110,13 +109,13 @@ impl Writer {
 pub fn init(log: &Log) -> Result<LogHandle, String> {
     let (filter, level) = reload::Layer::new(filter(&log.level));
     let registry = tracing_subscriber::registry().with(filter);
-    let writer = Arc::new(Writer::default());
+    let writer = Writer::default();
     let made = writer.clone();
-    let make = Escaping(move || made.make());
+    let make = Escaping(move || made.clone());
     let started = if log.json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(make)).try_init()
     } else {
-        registry.with(fmt::layer().with_ansi(false).with_writer(make)).try_init()
+        registry.with(fmt::layer().event_format(Text).with_writer(make)).try_init()
     };
     started.map(|()| LogHandle { level, writer }).map_err(|error| error.to_string())
 }
@@ -143,6 +142,9 @@ impl<W: Write> Write for EscapingWriter<W> {
     /// Takes one whole event with the line feed that ends it: that is how the formatter writes.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = event.strip_suffix(b"\n").unwrap_or(event);
+        if line.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_all(event).map(|()| event.len());
+        }
         let text = String::from_utf8_lossy(line);
         if !text.contains(char::is_control) {
             return self.0.write_all(event).map(|()| event.len());
@@ -190,7 +192,7 @@ mod tests {
                 let registry = Registry::default().with(fmt::layer().json().with_writer(make));
                 tracing::Dispatch::new(registry)
             } else {
-                tracing::Dispatch::new(Registry::default().with(fmt::layer().with_ansi(false).with_writer(make)))
+                tracing::Dispatch::new(Registry::default().with(fmt::layer().event_format(Text).with_writer(make)))
             };
             tracing::dispatcher::with_default(&layer, || tracing::info!(helo = %hostile, "a client said {hostile}"));
             let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

@@ -41,6 +41,8 @@ pub enum Reason {
     UserUnverified,
     /// Above a `[[rate]]`.
     Rate,
+    /// A milter will not have the recipient.
+    Scanner,
 }
 
 impl Reason {
@@ -65,6 +67,7 @@ impl Reason {
             Reason::UnknownUser => "unknown_user",
             Reason::UserUnverified => "user_unverified",
             Reason::Rate => "rate",
+            Reason::Scanner => "scanner",
         }
     }
 }
@@ -76,17 +79,19 @@ pub struct Decision {
     pub reply: Option<Reply>,
     /// Why.
     pub reason: Reason,
+    /// The setting that is responsible, where the reason alone does not tell it: which rate, which scanner.
+    pub setting: String,
 }
 
 impl Decision {
     /// Go on.
     pub fn allow(reason: Reason) -> Self {
-        Decision { reply: None, reason }
+        Decision { reply: None, reason, setting: String::new() }
     }
 
     /// Say no with a text that is known at compile time.
     pub const fn refuse(reason: Reason, code: u16, enhanced: Enhanced, text: &'static str) -> Self {
-        Decision { reply: Some(Reply::fixed(code, enhanced, text)), reason }
+        Decision { reply: Some(Reply::fixed(code, enhanced, text)), reason, setting: String::new() }
     }
 
     /// True unless there is a refusal.

@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::base::unix::secs;
 use crate::config::settings::Greylist as Settings;
 
 /// Share of the entries that is forgotten when there is no room: one in so many.
@@ -142,12 +143,10 @@ fn network(ip: IpAddr) -> String {
     ipnet::IpNet::new(ip.to_canonical(), prefix).map_or_else(|_| ip.to_string(), |network| network.trunc().to_string())
 }
 
-fn secs(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     const SETTINGS: Settings = Settings {

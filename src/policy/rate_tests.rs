@@ -6,7 +6,13 @@ use super::rates::{RateFacts, Rates};
 use crate::config::settings::{Rate, RateAction, RateCount, RateKey, RateWindow};
 
 fn rate(key: RateKey, count: RateCount, limit: u64, action: RateAction) -> Rate {
-    Rate { key: vec![key], count, windows: vec![RateWindow { limit, period: Duration::from_secs(3600) }], action }
+    Rate {
+        key: vec![key],
+        count,
+        windows: vec![RateWindow { limit, period: Duration::from_secs(3600) }],
+        action,
+        line: Default::default(),
+    }
 }
 
 fn facts(login: &str) -> RateFacts<'_> {

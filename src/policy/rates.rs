@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -14,7 +14,8 @@ use super::decision::{Decision, Reason};
 pub use super::rate_keys::RateFacts;
 use super::rate_keys::{key_of, names};
 use super::window::Window;
-use crate::config::settings::{Rate, RateAction, RateCount, RateWindow};
+use crate::base::unix::millis;
+use crate::config::settings::{Line, Rate, RateAction, RateCount, RateWindow};
 use crate::config::units::show_duration;
 use crate::wire::reply::{Enhanced, Reply};
 
@@ -39,6 +40,8 @@ pub struct Hit {
     pub action: RateAction,
     /// When it fits again, at the earliest.
     pub retry_after: Duration,
+    /// Where the rate stands.
+    pub line: Line,
 }
 
 impl Hit {
@@ -62,7 +65,12 @@ impl Hit {
             RateAction::Reject => Some(Reply::new(550, Enhanced(5, 7, 1), text)),
             RateAction::Alert | RateAction::Hold => None,
         };
-        Decision { reply, reason: Reason::Rate }
+        Decision { reply, reason: Reason::Rate, setting: self.setting() }
+    }
+
+    /// As a decision names it: `[[rate]] messages by login (200/1h) (weir.toml:12), login=alice`.
+    pub fn setting(&self) -> String {
+        format!("[[rate]] {} ({}), {}", self.rate, self.line, self.key)
     }
 }
 
@@ -299,6 +307,7 @@ fn full_window(rule: &Rule, key: &Key, cells: &mut [Window], amount: u64, now: u
         window,
         action: rule.rate.action,
         retry_after: Duration::from_millis(wait),
+        line: rule.rate.line.clone(),
     })
 }
 
@@ -312,8 +321,4 @@ fn name_of(rate: &Rate) -> String {
 
 fn fullness(usage: &Usage) -> f64 {
     usage.windows.iter().map(|(used, window)| *used as f64 / window.limit as f64).fold(0.0, f64::max)
-}
-
-fn millis(now: SystemTime) -> u64 {
-    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

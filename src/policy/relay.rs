@@ -152,13 +152,9 @@ mod tests {
     fn origin(ip: &str, login: &str, listener: &Listener) -> Origin {
         Origin {
             ip: ip.parse().unwrap(),
-            port: 1,
             helo: "client.example".into(),
-            host: None,
             login: (login != "-").then(|| login.into()),
-            tls: None,
-            protocol: "ESMTP",
-            listener: listener.name.clone(),
+            ..Origin::local(&listener.name)
         }
     }
 

@@ -290,6 +290,7 @@ impl Filter {
             return None;
         }
         Some(Case {
+            protocol: "milter",
             ip: self.client.ip,
             port: self.client.port,
             host: self.client.host.clone(),

@@ -21,6 +21,8 @@ use crate::wire::reply::Reply;
 /// A message to be judged, and all that its server said of it.
 #[derive(Clone, Debug)]
 pub struct Case {
+    /// What its server speaks: `milter`, `spamd` or `checkv2`.
+    pub protocol: &'static str,
     /// The client's address; nothing if the protocol did not say.
     pub ip: Option<IpAddr>,
     /// The client's port.
@@ -41,8 +43,9 @@ pub struct Case {
 
 impl Case {
     /// A case of which only the content is known.
-    pub fn of(content: Content) -> Self {
+    pub fn of(protocol: &'static str, content: Content) -> Self {
         Case {
+            protocol,
             ip: None,
             port: 0,
             host: None,

@@ -119,7 +119,7 @@ fn case_of(headers: &HeaderMap, content: Content) -> Case {
         login: one("user"),
         sender: one("from").map(bare).unwrap_or_default(),
         recipients: recipients.filter(|text| !text.is_empty()).collect(),
-        ..Case::of(content)
+        ..Case::of("checkv2", content)
     }
 }
 

@@ -74,7 +74,7 @@ async fn answer(stream: &mut TcpStream, desk: &Desk) -> io::Result<Vec<u8>> {
     drop(message);
     Ok(match request.verb {
         Verb::Tell => tell(desk, &request, content).await,
-        verb => match desk.judge(Case::of(content.clone())).await {
+        verb => match desk.judge(Case::of("spamd", content.clone())).await {
             Some(judgement) => judged(verb, &content, &judgement),
             None => refusal(code::TEMPFAIL, "Busy, try again later"),
         },

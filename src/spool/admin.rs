@@ -9,15 +9,16 @@ use std::time::SystemTime;
 
 use super::committer::Work;
 use super::handle::Spool;
-use super::hot::{self, millis, time};
-use super::ledger::Audit;
+use super::hot;
 use super::payload::{Act, ActSet};
 use super::queue::{ItemState, SpoolFault};
 use super::shared::Shared;
 use super::state::State;
 use super::table::{HELD, Item, Message, NOTIFIED, QUARANTINED};
+use crate::base::audit::Audit;
 use crate::base::content::Content;
 use crate::base::id::QueueId;
+use crate::base::unix::{from_millis, millis};
 use crate::wire::envelope::Envelope;
 
 /// Messages looked at under one lock, and acted upon with one record.
@@ -321,8 +322,8 @@ fn view(state: &State, message: &Message) -> WhyFacts {
     let item_view = |item: &Item| ItemView {
         destination: table.schedule.name_of(item.destination).to_owned(),
         state: item.state,
-        due: time(item.due),
-        postponed: table.schedule.postponement(item.destination).map(|(until, why)| (time(until), why)),
+        due: from_millis(item.due),
+        postponed: table.schedule.postponement(item.destination).map(|(until, why)| (from_millis(until), why)),
         last_reply: table.notes.text(item.reply).to_owned(),
         reason: table.notes.text(item.reason).to_owned(),
         recipients: item.recipients().iter().map(recipient_view).collect(),

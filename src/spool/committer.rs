@@ -23,6 +23,7 @@ use super::shared::Shared;
 use super::state::State;
 use super::table::{Change, Fate, Message, Place, clip};
 use crate::base::content::Content;
+use crate::base::unix::millis;
 
 /// Messages that may wait for the committer; beyond that the answer is `451 4.3.2`. 100 connections fill one tenth.
 const SUBMISSIONS_MAX: usize = 1024;
@@ -524,7 +525,7 @@ fn judge(outcome: &Outcome) -> (Fate, Option<Account>, &str) {
         Outcome::Discarded => (Fate::Ended, Some(Account::Discarded), ""),
         Outcome::Held { reason } => (Fate::Held, None, reason),
         Outcome::Deferred { remote, next, delay_notified } => {
-            (Fate::Deferred { next: hot::millis(*next), notified: *delay_notified }, None, remote)
+            (Fate::Deferred { next: millis(*next), notified: *delay_notified }, None, remote)
         }
     }
 }

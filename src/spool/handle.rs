@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use parking_lot::Mutex;
 
 use super::committer::{Committer, Prepared, Work, release};
-use super::hot::{Reading, millis, time};
+use super::hot::Reading;
 use super::index::{Checkpointer, recover_with};
 use super::journal::Journal;
 use super::keeper::{Keeper, wants_free};
@@ -20,6 +20,7 @@ use super::shared::{Options, Shared};
 use super::state::State;
 use super::storage::{Directory, Storage, StoredFile};
 use crate::base::id::QueueId;
+use crate::base::unix::{from_millis, millis};
 
 /// How a start went.
 #[derive(Clone, Debug, Default)]
@@ -237,14 +238,14 @@ impl MailQueue for Spool {
             .map(|(number, due, since)| DueDestination {
                 destination: schedule.name(number),
                 due: due as usize,
-                oldest_due: time(since),
+                oldest_due: from_millis(since),
             })
             .collect()
     }
 
     fn next_due(&self) -> Option<SystemTime> {
         let state = self.shared.state.lock();
-        state.table.schedule.next_due(millis(SystemTime::now())).map(time)
+        state.table.schedule.next_due(millis(SystemTime::now())).map(from_millis)
     }
 
     fn lease(&self, destination: &str, now: SystemTime, most: usize) -> Vec<Lease> {

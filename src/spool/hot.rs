@@ -5,7 +5,6 @@
 use std::io;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::message::{self, Stored};
 use super::queue::{FreshListener, Lease, LeasedRecipient, NewMessage};
@@ -19,14 +18,6 @@ use crate::base::id::QueueId;
 
 /// Content up to this size is read into memory; larger content is mapped, so that a slow next hop does not hold heap.
 const READ_BYTES_MAX: u64 = 256 * 1024;
-
-pub(super) fn millis(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-pub(super) fn time(millis: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(millis)
-}
 
 /// Leases on all items of `message`, which is in the table with its items marked as leased.
 pub(super) fn lend(state: &State, message: &NewMessage, fresh: &mut Vec<Lease>) {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::admin::{Action, Filter};
 use super::clean;
-use super::hot::millis;
 use super::index::Checkpointer;
 use super::journal::FreeFiles;
 use super::queue::ItemState;
 use super::shared::Shared;
+use crate::base::unix::millis;
 
 /// Rounds come at least this often.
 const ROUND: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::codec::{Reader, Writer};
+use crate::base::audit::Audit;
 
 /// One column of the books, counted in recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,35 +42,6 @@ pub(super) struct Ledger {
     hours: BTreeMap<u64, Row>,
 }
 
-/// The equation for a period, in recipients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Audit {
-    /// In the queue (all states) when the period began.
-    pub opening: i64,
-    /// See [`Account`]; so are the next ones.
-    pub accepted: i64,
-    /// Delivered in the period.
-    pub delivered: i64,
-    /// Bounced in the period.
-    pub bounced: i64,
-    /// Expired in the period.
-    pub expired: i64,
-    /// Discarded in the period.
-    pub discarded: i64,
-    /// Dropped in the period.
-    pub dropped: i64,
-    /// Lost in the period.
-    pub lost: i64,
-    /// In the queue (all states, quarantine too) when the period ended, by the books.
-    pub closing: i64,
-    /// In the queue now, counted one by one.
-    pub queued_now: i64,
-    /// Of these in quarantine.
-    pub quarantined_now: i64,
-    /// True if the books of all time agree with the queue as counted: the equation holds.
-    pub balanced: bool,
-}
-
 impl Ledger {
     /// Enters `recipients` at `at_ms`.
     pub(super) fn enter(&mut self, at_ms: u64, account: Account, recipients: i64) {
@@ -77,9 +49,10 @@ impl Ledger {
             return;
         }
         let hour = at_ms / HOUR_MS;
-        self.hours.entry(hour).or_default()[account as usize] += recipients;
+        let sum = &mut self.hours.entry(hour).or_default()[account as usize];
+        *sum = sum.saturating_add(recipients);
         while let Some(first) = self.hours.first_entry()
-            && first.key() + HOURS_KEPT < hour
+            && *first.key() < hour.saturating_sub(HOURS_KEPT)
         {
             let row = first.remove();
             add(&mut self.before, &row);
@@ -90,7 +63,9 @@ impl Ledger {
     fn balance_before(&self, hour: u64) -> i64 {
         let mut sum = self.before;
         self.hours.range(..hour).for_each(|(_, row)| add(&mut sum, row));
-        sum[Account::Accepted as usize] - sum[Account::Delivered as usize..].iter().sum::<i64>()
+        sum[Account::Delivered as usize..]
+            .iter()
+            .fold(sum[Account::Accepted as usize], |left, gone| left.saturating_sub(*gone))
     }
 
     /// What must be in the queue now.
@@ -137,8 +112,9 @@ impl Ledger {
     }
 }
 
+/// Numbers of a damaged journal may be of any size; true ones never come near the bounds.
 fn add(sum: &mut Row, row: &Row) {
-    sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    sum.iter_mut().zip(row).for_each(|(sum, value)| *sum = sum.saturating_add(*value));
 }
 
 fn read_row(r: &mut Reader) -> Option<Row> {
@@ -170,6 +146,25 @@ mod tests {
         assert_eq!(Ledger::read(&mut Reader(&bytes)), Some(ledger.clone()));
         let audit = ledger.audit(2 * HOUR_MS, 2 * HOUR_MS, 4, 0);
         assert_eq!((audit.opening, audit.delivered, audit.closing, audit.balanced), (5, 2, 3, true));
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_borne() {
+        let mut ledger = Ledger::default();
+        let mut bytes = Vec::new();
+        let mut w = Writer(&mut bytes);
+        (0..ACCOUNTS).for_each(|_| w.number(zigzag(i64::MAX)));
+        w.number(1);
+        w.number(u64::MAX);
+        (0..ACCOUNTS).for_each(|_| w.number(zigzag(i64::MIN)));
+        for at_ms in [0, u64::MAX] {
+            ledger.enter(at_ms, Account::Dropped, i64::MIN);
+            ledger.enter(at_ms, Account::Accepted, i64::MAX);
+            ledger.enter(at_ms, Account::Accepted, i64::MAX);
+            ledger = Ledger::read(&mut Reader(&bytes)).unwrap();
+        }
+        ledger.enter(u64::MAX, Account::Dropped, i64::MIN);
+        assert!(!ledger.audit(0, u64::MAX, 0, 0).balanced);
     }
 
     #[test]

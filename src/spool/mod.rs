@@ -80,7 +80,7 @@ mod verify;
 
 pub use admin::{Action, Enveloped, Filter, ItemView, RecipientView, Shown, StateCounts, WhyFacts};
 pub use handle::{Opening, Spool};
-pub use ledger::{Account, Audit};
+pub use ledger::Account;
 pub use recover::Damage;
 pub use shared::Options;
 pub use spill::SpillDirectory;

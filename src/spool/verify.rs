@@ -8,12 +8,12 @@ use std::io;
 use std::time::SystemTime;
 
 use super::handle::Spool;
-use super::hot::millis;
-use super::ledger::Audit;
 use super::recover::{Damage, Limits, Recovered, recover};
 use super::state::State;
 use super::storage::Storage;
+use crate::base::audit::Audit;
 use crate::base::id::QueueId;
+use crate::base::unix::millis;
 
 /// Differences that are named in a report; more are only counted.
 const NAMED_MAX: usize = 100;

@@ -19,6 +19,8 @@ use super::meters::Meters;
 use super::spf::{self, SpfResult};
 use super::{Results, arc, author, dkim, dmarc, reverse};
 
+use crate::base::unix::now_secs;
+
 /// Look-ups of one message: SPF 10 with 10 addresses each and HELO besides stay below; 10 DKIM keys; a few walks.
 const LOOKUPS_MAX: u32 = 128;
 /// PTR and the addresses of ten names.
@@ -190,8 +192,4 @@ impl<L: Lookup> Verifier<L> {
     pub async fn check(&self, facts: &Facts, message: &Message) -> Results {
         self.finish(self.late(facts.clone()), message).await
     }
-}
-
-fn now_secs() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

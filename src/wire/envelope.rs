@@ -119,3 +119,19 @@ pub struct Envelope {
     /// `ENVID`, xtext decoded, free of control characters.
     pub envid: Option<String>,
 }
+
+impl Envelope {
+    /// An envelope without parameters: seven-bit content, nothing asked for.
+    pub fn plain(origin: Origin, reverse_path: Option<Mailbox>, recipients: Vec<Recipient>) -> Self {
+        Envelope {
+            origin,
+            reverse_path,
+            recipients,
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            require_tls: false,
+            ret: None,
+            envid: None,
+        }
+    }
+}

@@ -50,6 +50,14 @@ impl Reply {
         Reply { code, enhanced: Some(enhanced), text: text.into() }
     }
 
+    /// The same with our reference at its end, unless it names it already.
+    pub fn referring(self, reference: &str) -> Self {
+        if self.text.contains(reference) {
+            return self;
+        }
+        Reply { text: format!("{}; ref {reference}", self.text).into(), ..self }
+    }
+
     /// 2xx.
     pub fn is_positive(&self) -> bool {
         (200..300).contains(&self.code)

@@ -13,7 +13,7 @@ use weir::deliver::route::Routes;
 use weir::deliver::transport::{LocalStore, StoreFault};
 use weir::spool::queue::*;
 use weir::wire::address::Mailbox;
-use weir::wire::envelope::{BodyType, Envelope, Origin, Recipient};
+use weir::wire::envelope::{Envelope, Origin, Recipient};
 
 struct Item {
     lease: Lease,
@@ -231,26 +231,8 @@ impl LocalStore for BrokenStore {
 /// A message from `sender` (empty: null) with a prefix of its own.
 pub fn message(sender: &str, recipients: &[&str], content: &[u8]) -> NewMessage {
     let mailbox = |text: &str| Mailbox::parse(text, true).unwrap();
-    let origin = Origin {
-        ip: [192, 0, 2, 9].into(),
-        port: 1,
-        helo: "client.example".into(),
-        host: None,
-        login: None,
-        tls: None,
-        protocol: "ESMTP",
-        listener: "mx".into(),
-    };
-    let envelope = Envelope {
-        origin,
-        reverse_path: (!sender.is_empty()).then(|| mailbox(sender)),
-        recipients: recipients.iter().map(|text| Recipient::plain(mailbox(text))).collect(),
-        body: BodyType::SevenBit,
-        smtputf8: false,
-        require_tls: false,
-        ret: None,
-        envid: None,
-    };
+    let to = recipients.iter().map(|text| Recipient::plain(mailbox(text))).collect();
+    let envelope = Envelope::plain(Origin::local("mx"), (!sender.is_empty()).then(|| mailbox(sender)), to);
     NewMessage {
         id: QueueId(0),
         envelope: Arc::new(envelope),

@@ -39,7 +39,7 @@ async fn a_store_that_panics_defers_its_recipient_and_no_other() {
     bench.queue.submit(one("x\r\n"));
     until("the other", || bench.delivered() == 1).await;
     assert_eq!(bench.queue.leased(), 0);
-    assert!(bench.delivery.stop(Duration::from_secs(5)).await);
+    assert!(bench.delivery.stop(PATIENCE).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ async fn a_worker_that_panics_defers_its_message_and_delivery_goes_on() {
     bench.queue.age(Duration::ZERO);
     bench.delivery.wake();
     until("the bounce", || bench.queue.reports().len() == 1).await;
-    assert!(bench.delivery.stop(Duration::from_secs(5)).await, "the dead worker's seat is free");
+    assert!(bench.delivery.stop(PATIENCE).await, "the dead worker's seat is free");
 }
 
 #[tokio::test(flavor = "multi_thread")]

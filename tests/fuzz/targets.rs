@@ -114,7 +114,7 @@ targets! {
         b"SPAMD/1.1 0 EX_OK\r\nContent-length: 2\r\nSpam: True ; 6.5 / 5.0\r\n\r\nA,B",
     ]
     spf_record [b"v=spf1 ip4:192.0.2.0/24 a:%{d2r}.x.example//64 mx include:_spf.%{o} exists:%{ir}.%{v} ?all exp=e.%{d}", b"v=spf1 redirect=%{h}"]
-    spool_record [&[0; 40], &[1, 2, 3, 4, 5, 6, 7, 8, 1, 1, 1, 1]]
+    spool_record [&[0; 40], &[1, 2, 3, 4, 5, 6, 7, 8, 1, 1, 1, 1], b"\x06\x01\xf8\xfe\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0:"]
     srs_address [b"SRS0=AAAAAAAA=AA=a.example=b@us.example", b"SRS1=AAAAAAAA=x.example==AAAA=AA=a.example=b@us.example"]
     tag_list [b"a=b; c = d e ;\r\n f=;"]
 }

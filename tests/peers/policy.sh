@@ -1,11 +1,11 @@
 #!/bin/bash
 # A web server of MTA-STS policies: Python's own, over TLS. https://mta-sts.NAME/.well-known/mta-sts.txt is the file POLICIES/NAME.
-#   CERT=chain.pem KEY=key.pem POLICIES=DIR policy.sh start DIR | stop DIR     prints HTTPS=127.0.0.1:PORT; DIR/asked has a name a request
+#   CERT=chain.pem KEY=key.pem POLICIES=DIR policy.sh start DIR      prints HTTPS=127.0.0.1:PORT; DIR/asked has a name a request
 # A file that begins with "HTTP " and a status is answered with that status.
-set -eu
-CMD=${1:?start or stop}; DIR=${2:?directory}
-case $CMD in
-start)
+. "$(dirname "$0")/common.sh"
+PIDFILE=pid
+
+begin() {
   : > "$DIR/asked"
   cat > "$DIR/serve.py" <<'P'
 import http.server, os, ssl, sys
@@ -31,10 +31,9 @@ server.socket = context.wrap_socket(server.socket, server_side=True, do_handshak
 open(where + "/port.new", "w").write(str(server.server_address[1])); os.rename(where + "/port.new", where + "/port")
 server.serve_forever()
 P
-  python3 "$DIR/serve.py" "$DIR" "$POLICIES" "$CERT" "$KEY" >"$DIR/log" 2>&1 & echo $! > "$DIR/pid"
-  for i in $(seq 1 600); do [ -s "$DIR/port" ] && break; sleep 0.1; done
-  [ -s "$DIR/port" ] || { cat "$DIR/log" >&2; exit 1; }
-  echo "HTTPS=127.0.0.1:$(cat "$DIR/port")" ;;
-stop) [ -s "$DIR/pid" ] && kill "$(cat "$DIR/pid")" 2>/dev/null || true ;;
-*) exit 2;;
-esac
+  background "$DIR/log" python3 "$DIR/serve.py" "$DIR" "$POLICIES" "$CERT" "$KEY"
+  await "$DIR/log" test -s "$DIR/port"
+  echo "HTTPS=127.0.0.1:$(cat "$DIR/port")"
+}
+
+peer "$@"

@@ -3,8 +3,9 @@
 use std::fs;
 
 use super::hop::send;
+use super::support::config::{head, listener};
 use super::support::{Peer, Weir, folder, python, run, wait_for};
-use super::{HEAD, PLAIN, gateway, good_hop, listener, metrics, next_message, scanner};
+use super::{PLAIN, gateway, good_hop, metrics, next_message, scanner};
 
 /// A gateway that judges for others: `NEEDLE` is 6 points (quarantine is 8, reject 15), `HAYSTACK` 20, `WEASEL` 9.
 fn judge(more: &str) -> (Weir, tempfile::TempDir) {
@@ -12,8 +13,9 @@ fn judge(more: &str) -> (Weir, tempfile::TempDir) {
     let text = "body NEEDLE /needle/\nscore NEEDLE 6\ndescribe NEEDLE A needle\nbody HAYSTACK /haystack/\nscore HAYSTACK 20\nbody WEASEL /weasel/\nscore WEASEL 9\n";
     fs::write(rules.path().join("a.cf"), text).unwrap();
     let weir = Weir::start(&format!(
-        "{HEAD}{}[filter]\nrules = [\"{}\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n[service]\nmilter = \"127.0.0.1:0\"\nspamd = \"127.0.0.1:0\"\nrspamd = \"127.0.0.1:0\"\nverify = \"tag\"\n{more}\n",
-        listener("mx", "mx", "filter = \"off\""),
+        "{}{}[filter]\nrules = [\"{}\"]\n[filter.classifier]\nseed = false\n[dns]\nservers = [\"127.0.0.1:1\"]\ntimeout = \"200ms\"\n[service]\nmilter = \"127.0.0.1:0\"\nspamd = \"127.0.0.1:0\"\nrspamd = \"127.0.0.1:0\"\nverify = \"tag\"\n{more}\n",
+        head("mx.example.test"),
+        listener("mx", "mx", ""),
         rules.path().display(),
     ));
     (weir, rules)
@@ -105,6 +107,19 @@ fn rspamc_is_served() {
     let judged: serde_json::Value = serde_json::from_str(json.trim()).unwrap_or_else(|_| panic!("{json}"));
     assert_eq!(judged["action"], "quarantine", "{json}");
     assert!(judged["milter"]["add_headers"]["X-Spam-Status"]["value"].as_str().unwrap().starts_with("Yes"), "{json}");
+    let told = wait_for("the record", || {
+        let output = weir.cli(&["explain", judged["message-id"].as_str().unwrap()]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    for wanted in [
+        "decision     quarantined: told the server that asked (checkv2)",
+        "quarantine = 8 (default)",
+        "checkv2 on service",
+        "WEASEL",
+        "9  = score",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
     let (_, pong) = run("curl", &["-sS", &format!("http://{server}/ping")]);
     assert_eq!(pong, "pong\r\n");
     let (_, wrong) = run("curl", &["-sS", &format!("http://{server}/stat")]);
@@ -121,6 +136,16 @@ fn postfix_asks_us_as_its_milter() {
     let mail = |body: &str| send(postfix.value("SMTP"), "a@b.test", "u@example.test", message(body).trim_end());
     let said = mail("haystack");
     assert!(said.starts_with("550 5.7.1 Refused as spam"), "{said}");
+    let reference = said.trim().rsplit(' ').next().unwrap();
+    let told = wait_for("the record", || {
+        let output = weir.cli(&["explain", reference]);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    for wanted in
+        ["from         <a@b.test>", "to           u@example.test", "milter on service", "reject = 15 (default)"]
+    {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
     assert!(mail("hay").starts_with("250"));
     let text = next_message(&hop, 1);
     assert!(text.contains("Authentication-Results: mx.example.test;") && text.contains("X-Spam-Status: No"), "{text}");

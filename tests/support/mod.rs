@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod config;
+
 /// How long anything may take before a test calls it broken. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -10,9 +10,9 @@ use weir::base::id::QueueId;
 use weir::spool::queue::{Disposition, Lease, MailQueue, NewMessage, Outcome, SpoolFault};
 use weir::spool::{Options, Spool, meters::Meters};
 use weir::wire::address::Mailbox;
-use weir::wire::envelope::{BodyType, Envelope, Origin, Recipient};
+use weir::wire::envelope::{Envelope, Origin, Recipient};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn small() -> Options {
     Options { segment_bytes: 1 << 20, segments_ahead: 1, free_space_min: 0, ..Options::default() }
@@ -42,25 +42,9 @@ pub fn message_from(spool: &Spool, sender: &str, destination: &str, bytes: usize
 
 pub fn message_with(id: QueueId, sender: &str, destinations: &[&str], bytes: usize) -> NewMessage {
     let recipient = |n| Recipient::plain(Mailbox::parse(&format!("r{n}@example.net"), false).unwrap());
-    let envelope = Envelope {
-        origin: Origin {
-            ip: [192, 0, 2, 1].into(),
-            port: 4,
-            helo: "client".into(),
-            host: None,
-            login: None,
-            tls: None,
-            protocol: "ESMTP",
-            listener: "mx".into(),
-        },
-        reverse_path: Some(Mailbox::parse(&format!("s@{sender}"), false).unwrap()),
-        recipients: (0..destinations.len()).map(recipient).collect(),
-        body: BodyType::SevenBit,
-        smtputf8: false,
-        require_tls: false,
-        ret: None,
-        envid: None,
-    };
+    let origin = Origin { ip: [192, 0, 2, 1].into(), helo: "client".into(), ..Origin::local("mx") };
+    let sender = Mailbox::parse(&format!("s@{sender}"), false).unwrap();
+    let envelope = Envelope::plain(origin, Some(sender), (0..destinations.len()).map(recipient).collect());
     NewMessage {
         id,
         envelope: Arc::new(envelope),

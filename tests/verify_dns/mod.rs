@@ -36,11 +36,47 @@ pub fn txt(zone: &mut Zone, name: &str, text: &str) {
     zone.entry(name.to_owned()).or_default().push(("TXT".to_owned(), Value::String(text.to_owned())));
 }
 
+/// A file of the vectors with CR LF line ends; what is no UTF-8 is replaced.
+fn vector(path: &str) -> String {
+    let bytes = std::fs::read(format!("{}/tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    String::from_utf8_lossy(&bytes).replace("\r\n", "\n").replace('\n', "\r\n")
+}
+
+/// A file of dkimpy's own material: RFC 6376's and RFC 8463's examples, signed twice, and keys that are wrong on purpose.
+#[allow(dead_code)] // Each test file uses its part.
+pub fn dkimpy(name: &str) -> String {
+    vector(&format!("dkim/dkimpy/{name}"))
+}
+
+/// Its signed messages, each with the file of an RSA key and the words that are due.
+#[allow(dead_code)] // Each test file uses its part.
+pub const DKIMPY_SIGNED: [(&str, &str, &[&str]); 8] = [
+    ("rfc6376.signed.msg", "test.txt", &["pass", "pass"]),
+    // t= was taken out after signing, so it must not verify; but that x= stands alone is no syntax error.
+    ("rfc6376.signed.no_t.msg", "test.txt", &["fail"]),
+    ("rfc6376.signed.rsa.msg", "test.txt", &["pass"]),
+    ("rfc6376.signed.rsa.msg", "badk.txt", &["permerror"]),
+    ("rfc6376.signed.rsa.msg", "badversion.txt", &["permerror"]),
+    ("rfc6376.signed.rsa.msg", "test2.txt", &["pass"]),
+    ("rfc6376.signed.rsa.msg", "test_bad.txt", &["permerror"]),
+    ("rfc6376.signed.rsa.msg", "test_tlsrpt.txt", &["permerror"]),
+];
+
+/// Publishes the keys that its messages are signed with; the RSA key is the one in this file.
+#[allow(dead_code)] // Each test file uses its part.
+pub fn dkimpy_keys(rsa: &str) -> Zone {
+    let mut zone = Zone::new();
+    let ed25519 = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    txt(&mut zone, "test._domainkey.football.example.com", dkimpy(rsa).trim());
+    txt(&mut zone, "brisbane._domainkey.football.example.com", ed25519);
+    txt(&mut zone, "sed._domainkey.test.ex", dkimpy("eximtest.dns").trim());
+    zone
+}
+
 /// `NAME TXT` lines, a blank line, a message.
 #[allow(dead_code)] // Each test file uses its part.
 pub fn with_zone(path: &str) -> (Zone, String) {
-    let text = std::fs::read_to_string(format!("{}/tests/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    let text = vector(path);
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let mut zone = Zone::new();
     for line in head.lines() {

@@ -24,12 +24,12 @@ use crate::deliver::transport::{Answer, Fate, Job};
 use crate::dns::Resolver;
 use crate::spool::queue::{Lease, LeasedRecipient};
 use crate::wire::address::Mailbox;
-use crate::wire::envelope::{BodyType, Envelope, Origin, Recipient};
+use crate::wire::envelope::{Envelope, Origin, Recipient};
 
 /// What the client calls itself.
 const HELLO: &str = "client.example";
 /// One conversation on loopback takes milliseconds.
-const CONVERSATION_MAX: Duration = Duration::from_secs(30);
+const CONVERSATION_MAX: Duration = Duration::from_secs(60);
 
 /// What the gateway answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,34 +145,14 @@ fn lease(sample: &Sample) -> Result<Lease, String> {
         id: QueueId(0),
         recipients: (0..recipients.len() as u32).map(leased).collect(),
         envelope: Arc::new(Envelope {
-            origin: nobody(),
-            reverse_path: sample.from.map(mailbox).transpose()?,
             smtputf8: !sample.from.unwrap_or_default().is_ascii() || sample.to.iter().any(|to| !to.is_ascii()),
-            recipients,
-            body: BodyType::SevenBit,
-            require_tls: false,
-            ret: None,
-            envid: None,
+            ..Envelope::plain(Origin::local(""), sample.from.map(mailbox).transpose()?, recipients)
         }),
         destination: DOMAIN.into(),
         accepted: now,
         prefix: Arc::new([]),
         content: Content::from_bytes(sample.content.as_slice()),
     })
-}
-
-/// A client's message comes from nowhere.
-fn nobody() -> Origin {
-    Origin {
-        ip: std::net::Ipv4Addr::LOCALHOST.into(),
-        port: 0,
-        helo: String::new(),
-        host: None,
-        login: None,
-        tls: None,
-        protocol: "ESMTP",
-        listener: "".into(),
-    }
 }
 
 fn reply_of(answers: &[Answer]) -> Reply {

@@ -32,45 +32,41 @@ pub struct Args {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Exit {
+pub fn run(args: &Args) -> Result<(), Exit> {
     // Errors only: what happens is told by the table.
     let _started = log::init(&Log { level: "error".to_owned(), json: false });
-    match started(args) {
-        Ok(exit) => exit,
-        Err(why) => {
-            eprintln!("weir demo: {why}");
-            Exit::No
-        }
-    }
+    let faults = started(args).map_err(|why| Exit::No.because(why))?;
+    Exit::No.unless(faults.is_empty())
 }
 
-fn started(args: &Args) -> Result<Exit, String> {
+/// Gives what is not as it must be.
+fn started(args: &Args) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let (world, exit) = runtime.block_on(async {
+    let (world, watched) = runtime.block_on(async {
         // Listened for from the beginning, so that the folder goes whenever it ends.
         let stopped = stop_asked().map_err(|error| error.to_string())?;
         let world = World::start().await?;
-        let exit = watch(&world, args.stay, stopped).await;
-        Ok::<_, String>((world, exit))
+        let watched = watch(&world, args.stay, stopped).await;
+        Ok::<_, String>((world, watched))
     })?;
     world.stop();
-    exit
+    watched
 }
 
 /// From the first message to the wish to stop.
-async fn watch(world: &World, stay: bool, stopped: impl Future<Output = ()>) -> Result<Exit, String> {
+async fn watch(world: &World, stay: bool, stopped: impl Future<Output = ()>) -> Result<Vec<String>, String> {
     tokio::pin!(stopped);
     let faults = tokio::select! {
         faults = both(world) => faults?,
         () = &mut stopped => return Err("interrupted".to_owned()),
     };
-    let exit = verdict(&faults);
+    tell(&faults);
     if stay {
         say(&format!("\n{}", stay::text(&place(world))));
         stopped.await;
     }
-    Ok(exit)
+    Ok(faults)
 }
 
 /// The mail's whole way, then what the filter does with it.
@@ -92,15 +88,13 @@ fn stop_asked() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-fn verdict(faults: &[String]) -> Exit {
+fn tell(faults: &[String]) {
     if faults.is_empty() {
         say("Everything is as it must be.");
-        return Exit::Done;
     }
     for fault in faults {
         eprintln!("wrong: {}", super::table::plain(fault));
     }
-    Exit::No
 }
 
 fn place(world: &World) -> stay::Where<'_> {

@@ -18,7 +18,7 @@ use crate::deliver::transport::tls::ClientTls;
 use crate::wire::header::{fields, forged_fields, kept_parts};
 
 /// Reading one maildrop on loopback takes less than a second.
-const MAILDROP_WAIT_MAX: Duration = Duration::from_secs(30);
+const MAILDROP_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Fields that may stand in front of every message.
 const ADDED: [&str; 9] = [
     "Return-Path",

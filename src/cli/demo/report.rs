@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use super::samples::DOMAIN;
 use super::world::HOST;
+use crate::base::audit::Audit;
 use crate::cli::table::plain;
-use crate::spool::Audit;
 
 /// One message.
 pub struct Line {

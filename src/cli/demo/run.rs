@@ -14,7 +14,7 @@ use crate::spool::ItemView;
 use crate::spool::queue::ItemState;
 
 /// A delivery on loopback takes milliseconds; a machine under load may take longer.
-const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(10);
+const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often the queue is looked at; it is in this process, and the column of milliseconds shall mean something.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 

@@ -116,6 +116,9 @@ data_dir = {data}
 [filter]
 rules = ["rules.cf"]
 
+[filter.classifier]
+seed = false
+
 [dns]
 servers = ["{dns}"]
 

@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 
 use super::policy::{POLICY_BYTES_MAX, Policy};
 
+use crate::base::unix;
+
 /// Policies kept; more domains than publish one at all, by the surveys of 2024.
 const POLICIES_MAX: usize = 20_000;
 /// Lines of a policy that a report may quote.
@@ -89,7 +91,7 @@ impl Shelf {
             return Ok(());
         }
         fs::create_dir_all(&self.directory)?;
-        let secs = policy.fetched.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let secs = unix::secs(policy.fetched);
         let text = format!("id: {}\nfetched: {secs}\n{}\n", policy.id, policy.lines.join("\n"));
         // No name that is a domain begins with an underscore and two dots.
         let beside = self.directory.join(format!("_..{domain}"));

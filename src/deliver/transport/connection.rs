@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use crate::smtp::client::Protocol;
 use crate::smtp::client::capabilities::Capabilities;
+use crate::smtp::client::plan::Link;
 use crate::smtp::client::reply::{RemoteReply, ReplyFault, ReplyReader};
-use crate::smtp::client::transaction::Link;
 
 /// A byte stream of whatever kind.
 pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -222,9 +222,9 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(2 * PIECE_BYTES);
         let wire = tokio::io::BufWriter::with_capacity(4 * PIECE_BYTES, near);
         let mut connection = Connection::new(Box::new(wire), Protocol::Smtp, "test".into());
-        connection.put(b"BDAT\r\n", Duration::from_secs(1)).await.unwrap();
-        connection.put(&[b'x'; PIECE_BYTES], Duration::from_secs(1)).await.unwrap();
+        connection.put(b"BDAT\r\n", Duration::from_secs(60)).await.unwrap();
+        connection.put(&[b'x'; PIECE_BYTES], Duration::from_secs(60)).await.unwrap();
         let mut arrived = vec![0; PIECE_BYTES + 6];
-        timeout(Duration::from_secs(5), far.read_exact(&mut arrived)).await.expect("all of it is there").unwrap();
+        timeout(Duration::from_secs(60), far.read_exact(&mut arrived)).await.expect("all of it is there").unwrap();
     }
 }

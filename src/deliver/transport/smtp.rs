@@ -12,7 +12,8 @@ use super::{Answer, Fate, Job};
 use crate::base::content::Content;
 use crate::config::settings::Deliver;
 use crate::smtp::client::content::{ContentNeeds, DataPieces, data_end};
-use crate::smtp::client::transaction::{Plan, Progress, Tail, Transaction, Verdict};
+use crate::smtp::client::plan::{Plan, Tail};
+use crate::smtp::client::transaction::{Progress, Transaction, Verdict};
 use crate::wire::reply::{Enhanced, Reply};
 
 /// Bytes of content in a file that are resident at most while they are sent.

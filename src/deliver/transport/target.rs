@@ -23,11 +23,11 @@ pub struct Target {
     pub host: Arc<str>,
     /// Where to connect.
     pub address: SocketAddr,
-    /// DNSSEC vouches for the way here: its addresses and, if it came from one, the MX record.
+    /// DNSSEC vouches for the way here: its addresses, or its own CNAME at least, and, if it came from one, the MX record.
     pub secure: bool,
     /// Nobody but the domain's owner or the operator can have chosen the name: DNSSEC vouches for the MX record, or there was none.
     pub named_securely: bool,
-    /// Where the CNAME chain of the name ended.
+    /// Where the CNAME chain of the name ended, if DNSSEC vouches for all of it.
     pub canonical: Option<Arc<str>>,
 }
 
@@ -100,9 +100,10 @@ fn literal_target(host: &str, address: IpAddr, port: u16) -> Target {
 }
 
 fn made_of(host: &str, found: Host, port: u16, named_securely: bool) -> impl Iterator<Item = Target> {
-    let secure = named_securely && found.secure;
-    let model =
-        Target { secure, named_securely, canonical: found.canonical, ..Target::new(host, ([0; 4], port).into()) };
+    let secure = named_securely && (found.secure || found.alias_secure);
+    // A chain that leaves the signed zones says nothing of the name it ends at (RFC 7672 §2.2.2).
+    let canonical = found.canonical.filter(|_| found.secure);
+    let model = Target { secure, named_securely, canonical, ..Target::new(host, ([0; 4], port).into()) };
     found.addresses.into_iter().map(move |address| Target { address: SocketAddr::new(address, port), ..model.clone() })
 }
 

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
@@ -21,7 +22,8 @@ use super::judge::{Judge, Proof, TlsaSet};
 pub struct ClientTls {
     provider: Arc<CryptoProvider>,
     unverified: TlsConnector,
-    verified: Result<Verified, Arc<str>>,
+    /// Shared by all clones, so that other authorities hold for all of them.
+    verified: Arc<ArcSwap<Result<Verified, Arc<str>>>>,
 }
 
 #[derive(Clone)]
@@ -69,14 +71,23 @@ impl ClientTls {
             let verifier = made.map_err(|error| Arc::from(error.to_string()))?;
             Ok(Verified { connector: connector(&provider, verifier.clone()), verifier })
         });
-        ClientTls { provider, unverified, verified }
+        ClientTls { provider, unverified, verified: Arc::new(ArcSwap::from_pointee(verified)) }
+    }
+
+    /// Believes the authorities that `other` does from now on, and so do all clones of this.
+    pub fn turn_to(&self, other: &ClientTls) {
+        self.verified.store(other.verified.load_full());
+    }
+
+    fn verified(&self) -> Result<Verified, Arc<str>> {
+        self.verified.load().as_ref().clone()
     }
 
     /// The connector whose sessions are resumed.
     /// # Errors
     /// When verification is wanted and there are no roots.
     pub fn connector(&self, verify: bool) -> Result<TlsConnector, Arc<str>> {
-        if verify { self.verified.clone().map(|verified| verified.connector) } else { Ok(self.unverified.clone()) }
+        if verify { self.verified().map(|verified| verified.connector) } else { Ok(self.unverified.clone()) }
     }
 
     /// For one session with a host that has TLSA records. Nothing is resumed: the records may have changed.
@@ -88,7 +99,7 @@ impl ClientTls {
     /// # Errors
     /// When there are no roots.
     pub fn observing(&self) -> Result<(TlsConnector, Arc<Judge>), Arc<str>> {
-        let verifier = self.verified.clone()?.verifier;
+        let verifier = self.verified()?.verifier;
         Ok(self.judged(Proof::Observed(verifier)))
     }
 

@@ -5,6 +5,8 @@
 //! space hashes with a salt of its own: "free" in a subject is another feature than "free" in a body. Digits are one
 //! digit, since sums, dates and numbers differ and their shape does not. Features count once per message.
 
+use std::cell::Cell;
+
 use crate::filter::message::header;
 use crate::filter::message::{Body, View};
 
@@ -91,10 +93,23 @@ const SLOTS: usize = 1 << 15;
 /// Features of one set for which there is room from the start.
 const LIST_ROOM: usize = 2048;
 
+thread_local! {
+    /// The slots of the last message of this thread: to wipe them costs less than the kernel's pages for new ones.
+    static SLOTS_USED: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
 impl Once {
     fn new() -> Self {
         let lists = Features(std::array::from_fn(|_| Vec::with_capacity(LIST_ROOM)));
-        Once { slots: vec![0; SLOTS], lists, set: TEXT, left: SLOTS / 2 }
+        let mut slots = SLOTS_USED.take();
+        slots.clear();
+        slots.resize(SLOTS, 0);
+        Once { slots, lists, set: TEXT, left: SLOTS / 2 }
+    }
+
+    fn done(self) -> Features {
+        SLOTS_USED.set(self.slots);
+        self.lists
     }
 
     /// What is added from now on belongs to `set`.
@@ -149,7 +164,7 @@ pub fn extract(view: &View<'_>) -> Features {
     text_words(&mut once, space::SUBJECT, Some(space::SUBJECT), clip(view.subject.as_bytes(), FIELD_BYTES_MAX));
     text_words(&mut once, space::TEXT, Some(space::PAIR), clip(text, WORD_TEXT_BYTES_MAX));
     text_words(&mut once, space::HIDDEN, None, clip(view.hidden.as_bytes(), WORD_TEXT_BYTES_MAX / 4));
-    once.lists
+    once.done()
 }
 
 fn header_bytes(view: &View<'_>) -> Vec<u8> {

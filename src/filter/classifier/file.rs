@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 
 use super::features::SETS;
 use super::learner::{Counts, Margin};
-use super::{Calibration, Classifier, Learned, SLOT_BYTES, VOICES};
+use super::{Calibration, Classifier, Learned, SIZE_DEFAULT, SLOT_BYTES, VOICES, seed, slots};
 
 /// The name of the model in the data directory.
 pub const DEFAULT_NAME: &str = "classifier.model";
 
 const MAGIC: &[u8; 8] = b"WEIRCLSF";
+/// How a seed begins (RFC 1952 §2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Raised with every change of features or layout: weights for other features mean nothing.
 const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 + 4 + 4 * VOICES + 2 + 2;
@@ -50,7 +52,7 @@ impl fmt::Display for ModelError {
 
 impl std::error::Error for ModelError {}
 
-/// Reads a model; nothing if there is no such file.
+/// Reads a model, or a seed of one; nothing if there is no such file.
 /// # Errors
 /// If the file can't be read or is not a whole model of this version.
 pub fn load(path: &Path) -> Result<Option<Classifier>, ModelError> {
@@ -59,6 +61,10 @@ pub fn load(path: &Path) -> Result<Option<Classifier>, ModelError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(ModelError::Io(path.to_owned(), error)),
     };
+    if bytes.starts_with(&GZIP) {
+        let seed = seed::decode(&bytes, slots(SIZE_DEFAULT));
+        return seed.map(Some).ok_or_else(|| ModelError::Damaged(path.to_owned()));
+    }
     decode(&bytes, path).map(Some)
 }
 
@@ -178,7 +184,7 @@ fn shorts(rest: &mut &[u8], count: usize) -> Vec<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::classifier::{Features, Label, SIZE_DEFAULT};
+    use crate::filter::classifier::{Features, Label};
 
     #[test]
     fn a_model_survives_the_disk_and_damage_is_seen() {
@@ -195,5 +201,45 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         assert!(matches!(load(&path), Err(ModelError::Damaged(_))));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_model_of_another_version_is_named_and_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        save(&Classifier::sized(1 << 20), &path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[MAGIC.len()] += 1;
+        fs::write(&path, &bytes).unwrap();
+        let error = load(&path).unwrap_err();
+        assert!(matches!(error, ModelError::Version(_, version) if version == VERSION + 1), "{error}");
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_written_leaves_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let mut model = Classifier::sized(1 << 20);
+        save(&model, &path).unwrap();
+        let old = fs::read(&path).unwrap();
+        model.learn(&Features([vec![1], vec![], vec![], vec![]]), Label::Spam);
+        // What stands where the new one would be written can't be opened for writing, not even by root.
+        fs::create_dir(folder.path().join(format!("model.{}.new", std::process::id()))).unwrap();
+        assert!(matches!(save(&model, &path), Err(ModelError::Io(..))));
+        assert_eq!(fs::read(&path).unwrap(), old);
+    }
+
+    #[test]
+    fn what_is_learned_does_not_make_it_larger() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let mut model = Classifier::sized(1 << 20);
+        let mut random = fastrand::Rng::with_seed(1);
+        for number in 0..300 {
+            let features = std::array::from_fn(|_| (0..1000).map(|_| random.u32(..) | 1).collect());
+            model.learn(&Features(features), if number % 2 == 0 { Label::Spam } else { Label::Ham });
+        }
+        save(&model, &path).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() <= 1 << 20);
     }
 }

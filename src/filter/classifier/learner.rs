@@ -50,7 +50,14 @@ impl Margin {
     /// Log-odds of spam.
     pub fn log_odds(&self, features: &[u32]) -> f32 {
         let slots = self.weights.len();
-        let sum: f32 = features.iter().map(|&feature| self.weights[slot(feature, slots)]).sum();
+        let weight = |&feature: &u32| self.weights[slot(feature, slots)];
+        // Sums side by side: one alone waits for each addition, and a message has thousands.
+        let (fours, rest) = features.as_chunks::<4>();
+        let mut sums = [0.0_f32; 4];
+        for four in fours {
+            sums.iter_mut().zip(four).for_each(|(sum, feature)| *sum += weight(feature));
+        }
+        let sum = sums.iter().sum::<f32>() + rest.iter().map(weight).sum::<f32>();
         sum * value(features.len())
     }
 

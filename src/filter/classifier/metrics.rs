@@ -12,6 +12,8 @@ pub struct Judged {
     pub score: f64,
     /// What was said of it.
     pub verdict_spam: bool,
+    /// How likely it was said to be spam, from 0 to 1, if that was said.
+    pub probability: Option<f64>,
 }
 
 /// The measures, all in per cent.
@@ -96,6 +98,38 @@ fn logistic_average(a: f64, b: f64) -> f64 {
     1.0 / (1.0 + (-mean).exp())
 }
 
+/// Messages of which about the same was said.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bin {
+    /// How many.
+    pub messages: usize,
+    /// Mean of the probabilities that were said.
+    pub said: f64,
+    /// Share of them that is spam.
+    pub was: f64,
+}
+
+/// Bins of [`reliability`].
+pub const BINS: usize = 10;
+
+/// Said and true shares of spam, by tenths of what was said; and the expected calibration error, the mean difference of the two.
+pub fn reliability(judged: &[Judged]) -> ([Bin; BINS], f64) {
+    let mut bins = [Bin::default(); BINS];
+    for (probability, spam) in judged.iter().filter_map(|one| Some((one.probability?, one.spam))) {
+        let bin = &mut bins[((probability * BINS as f64) as usize).min(BINS - 1)];
+        bin.messages += 1;
+        bin.said += probability;
+        bin.was += f64::from(u8::from(spam));
+    }
+    let all: usize = bins.iter().map(|bin| bin.messages).sum();
+    let error: f64 = bins.iter().map(|bin| (bin.said - bin.was).abs()).sum();
+    for bin in &mut bins {
+        let messages = bin.messages.max(1) as f64;
+        (bin.said, bin.was) = (bin.said / messages, bin.was / messages);
+    }
+    (bins, error / all.max(1) as f64)
+}
+
 /// Rounds of resampling; the 95 % interval is what lies between the 5th lowest and the 5th highest of 200.
 const BOOTSTRAP_ROUNDS: usize = 200;
 
@@ -118,7 +152,19 @@ mod tests {
     use super::*;
 
     fn judged(spam: bool, score: f64) -> Judged {
-        Judged { spam, score, verdict_spam: score > 0.5 }
+        Judged { spam, score, verdict_spam: score > 0.5, probability: Some(score) }
+    }
+
+    #[test]
+    fn what_is_said_is_compared_with_what_is() {
+        // Three of four at 0.7, as said less one in twenty; one at 1 that was none.
+        let many =
+            [(true, 0.7), (true, 0.7), (true, 0.7), (false, 0.7), (false, 1.0)].map(|(spam, said)| judged(spam, said));
+        let (bins, error) = reliability(&many);
+        assert_eq!((bins[7].messages, bins[7].was), (4, 0.75));
+        assert_eq!((bins[9].messages, bins[9].was), (1, 0.0));
+        assert!((error - (4.0 * 0.05 + 1.0) / 5.0).abs() < 1e-9, "{error}");
+        assert_eq!(reliability(&[]).1, 0.0);
     }
 
     #[test]

@@ -14,11 +14,13 @@ pub mod file;
 mod learner;
 pub mod metrics;
 pub mod models;
+pub mod seed;
 
 pub use features::Features;
 use features::{SETS, TEXT};
 pub use models::Models;
 
+use crate::config::settings;
 use learner::{Counts, Margin, sigmoid};
 
 /// Bytes of a model's file, if nobody says otherwise.
@@ -100,10 +102,15 @@ impl Default for Classifier {
 }
 
 impl Classifier {
+    /// A new model, as `settings` say: empty, or with what is built in.
+    pub fn begin(settings: &settings::Classifier) -> Self {
+        let bytes = settings.size as usize;
+        if settings.seed { seed::shipped(slots(bytes)) } else { Classifier::sized(bytes) }
+    }
+
     /// An empty model whose file takes at most `bytes`.
     pub fn sized(bytes: usize) -> Self {
-        let most = bytes.saturating_sub(file::FRAME_BYTES) / SLOT_BYTES;
-        let slots = ((most + 1).next_power_of_two() / 2).max(SLOTS_MIN);
+        let slots = slots(bytes);
         Classifier {
             margins: std::array::from_fn(|_| Margin::new(slots)),
             counts: Counts::new(slots),
@@ -179,6 +186,12 @@ impl Classifier {
     }
 }
 
+/// Slots of each learner of a model whose file takes at most `bytes`.
+fn slots(bytes: usize) -> usize {
+    let most = bytes.saturating_sub(file::FRAME_BYTES) / SLOT_BYTES;
+    ((most + 1).next_power_of_two() / 2).max(SLOTS_MIN)
+}
+
 fn bounded(voice: f32) -> f32 {
     voice.clamp(-VOICE_MAX, VOICE_MAX)
 }
@@ -229,5 +242,10 @@ mod tests {
             model.learn(&features(&format!("a meeting {number}")), Label::Ham);
         }
         assert!(model.judge(&features("cheap pills")).score <= SCORE_MAX);
+        let scores = crate::config::Config::default_for(std::path::Path::new("/nonexistent")).filter.scores;
+        for action in ["quarantine", "reject"] {
+            let bound = scores.bound(action).expect("on by default").score;
+            assert!(f64::from(SCORE_MAX) < bound, "the classifier alone does not {action}");
+        }
     }
 }

@@ -39,19 +39,23 @@ pub struct Models {
 }
 
 impl Models {
-    /// Reads the global model from `path` and the domains' from the folder beside it; what is not there begins empty.
+    /// Reads the global model from `path` and the domains' from the folder beside it. A global one that is not there begins as the
+    /// settings say, a domain's empty; without a path all are.
     /// # Errors
     /// If a file is damaged or of another version.
     pub fn open(settings: &settings::Classifier, path: Option<&Path>) -> Result<Self, ModelError> {
         let size_bytes = settings.size as usize;
-        let global = path.map(file::load).transpose()?.flatten();
+        let global = match path {
+            Some(path) => file::load(path)?.unwrap_or_else(|| Classifier::begin(settings)),
+            None => Classifier::sized(size_bytes),
+        };
         let domains_max = if settings.per_domain { settings.domains_max as usize } else { 0 };
         let domains = match path {
             Some(path) if domains_max > 0 => load_domains(&folder_of(path), domains_max)?,
             _ => Domains::new(),
         };
         Ok(Models {
-            global: RwLock::new(global.unwrap_or_else(|| Classifier::sized(size_bytes))),
+            global: RwLock::new(global),
             domains: RwLock::new(domains),
             path: path.map(Path::to_owned),
             size_bytes,
@@ -165,6 +169,7 @@ mod tests {
     fn settings(per_domain: bool) -> settings::Classifier {
         settings::Classifier {
             size: 1 << 20,
+            seed: false,
             per_domain,
             domains_max: 1,
             junk: String::new(),

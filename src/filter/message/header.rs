@@ -145,17 +145,57 @@ fn unfold(raw: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The first address and display name of an address field, decoded, address in lower case.
+/// The display name and first address of an address field, decoded, address in lower case.
 pub fn mailbox(text: &str) -> (String, String) {
-    if let Some(open) = text.rfind('<') {
-        let rest = &text[open + 1..];
-        let address = rest.split('>').next().unwrap_or(rest);
-        let name = text[..open].trim().trim_matches('"').trim();
-        return (name.to_owned(), address.trim().to_ascii_lowercase());
-    }
-    let name = text.find('(').map(|open| text[open + 1..].trim_end().trim_end_matches(')')).unwrap_or_default();
-    let address = text.split([' ', '(', ',']).find(|word| word.contains('@')).unwrap_or(text.trim());
-    (name.trim().to_owned(), address.trim_matches('"').to_ascii_lowercase())
+    let (name, address) = mailboxes(text).next().unwrap_or_default();
+    (name, address.to_ascii_lowercase())
+}
+
+/// Display names and addresses of an address field, as written. Takes what people write, RFC 5322 or not; a group has none.
+pub fn mailboxes(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    let mut before_comma = String::new();
+    entries(text).filter_map(move |entry| {
+        let entry = entry.trim().trim_end_matches(';');
+        // `"a <b"@c` is one address.
+        let quoted =
+            entry.starts_with('"') && entry[1..].split_once('"').is_some_and(|(_, rest)| rest.starts_with('@'));
+        if let Some(open) = entry.rfind('<').filter(|_| !quoted) {
+            let rest = &entry[open + 1..];
+            let address = rest.split('>').next().unwrap_or(rest);
+            let name = entry[..open].trim().trim_matches('"').trim();
+            // `A, B <c@d>`: a name with a comma that nobody quoted; its first part is what programs show.
+            let first = std::mem::take(&mut before_comma);
+            return Some((if first.is_empty() { name.to_owned() } else { first }, address.trim().to_owned()));
+        }
+        if quoted {
+            return Some((String::new(), entry.to_owned()));
+        }
+        let comment = entry.find('(').map(|open| entry[open + 1..].trim_end().trim_end_matches(')'));
+        let Some(address) = entry.split([' ', '(', ',']).find(|word| word.contains('@')) else {
+            entry.trim_matches('"').clone_into(&mut before_comma);
+            return None;
+        };
+        let before = entry.split(address).next().unwrap_or_default().trim().trim_matches('"');
+        let name = comment.unwrap_or(before).trim();
+        Some((name.to_owned(), address.trim_matches(['"', '>']).to_owned()))
+    })
+}
+
+/// The entries of a list: commas in quotes, comments and angle brackets do not divide.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut depth, mut escaped) = (false, 0u32, false);
+    text.split(move |c: char| {
+        let was_escaped = escaped;
+        escaped = c == '\\' && !was_escaped;
+        match c {
+            '"' if !was_escaped => quoted = !quoted,
+            '(' | '<' if !quoted => depth += 1,
+            ')' | '>' if !quoted => depth = depth.saturating_sub(1),
+            ',' => return !quoted && depth == 0,
+            _ => {}
+        }
+        false
+    })
 }
 
 #[cfg(test)]
@@ -178,5 +218,7 @@ mod tests {
         assert_eq!(mailbox("\"A B\" <C@D.e>"), ("A B".into(), "c@d.e".into()));
         assert_eq!(mailbox("c@d.e (A B)"), ("A B".into(), "c@d.e".into()));
         assert_eq!(mailbox(""), (String::new(), String::new()));
+        let all: Vec<_> = mailboxes("\"A, B\" <C@d.e>, f@g.h (I, J), undisclosed-recipients:;").collect();
+        assert_eq!(all, [("A, B".into(), "C@d.e".into()), ("I, J".into(), "f@g.h".into())]);
     }
 }

@@ -3,11 +3,17 @@
 //! One pass without a tree. Text below an element that hides it is kept apart, because that is where spam puts its
 //! innocent words. Never fails: the tokenizer accepts any bytes.
 
+mod color;
+mod style;
+
 use std::convert::Infallible;
 
 use html5gum::Span;
 use html5gum::Tokenizer;
 use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
+
+pub use style::Style;
+use style::Styles;
 
 /// One link with the text that stands for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub struct Link {
     pub text: String,
     /// The element: `a`, `img`, `form` …
     pub element: &'static str,
+    /// An image stands between the tags.
+    pub image: bool,
 }
 
 /// What one HTML part shows.
@@ -33,8 +41,16 @@ pub struct Page {
     pub links: Vec<Link>,
     /// Tags opened.
     pub tags: u32,
-    /// Bytes of visible text.
-    pub text_bytes: usize,
+    /// Tags closed.
+    pub closed: u32,
+    /// Tags closed that were not open.
+    pub closed_extra: u32,
+    /// Words that a tag cuts in two.
+    pub cut_words: u32,
+    /// Bytes of the page.
+    pub source_bytes: usize,
+    /// Bytes of its text, seen or hidden, that are no blanks.
+    pub ink_bytes: usize,
     /// `img` elements.
     pub images: u32,
     /// `form` elements.
@@ -47,11 +63,13 @@ pub struct Page {
     pub frames: u32,
     /// `meta http-equiv=refresh`.
     pub refreshes: u32,
-    /// Bytes in comments.
-    pub comment_bytes: u32,
+    /// The first comments, each with its beginning.
+    pub comments: Vec<String>,
+    /// Fonts and colours.
+    pub style: Style,
     /// Tags by the hash of their name ([`tag_hash`]): opened less closed.
     pub balance: Vec<(u32, i32)>,
-    /// Pixels of images that name their size.
+    /// Pixels of images that name their size; a share of the screen counts as one of 800 by 600.
     pub image_area: u64,
     /// Tag names in order of opening, at most [`SHAPE_TAGS_MAX`], hashed.
     pub shape: Vec<u32>,
@@ -71,6 +89,9 @@ const SHAPE_TAGS_MAX: usize = 64;
 const HIDDEN_DEPTH_MAX: u32 = 1_000;
 /// Links of one page that are kept.
 const LINKS_MAX: usize = 1_000;
+/// Comments of one page that are kept, and the bytes of each.
+const COMMENTS_MAX: usize = 64;
+const COMMENT_BYTES_MAX: usize = 256;
 
 #[derive(Default)]
 struct Reader {
@@ -82,8 +103,11 @@ struct Reader {
     hidden_depth: u32,
     silent: Option<&'static [u8]>,
     kind: Vec<u8>,
-    width: u64,
-    height: u64,
+    width: Option<u64>,
+    height: Option<u64>,
+    styles: Styles,
+    /// The text before the last tag ended within a word.
+    in_word: bool,
 }
 
 /// Stack that the tokenizer takes for one quote character. It calls itself for each quoted attribute, and only an optimised
@@ -123,8 +147,12 @@ fn tokenize(html: &str) -> Page {
     if let Some(link) = reader.link.take() {
         reader.keep(link);
     }
-    reader.page.text_bytes = reader.page.text.len();
-    reader.page
+    let mut page = reader.page;
+    let ink = |text: &str| text.bytes().filter(|byte| !byte.is_ascii_whitespace()).count();
+    page.ink_bytes = ink(&page.text) + ink(&page.hidden) + ink(&page.title);
+    page.source_bytes = html.len();
+    page.style = reader.styles.seen;
+    page
 }
 
 impl Reader {
@@ -136,7 +164,12 @@ impl Reader {
             CallbackEvent::CloseStartTag { self_closing } => self.opened(*self_closing),
             CallbackEvent::EndTag { name } => self.close(name),
             CallbackEvent::String { value } => self.string(value),
-            CallbackEvent::Comment { value } => self.page.comment_bytes += value.len() as u32,
+            CallbackEvent::Comment { value } => {
+                if self.page.comments.len() < COMMENTS_MAX {
+                    let value = &value[..value.len().min(COMMENT_BYTES_MAX)];
+                    self.page.comments.push(String::from_utf8_lossy(value).into_owned());
+                }
+            }
             CallbackEvent::Doctype { .. } | CallbackEvent::Error(_) => {}
         }
     }
@@ -152,9 +185,15 @@ impl Reader {
             self.page.shape.push(hash);
         }
         self.count_tag(hash, 1);
-        (self.width, self.height) = (0, 0);
+        (self.width, self.height) = (None, None);
+        self.styles.open(name);
         match name {
-            b"img" => self.page.images += 1,
+            b"img" => {
+                self.page.images += 1;
+                if let Some(link) = &mut self.link {
+                    link.image = true;
+                }
+            }
             b"form" => self.page.forms += 1,
             b"script" => self.page.scripts += 1,
             b"iframe" | b"object" | b"embed" => self.page.frames += 1,
@@ -173,11 +212,12 @@ impl Reader {
     }
 
     fn attribute_value(&mut self, value: &[u8]) {
+        self.styles.attribute(&self.tag, &self.attribute, value);
         match self.attribute.as_slice() {
             b"style" => self.hides |= hides(value),
             b"href" | b"src" | b"action" | b"background" | b"data" => self.target(value),
-            b"width" => self.width = leading_number(value),
-            b"height" => self.height = leading_number(value),
+            b"width" => self.width = Some(pixels(value, 8)),
+            b"height" => self.height = Some(pixels(value, 6)),
             b"type" | b"http-equiv" => {
                 self.kind = value.to_ascii_lowercase();
                 match self.kind.as_slice() {
@@ -201,7 +241,7 @@ impl Reader {
             _ => "other",
         };
         let href = String::from_utf8_lossy(value.trim_ascii()).into_owned();
-        let link = Link { href, text: String::new(), element };
+        let link = Link { href, text: String::new(), element, image: false };
         if element == "a" {
             if let Some(open) = self.link.replace(link) {
                 self.keep(open);
@@ -219,18 +259,24 @@ impl Reader {
 
     fn count_tag(&mut self, hash: u32, by: i32) {
         let tags = &mut self.page.balance;
-        match tags.iter().position(|(known, _)| *known == hash) {
-            Some(place) => tags[place].1 += by,
-            None if by > 0 && tags.len() < TAGS_MAX => tags.push((hash, by)),
+        let place = tags.iter().position(|(known, _)| *known == hash);
+        let count = place.map_or(0, |place| tags[place].1) + by;
+        self.page.closed_extra += u32::from(count < 0);
+        match place {
+            Some(place) => tags[place].1 = count.max(0),
+            None if tags.len() < TAGS_MAX => tags.push((hash, count.max(0))),
             None => {}
         }
     }
 
     fn opened(&mut self, self_closing: bool) {
+        self.styles.opened();
         if self.tag == b"img" {
-            self.page.image_area += self.width * self.height;
+            let size = self.width.zip(self.height);
+            self.page.image_area += size.map_or(0, |(width, height)| width * height);
         }
         if is_block(&self.tag) {
+            self.in_word = false;
             self.line_end(is_paragraph(&self.tag));
         }
         let name = self.tag.as_slice();
@@ -249,7 +295,9 @@ impl Reader {
     }
 
     fn close(&mut self, name: &[u8]) {
+        self.page.closed += 1;
         self.count_tag(tag_hash(name), -1);
+        self.styles.close(name);
         if self.silent.is_some_and(|silent| silent == name) {
             self.silent = None;
         }
@@ -257,6 +305,9 @@ impl Reader {
             && let Some(link) = self.link.take()
         {
             self.keep(link);
+        }
+        if is_block(name) || name == b"title" {
+            self.in_word = false;
         }
         if is_block(name) {
             self.line_end(is_paragraph(name));
@@ -282,6 +333,11 @@ impl Reader {
 
     fn string(&mut self, value: &[u8]) {
         let text = String::from_utf8_lossy(value);
+        if !matches!(self.silent, Some(b"script" | b"style")) && !text.is_empty() {
+            self.styles.text(&text);
+            self.page.cut_words += u32::from(self.in_word && text.starts_with(is_word));
+            self.in_word = text.ends_with(is_word);
+        }
         match self.silent {
             Some(b"title") => append(&mut self.page.title, &text),
             Some(_) => {}
@@ -296,14 +352,22 @@ impl Reader {
     }
 }
 
-/// Pixels of an attribute; nonsense is none, and no screen has more than 10,000.
-fn leading_number(value: &[u8]) -> u64 {
-    value
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .take(5)
-        .fold(0, |n, byte| n * 10 + u64::from(byte - b'0'))
-        .min(10_000)
+/// True for what is neither a blank nor ASCII's punctuation.
+fn is_word(c: char) -> bool {
+    !c.is_whitespace() && !c.is_ascii_punctuation()
+}
+
+/// Pixels of an image whose size is not told.
+const PIXELS_GUESSED: u64 = 200;
+/// No screen has more.
+const PIXELS_MAX: u64 = 10_000;
+
+/// Pixels of an attribute, where a hundredth of the screen has `per_cent`; nonsense counts as a middling size.
+fn pixels(value: &[u8], per_cent: u64) -> u64 {
+    let text = String::from_utf8_lossy(value);
+    let (digits, factor) = text.strip_suffix('%').map_or((text.as_ref(), 1), |digits| (digits, per_cent));
+    let number = digits.parse().unwrap_or(0).min(PIXELS_MAX) * factor;
+    if number == 0 { PIXELS_GUESSED } else { number.min(PIXELS_MAX) }
 }
 
 /// Appends with runs of blanks made one, as a browser shows it.
@@ -377,7 +441,7 @@ fn is_block(name: &[u8]) -> bool {
 
 /// Blocks with an empty line around them; rules match within one paragraph.
 fn is_paragraph(name: &[u8]) -> bool {
-    matches!(name, b"blockquote" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"hr" | b"p" | b"pre")
+    matches!(name, b"blockquote" | b"hr" | b"p" | b"pre")
 }
 
 fn silent(name: &[u8]) -> Option<&'static [u8]> {
@@ -430,8 +494,18 @@ mod tests {
     #[test]
     fn links_carry_their_text() {
         let page = read("<a href=' http://a.example/ '>my <b>bank</b></a><img src=cid:1><a href=x>y");
-        assert_eq!(page.links[0], Link { href: "http://a.example/".into(), text: "my bank".into(), element: "a" });
+        assert_eq!(
+            page.links[0],
+            Link { href: "http://a.example/".into(), text: "my bank".into(), element: "a", image: false }
+        );
         assert_eq!(page.links[2].text, "y");
         assert_eq!(page.images, 1);
+    }
+
+    #[test]
+    fn a_page_tells_how_it_is_built() {
+        let page = read("<!-- x --><p>a<b>b</b></div></p><a><img width=10 height='50%'></a>");
+        assert_eq!((page.comments.as_slice(), page.closed_extra, page.cut_words), (&[" x ".to_owned()][..], 1, 1));
+        assert_eq!((page.image_area, page.ink_bytes), (10 * 300, 2));
     }
 }

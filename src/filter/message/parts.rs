@@ -43,6 +43,8 @@ pub struct Part<'x> {
     pub depth: u8,
     /// Its header section's bytes.
     pub header: Cow<'x, [u8]>,
+    /// Its content as received, transfer encoding and all; empty within a message that was encoded itself.
+    pub encoded: &'x [u8],
     /// Its content.
     pub body: Body<'x>,
 }
@@ -119,6 +121,12 @@ fn cut<'x>(raw: &'x [u8], budget: &mut Budget) -> &'x [u8] {
     raw
 }
 
+/// A part's bytes as received.
+struct Own<'x> {
+    header: Cow<'x, [u8]>,
+    encoded: &'x [u8],
+}
+
 struct Leaves<'x, 'b> {
     parts: Vec<Part<'x>>,
     broken: bool,
@@ -141,11 +149,13 @@ impl<'x> Leaves<'x, '_> {
                 Some(raw) => Cow::Borrowed(raw.get(from..to).unwrap_or_default()),
                 None => Cow::Owned(raw.get(from..to).unwrap_or_default().to_vec()),
             };
-            self.part(part, header, depth, shown.contains(&(id as u32)), borrowed);
+            let end = part.offset_end as usize;
+            let encoded = borrowed.and_then(|raw| raw.get(to..end)).unwrap_or_default();
+            self.part(part, Own { header, encoded }, depth, shown.contains(&(id as u32)), borrowed);
         }
     }
 
-    fn part(&mut self, part: MessagePart<'x>, header: Cow<'x, [u8]>, depth: u8, shown: bool, raw: Option<&'x [u8]>) {
+    fn part(&mut self, part: MessagePart<'x>, own: Own<'x>, depth: u8, shown: bool, raw: Option<&'x [u8]>) {
         let content_type = part.content_type();
         let name = part.attachment_name().map(str::to_owned);
         let full_type = content_type.map_or_else(
@@ -176,7 +186,8 @@ impl<'x> Leaves<'x, '_> {
             base64,
             encoding_problem,
             depth,
-            header,
+            header: own.header,
+            encoded: own.encoded,
             body,
         });
     }
@@ -194,6 +205,7 @@ impl<'x> Leaves<'x, '_> {
             encoding_problem: true,
             depth: 0,
             header: Cow::Borrowed(header.raw),
+            encoded: body,
             body: Body::Text(super::guess_text(body)),
         });
     }

@@ -7,7 +7,7 @@
 const VERSION: f64 = 4.000_001;
 
 /// Plugins whose rules and settings mean something here.
-const PLUGINS: [&str; 18] = [
+const PLUGINS: [&str; 19] = [
     "BodyEval",
     "Check",
     "DKIM",
@@ -24,6 +24,7 @@ const PLUGINS: [&str; 18] = [
     "SPF",
     "URIDetail",
     "URIEval",
+    "VBounce",
     "WLBLEval",
     "WelcomeListSubject",
 ];

@@ -54,12 +54,23 @@ pub struct FieldSpec {
     pub modifiers: Vec<String>,
 }
 
+/// The name that stands for all fields that hold a message's id; no field can have it.
+pub const MESSAGE_ID: &str = "message id";
+
 impl FieldSpec {
     /// Reads `From:addr`.
     pub fn parse(text: &str) -> Self {
         let lower = text.to_ascii_lowercase();
         let mut words = lower.split(':').map(str::to_owned);
-        FieldSpec { name: words.next().unwrap_or_default(), modifiers: words.filter(|word| !word.is_empty()).collect() }
+        let name = words.next().unwrap_or_default();
+        // Written in any other way it is a field that somebody misspelt.
+        let name = if text.starts_with("MESSAGEID") { MESSAGE_ID.to_owned() } else { name };
+        FieldSpec { name, modifiers: words.filter(|word| !word.is_empty()).collect() }
+    }
+
+    /// True if not the whole value is asked for, but a part of it.
+    pub fn picks(&self) -> bool {
+        ["addr", "name", "host", "domain", "ip", "revip"].iter().any(|modifier| self.has(modifier))
     }
 
     /// True if this modifier is given.
@@ -121,13 +132,26 @@ impl Call {
         let text = text.trim().strip_prefix("eval:").ok_or("a call begins with `eval:`")?;
         let (name, rest) = text.split_once('(').unwrap_or((text, ")"));
         let inner = rest.trim_end().strip_suffix(')').ok_or("the call is not closed")?;
-        let arguments = inner.split(',').map(|word| word.trim().trim_matches(['\'', '"']).to_owned());
+        let arguments = split_arguments(inner).map(|word| word.trim().trim_matches(['\'', '"']).to_owned());
         Ok(Call {
             target: target.to_owned(),
             name: name.trim().to_owned(),
             arguments: arguments.filter(|word| !word.is_empty()).collect(),
         })
     }
+}
+
+/// Divides at commas that stand in no quotes.
+fn split_arguments(text: &str) -> impl Iterator<Item = &str> {
+    let mut quote = None;
+    text.split(move |c: char| {
+        match (quote, c) {
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            _ => {}
+        }
+        c == ',' && quote.is_none()
+    })
 }
 
 /// `tflags`, as far as they change what we do.
@@ -141,6 +165,8 @@ pub struct Flags {
     pub nice: bool,
     /// Needs the network.
     pub net: bool,
+    /// A `body` rule does not look at the subject.
+    pub no_subject: bool,
     /// Counted beside the verdict.
     pub shadow: bool,
 }
@@ -167,4 +193,15 @@ pub struct Example {
     pub text: String,
     /// Where it stands.
     pub place: Place,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_in_quotes_divide_no_arguments() {
+        let call = Call::parse("body", "eval:f('a{0,6}', \"b,c\", 3, undef)").unwrap();
+        assert_eq!(call.arguments, ["a{0,6}", "b,c", "3", "undef"]);
+    }
 }

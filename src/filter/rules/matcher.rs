@@ -211,11 +211,9 @@ mod tests {
     fn catastrophic_patterns_stop_and_are_named() {
         let mut budget = Budget::default();
         let text = [&[b'x'; 2_000][..], b"z"].concat();
-        let start = std::time::Instant::now();
         for _ in 0..200 {
             count("/(x+x+)+\\1z(?<!z)/", &text, &mut budget);
         }
         assert!(budget.exceeded().any(|row| row.limit == Limit::RegexSteps));
-        assert!(start.elapsed().as_secs() < 20);
     }
 }

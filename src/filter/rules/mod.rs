@@ -26,6 +26,7 @@ mod shipped;
 pub mod source;
 mod strong;
 mod texts;
+mod uris;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -82,7 +83,7 @@ impl Rule {
 }
 
 enum Compiled {
-    Eval(eval::Function, Vec<String>),
+    Eval(Box<eval::Asked>),
     Exists(String),
     Matching(Box<Matcher>),
     Meta(Expression),
@@ -171,6 +172,12 @@ impl Rules {
         self.rules.iter().filter(|rule| !matches!(rule.kind, Compiled::Void)).count()
     }
 
+    /// The names of rules that can hit.
+    pub fn names_loaded(&self) -> impl Iterator<Item = &str> {
+        let loaded = self.rules.iter().filter(|rule| !matches!(rule.kind, Compiled::Void));
+        loaded.map(|rule| rule.name.as_str())
+    }
+
     /// Metas after those that they name; those in a circle are void.
     fn order_metas(&mut self) {
         // 0: not seen, 1: on the way, 2: done.
@@ -212,6 +219,7 @@ impl Rules {
         for (number, definition) in definitions.iter().enumerate() {
             let Compiled::Matching(matcher) = &self.rules[number].kind else { continue };
             let target = match &definition.kind {
+                Kind::Body(_) if self.rules[number].flags.no_subject => Target::Paragraphs,
                 Kind::Body(_) => Target::Body,
                 Kind::Full(_) => Target::Full,
                 Kind::RawBody(_) => Target::Raw,
@@ -298,7 +306,7 @@ impl Rules {
     }
 
     fn run_some(&self, rules: &[u32], view: &View<'_>, facts: &Facts, budget: &mut Budget) -> Vec<Hit> {
-        let texts = Texts::new(view, facts);
+        let texts = Texts::new(view, facts, &self.lists);
         let mut scratch = self.scratches.lock().pop().unwrap_or_default();
         let hits = Run::new(self, &texts, &mut scratch, budget).finish(rules);
         self.scratches.lock().push(scratch);
@@ -364,8 +372,8 @@ fn compile(definition: &Definition, source: &Source, names: &HashMap<String, usi
     let mut problem = |severity, text: String| {
         problems.push(Problem { place: definition.place.clone(), text: format!("{name}: {text}"), severity });
     };
-    let answered = matches!(&definition.kind, Kind::Eval(call) if eval::identity::answers(&call.name));
-    let kind = if flags.net && !answered {
+    let unanswered = matches!(&definition.kind, Kind::Eval(call) if eval::Asked::find(call).is_err());
+    let kind = if flags.net && unanswered {
         problem(Severity::Note, "needs the network, which is not asked here".to_owned());
         Compiled::Void
     } else if source.scores.get(name) == Some(&0.0) && !name.starts_with("__") {
@@ -401,6 +409,18 @@ fn compile(definition: &Definition, source: &Source, names: &HashMap<String, usi
     (rule, problems)
 }
 
+/// Names that stand for more than one field, or for none.
+const MADE_UP_FIELDS: [&str; 8] = [
+    "all",
+    "all-external",
+    "all-internal",
+    "all-trusted",
+    "all-untrusted",
+    "envelopefrom",
+    definition::MESSAGE_ID,
+    "tocc",
+];
+
 fn compile_kind(
     kind: &Kind,
     names: &HashMap<String, usize>,
@@ -414,12 +434,15 @@ fn compile_kind(
         | Kind::Uri(test)
         | Kind::Header(_, test, _)
         | Kind::MimeHeader(_, test, _) => matching(test),
+        Kind::Exists(name) if MADE_UP_FIELDS.contains(&name.as_str()) => {
+            Ok(Compiled::Eval(Box::new(eval::Asked::of(eval::is_there, name))))
+        }
         Kind::Exists(name) => Ok(Compiled::Exists(name.clone())),
         Kind::UriDetail(tests) => {
             let tests = tests.iter().map(|(key, test)| Ok((key.clone(), Matcher::compile(test)?)));
             tests.collect::<Result<_, String>>().map(Compiled::UriDetail)
         }
-        Kind::Eval(call) => eval::find(call).map(|function| Compiled::Eval(function, call.arguments.clone())),
+        Kind::Eval(call) => eval::Asked::find(call).map(|asked| Compiled::Eval(Box::new(asked))),
         Kind::Meta(text) => {
             let mut unknown = Vec::new();
             let expression = meta::parse(text, names, &mut unknown)?;

@@ -209,7 +209,7 @@ impl Reader {
     fn plain_escape(&mut self, c: char, in_class: bool) -> Result<String, String> {
         Ok(match c {
             'x' => return self.hexadecimal(in_class),
-            '0' => self.octal(),
+            '0' => self.octal(2),
             'e' => r"\x1b".to_owned(),
             'a' | 'f' | 'n' | 'r' | 't' | 'd' | 'D' | 's' | 'S' | 'w' | 'W' | 'A' | 'z' | 'B' => format!(r"\{c}"),
             'b' if in_class => r"\x08".to_owned(),
@@ -267,15 +267,15 @@ impl Reader {
         Ok(String::new())
     }
 
-    fn octal(&mut self) -> String {
+    fn octal(&mut self, digits_max: u32) -> String {
         let mut code = 0;
         let mut digits = 0;
-        while let Some(digit) = self.peek(0).and_then(|c| c.to_digit(8)).filter(|_| digits < 2) {
+        while let Some(digit) = self.peek(0).and_then(|c| c.to_digit(8)).filter(|_| digits < digits_max) {
             code = code * 8 + digit;
             digits += 1;
             self.at += 1;
         }
-        format!(r"\x{code:02x}")
+        format!(r"\x{:02x}", code & 0xff)
     }
 
     fn quoted(&mut self, c: char) {
@@ -304,7 +304,7 @@ impl Reader {
                     let text = match c {
                         '1'..='7' => {
                             self.at -= 1;
-                            self.octal()
+                            self.octal(3)
                         }
                         _ => self.plain_escape(c, true)?,
                     };
@@ -361,6 +361,7 @@ mod tests {
         assert_eq!(text(r"a\/b\<\@", "i"), r"(?i)a\x2fb\x3c\x40");
         assert_eq!(text("{x} {2}a{2,}", ""), r"\{x\} {2}a{2,}");
         assert_eq!(text("[[&-]", ""), r"[\x5b\x26\x2d]");
+        assert_eq!(text(r"[\042\223]\0", ""), r"[\x22\x93]\x00");
         assert_eq!(text("a b # c", "x"), "ab");
         assert_eq!(text("end$", ""), r"end(?:\n?\z)");
         assert_eq!(text(r"\x{20ac}\xA", ""), r"(?:\xe2\x82\xac)\x0a");

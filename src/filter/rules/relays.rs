@@ -1,13 +1,16 @@
 //! The relays that a message came through, read from its Received fields. Pure. RFC 5321 §4.4.
 //!
-//! Rules match them in SpamAssassin's notation, `[ ip=… rdns=… helo=… by=… … ]`, newest first. What a client told a
-//! relay of ours is a fact; what stands below is a claim.
+//! Rules match them in SpamAssassin's notation, `[ ip=… rdns=… helo=… by=… … ]`, newest first. Ours are those up to the first
+//! client with a public address that did not authenticate; what stands below that one's is a claim.
+
+mod received;
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::filter::engine::Facts;
 use crate::filter::message::View;
+use received::Parsed;
 
 /// One hop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,121 +19,119 @@ pub struct Relay {
     pub ip: String,
     /// Its name by reverse DNS, as the relay noted it.
     pub rdns: String,
+    /// The relay looked for that name and found none.
+    pub nameless: bool,
     /// What it said in HELO.
     pub helo: String,
     /// Who received it.
     pub by: String,
+    /// Who the client's own host says it is (RFC 1413).
+    pub ident: String,
     /// By which queue id.
     pub id: String,
-    /// The client authenticated (`with ESMTPA` and its kin, RFC 3848).
-    pub auth: bool,
+    /// How the client authenticated (`ESMTPA` and its kin, RFC 3848); empty if it did not.
+    pub auth: String,
     /// The sender of the envelope, where it is noted.
-    pub envfrom: String,
+    pub envfrom: Option<String>,
+}
+
+/// All relays of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relays {
+    /// Newest first; the client that we spoke with ourselves is the first.
+    pub all: Vec<Relay>,
+    /// Received fields that should name a client and name none that can be read.
+    pub unreadable: usize,
+    /// How many of `all` are ours.
+    inside: usize,
+    /// How many Received fields ours have written.
+    pub fields_inside: usize,
 }
 
 /// Received fields that are read; a loop is stopped elsewhere.
 const RELAYS_MAX: usize = 50;
 
-/// All relays of a message, newest first; the client that we spoke with ourselves is the first.
-pub fn read(view: &View<'_>, facts: &Facts) -> Vec<Relay> {
-    let mut relays = Vec::new();
-    if let Some(ip) = facts.ip {
-        relays.push(Relay {
-            ip: ip.to_string(),
-            rdns: facts.host.clone().unwrap_or_default(),
-            helo: facts.helo.clone(),
-            auth: facts.trusted,
-            envfrom: facts.reverse_path.clone().unwrap_or_default(),
-            ..Relay::default()
-        });
+impl Relays {
+    /// Reads them all.
+    pub fn read(view: &View<'_>, facts: &Facts) -> Self {
+        let mut relays = Relays::default();
+        let mut ours = true;
+        if let Some(ip) = facts.ip {
+            ours = facts.trusted || is_private(&ip.to_string());
+            relays.all.push(Relay {
+                ip: ip.to_string(),
+                rdns: facts.host.clone().unwrap_or_default(),
+                nameless: facts.host.is_none(),
+                helo: facts.helo.clone(),
+                auth: if facts.trusted { "ESMTPA".to_owned() } else { String::new() },
+                envfrom: facts.reverse_path.clone(),
+                ..Relay::default()
+            });
+            relays.inside = usize::from(ours);
+        }
+        for field in view.header.all("Received").take(RELAYS_MAX) {
+            match received::parse(&field.unfolded()) {
+                Parsed::Relay(relay) => {
+                    ours &= is_private(&relay.ip) || !relay.auth.is_empty();
+                    relays.inside += usize::from(ours);
+                    relays.all.push(*relay);
+                }
+                Parsed::Unreadable => relays.unreadable += 1,
+                Parsed::NoClient => {}
+            }
+            relays.fields_inside += usize::from(ours);
+        }
+        relays
     }
-    let fields = view.header.all("Received").take(RELAYS_MAX);
-    relays.extend(fields.filter_map(|field| parse(&field.unfolded())));
-    relays
-}
 
-/// Those from the first with a public address on: what came from outside, as far as the fields tell.
-pub fn external(relays: &[Relay]) -> &[Relay] {
-    let first = relays.iter().position(|relay| !is_private(&relay.ip)).unwrap_or(relays.len());
-    &relays[first..]
+    /// Those that are not ours, as far as the fields tell.
+    pub fn external(&self) -> &[Relay] {
+        &self.all[self.inside..]
+    }
+
+    /// Those that are ours.
+    pub fn internal(&self) -> &[Relay] {
+        &self.all[..self.inside]
+    }
+
+    /// External relays in the notation that rules match.
+    pub fn external_notation(&self) -> String {
+        notation(self.external(), 0)
+    }
+
+    /// Our relays in the notation that rules match.
+    pub fn internal_notation(&self) -> String {
+        notation(self.internal(), 1)
+    }
 }
 
 /// True for addresses that nobody outside can have.
 pub fn is_private(ip: &str) -> bool {
     match ip.parse() {
-        Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0,
+        Ok(IpAddr::V4(ip)) => {
+            let [first, second, ..] = ip.octets();
+            // RFC 6598: between a carrier and its customers.
+            let carrier = first == 100 && second & 0xc0 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || first == 0 || carrier
+        }
         Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
         Err(_) => false,
     }
 }
 
-/// The notation that rules match.
-pub fn notation(relays: &[Relay]) -> String {
+fn notation(relays: &[Relay], internal: u8) -> String {
     let mut out = String::new();
     for relay in relays {
-        let auth = if relay.auth { "ESMTPA" } else { "" };
+        let Relay { ip, rdns, helo, by, ident, id, auth, .. } = relay;
+        let envfrom = relay.envfrom.as_deref().unwrap_or_default();
         write!(
             out,
-            "[ ip={} rdns={} helo={} by={} ident= envfrom={} intl=0 id={} auth={auth} msa=0 ] ",
-            relay.ip, relay.rdns, relay.helo, relay.by, relay.envfrom, relay.id
+            "[ ip={ip} rdns={rdns} helo={helo} by={by} ident={ident} envfrom={envfrom} intl={internal} id={id} auth={auth} msa=0 ] ",
         )
         .expect("a String takes any write");
     }
     out.truncate(out.trim_end().len());
     out
-}
-
-fn parse(text: &str) -> Option<Relay> {
-    let text = text.split(';').next().unwrap_or(text);
-    let mut relay = Relay::default();
-    let from = text.trim_start().strip_prefix("from ")?;
-    let by_at = from.find(" by ").unwrap_or(from.len());
-    let (client, rest) = from.split_at(by_at);
-    let helo = client.split_ascii_whitespace().next().unwrap_or_default();
-    relay.helo = clean(helo);
-    relay.ip = address(client)?;
-    if let Some(inner) = client.split_once('(').map(|(_, inner)| inner) {
-        for word in inner.split(['(', ')', ' ', '[', ']', ',']) {
-            if let Some(helo) = word.strip_prefix("HELO=").or_else(|| word.strip_prefix("helo=")) {
-                relay.helo = clean(helo);
-            } else if relay.rdns.is_empty()
-                && word.contains('.')
-                && word.parse::<IpAddr>().is_err()
-                && !word.contains('@')
-            {
-                relay.rdns = clean(word);
-            }
-        }
-    }
-    if relay.rdns == "unknown" {
-        relay.rdns.clear();
-    }
-    let mut words = rest.split_ascii_whitespace();
-    while let Some(word) = words.next() {
-        match word {
-            "by" => relay.by = clean(words.next().unwrap_or_default()),
-            "id" => relay.id = clean(words.next().unwrap_or_default()),
-            "with" => {
-                relay.auth = matches!(words.next(), Some("ESMTPA" | "ESMTPSA" | "ASMTP" | "UTF8SMTPA" | "UTF8SMTPSA"))
-            }
-            _ => {}
-        }
-    }
-    if let Some(sender) = text.split("envelope-from <").nth(1).and_then(|rest| rest.split('>').next()) {
-        relay.envfrom = clean(sender);
-    }
-    Some(relay)
-}
-
-/// The address in brackets, or in parentheses as some programs write it.
-fn address(client: &str) -> Option<String> {
-    let words = client.split(['[', ']', '(', ')', ' ']).map(|word| word.strip_prefix("IPv6:").unwrap_or(word));
-    words.filter_map(|word| word.parse::<IpAddr>().ok()).next_back().map(|ip| ip.to_string())
-}
-
-/// Without blanks and brackets, which mean something in the notation.
-fn clean(word: &str) -> String {
-    word.chars().filter(|c| !c.is_whitespace() && !"[]()<>;".contains(*c)).take(255).collect()
 }
 
 #[cfg(test)]
@@ -140,13 +141,21 @@ mod tests {
     #[test]
     fn received_fields_become_relays() {
         let raw = b"Received: from mx (unknown [10.0.0.1]) by a.example with ESMTP id 7; x\n\
-            Received: from helo.example (rdns.example [192.0.2.9])\n by b.example (Postfix) with ESMTPSA id Q9; x\n\
+            Received: from helo.example (rdns.example [192.0.2.9])\n by b.example (Postfix) with ESMTP id Q99; x\n\
             Received: by 10.1.1.1 with SMTP id z; x\n\nbody";
-        let relays = read(&View::read(raw), &Facts::default());
-        assert_eq!(relays.len(), 2);
+        let relays = Relays::read(&View::read(raw), &Facts::default());
+        assert_eq!((relays.all.len(), relays.fields_inside, relays.unreadable), (2, 1, 0));
         assert_eq!(
-            notation(external(&relays)),
-            "[ ip=192.0.2.9 rdns=rdns.example helo=helo.example by=b.example ident= envfrom= intl=0 id=Q9 auth=ESMTPA msa=0 ]"
+            relays.external_notation(),
+            "[ ip=192.0.2.9 rdns=rdns.example helo=helo.example by=b.example ident= envfrom= intl=0 id=Q99 auth= msa=0 ]"
         );
+        assert!(relays.internal_notation().contains("ip=10.0.0.1 rdns= helo=mx by=a.example"));
+    }
+
+    #[test]
+    fn who_authenticated_is_ours() {
+        let raw = b"Received: from me (pool.example [192.0.2.9]) by b.example (Postfix) with ESMTPSA id Q99; x\n\nbody";
+        let relays = Relays::read(&View::read(raw), &Facts::default());
+        assert!(relays.external().is_empty() && relays.internal()[0].auth == "ESMTPSA");
     }
 }

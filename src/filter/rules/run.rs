@@ -15,7 +15,7 @@ use super::matcher::{Found, Matcher};
 use super::meta::{Bounds, Values};
 use super::scratch::Scratch;
 use super::texts::{Target, Text, Texts};
-use super::{Compiled, Hit, Rules, eval};
+use super::{Compiled, Hit, Rules};
 use crate::filter::budget::Budget;
 
 /// Hits of one rule without `tflags multiple`, and the bound of those with it.
@@ -154,9 +154,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             Compiled::Void | Compiled::Meta(_) => return 0,
             Compiled::Matching(matcher) => self.matching(rule, matcher),
             Compiled::Exists(name) => u16::from(self.view.view.header.first(name).is_some()),
-            Compiled::Eval(function, arguments) => {
-                u16::from(function(&eval::Context { texts: self.view, lists: &self.rules.lists }, arguments))
-            }
+            Compiled::Eval(asked) => u16::from(asked.holds(self.view)),
             Compiled::UriDetail(tests) => u16::from(self.uri_detail(rule, tests)),
         };
         let nanoseconds = start.map_or(0, |start| start.elapsed().as_nanos() as u64 * cost::TIMED_ONE_IN);

@@ -52,19 +52,17 @@ const WITHOUT_EFFECT: [(&str, &str); 8] = [
         " trusted_networks internal_networks originating_ip_headers clear_originating_ip_headers ",
         "`networks` of [relay] are trusted",
     ),
-    (" ok_languages ok_locales ", "no language is thought worse than others"),
-    (" util_rb_tld util_rb_2tld util_rb_3tld clear_util_rb ", "registered domains come from a list that is built in"),
+    (" ok_languages ", "no language is thought worse than others"),
+    (" util_rb_2tld util_rb_3tld clear_util_rb ", "registered domains come from a list that is built in"),
     (" required_score ", "`tag`, `quarantine` and `reject` of [filter] are the bounds"),
-    (
-        " url_shortener welcomelist_bounce_relays whitelist_bounce_relays freemail_import_welcomelist_auth ",
-        "no function here asks for it",
-    ),
+    (" url_shortener freemail_import_welcomelist_auth ", "no function here asks for it"),
 ];
 /// Settings that hold lists of words for functions.
 const LISTS: &str = " freemail_domains freemail_whitelist freemail_welcomelist \
     welcomelist_from whitelist_from welcomelist_to whitelist_to blocklist_from blacklist_from blocklist_to blacklist_to \
     welcomelist_from_rcvd whitelist_from_rcvd def_welcomelist_from_rcvd def_whitelist_from_rcvd more_spam_to all_spam_to \
-    welcomelist_subject whitelist_subject blocklist_subject blacklist_subject ";
+    welcomelist_subject whitelist_subject blocklist_subject blacklist_subject \
+    ok_locales util_rb_tld welcomelist_bounce_relays whitelist_bounce_relays ";
 /// Bytes of a rule file.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Problems that are kept.
@@ -353,6 +351,7 @@ fn flags(words: &str) -> Flags {
             "multiple" => flags.multiple = true,
             "nice" => flags.nice = true,
             "net" => flags.net = true,
+            "nosubject" => flags.no_subject = true,
             "shadow" => flags.shadow = true,
             _ => {
                 if let Some(most) = word.strip_prefix("maxhits=") {
@@ -381,7 +380,7 @@ fn kind(word: &str, rest: &str) -> Result<Kind, String> {
         "uri_detail" => Kind::UriDetail(uri_detail(rest)?),
         _ => {
             if let Some(name) = rest.strip_prefix("exists:") {
-                return Ok(Kind::Exists(name.trim().to_ascii_lowercase()));
+                return Ok(Kind::Exists(FieldSpec::parse(name.trim()).name));
             }
             let (field, test) = rest.split_once(|c: char| c.is_ascii_whitespace()).ok_or("no pattern")?;
             let test = test.trim();

@@ -1,13 +1,16 @@
 //! What each kind of rule looks at, in the form that SpamAssassin gives it. Pure.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
-use super::definition::FieldSpec;
-use super::relays::{self, Relay};
+use super::definition::{FieldSpec, MESSAGE_ID};
+use super::eval::Lists;
+use super::relays::Relays;
+use super::uris;
 use crate::filter::budget::Budget;
 use crate::filter::engine::Facts;
-use crate::filter::message::header::{Header, decode, mailbox};
+use crate::filter::message::header::{Field, Header, decode, mailboxes};
 use crate::filter::message::{Body, View};
 
 /// The texts of one message.
@@ -16,8 +19,11 @@ pub struct Texts<'v, 'x> {
     pub view: &'v View<'x>,
     /// What is known beside it.
     pub facts: &'v Facts,
-    /// The relays it came through, newest first.
-    pub relays: Vec<Relay>,
+    /// The lists of the rule files.
+    pub lists: &'v Lists,
+    /// The relays it came through.
+    pub relays: Relays,
+    uris: OnceCell<Vec<String>>,
 }
 
 /// Where a kind of rule looks.
@@ -31,6 +37,8 @@ pub enum Target {
     Header(FieldSpec),
     /// A header field of each part.
     Mime(FieldSpec),
+    /// Paragraphs alone.
+    Paragraphs,
     /// Decoded text parts in pieces.
     Raw,
     /// URLs.
@@ -86,8 +94,8 @@ const FULL_BYTES_MAX: usize = 512 * 1024;
 
 impl<'v, 'x> Texts<'v, 'x> {
     /// Reads the relays; texts are made when they are asked for.
-    pub fn new(view: &'v View<'x>, facts: &'v Facts) -> Self {
-        Texts { view, facts, relays: relays::read(view, facts) }
+    pub fn new(view: &'v View<'x>, facts: &'v Facts, lists: &'v Lists) -> Self {
+        Texts { view, facts, lists, relays: Relays::read(view, facts), uris: OnceCell::new() }
     }
 
     /// The text of a target; nothing for a header field that is missing.
@@ -97,15 +105,28 @@ impl<'v, 'x> Texts<'v, 'x> {
             Target::Full => Text::whole(Cow::Borrowed(self.full())),
             Target::Header(spec) => Text::whole(self.header(spec)?),
             Target::Mime(spec) => self.mime(spec, budget),
+            Target::Paragraphs => self.paragraphs(Vec::new()),
             Target::Raw => Text::joined(self.raw().into_iter()),
-            Target::Uri => Text::joined(self.view.urls.iter().map(|url| url.text.as_bytes())),
+            Target::Uri => Text::joined(self.uris().iter().map(|uri| uri.as_bytes())),
         })
     }
 
-    fn body(&self) -> Text<'v> {
+    /// Subject and paragraphs.
+    pub fn body(&self) -> Text<'v> {
         let mut bytes = Vec::with_capacity(self.view.text.len() + self.view.subject.len() + 2);
-        paragraphs(&mut bytes, &self.view.subject);
+        let subject = self.view.header.text("Subject");
+        paragraphs(&mut bytes, &subject);
+        if *subject != self.view.subject {
+            paragraphs(&mut bytes, &self.view.subject);
+        }
+        self.paragraphs(bytes)
+    }
+
+    fn paragraphs(&self, mut bytes: Vec<u8>) -> Text<'v> {
         paragraphs(&mut bytes, &self.view.text);
+        // Rules see what a page has though its reader does not: its titles, and what it hides.
+        self.view.pages.iter().for_each(|page| paragraphs(&mut bytes, &page.title));
+        paragraphs(&mut bytes, &self.view.hidden);
         if let Some(folded) = &self.view.folded {
             let mut plain = Vec::with_capacity(folded.len());
             paragraphs(&mut plain, folded);
@@ -156,52 +177,85 @@ impl<'v, 'x> Texts<'v, 'x> {
 
     /// The value of a header field, all fields of the name joined by line ends; nothing if there is none.
     pub fn header(&self, spec: &FieldSpec) -> Option<Cow<'v, [u8]>> {
+        let inside = self.relays.fields_inside;
         let made_up = match spec.name.as_str() {
             "all" => return Some(self.all(spec)),
+            "all-external" | "all-untrusted" => return self.range(spec, inside, usize::MAX),
+            "all-internal" | "all-trusted" => return self.range(spec, 0, inside),
             "tocc" => return self.joined(spec, &["to", "cc"]),
-            "messageid" => return self.joined(spec, &["message-id", "resent-message-id", "x-message-id"]),
+            MESSAGE_ID => return self.joined(spec, &MESSAGE_IDS),
             "envelopefrom" => self.envelope_from(),
-            "x-spam-relays-external" | "x-spam-relays-untrusted" => {
-                Some(relays::notation(relays::external(&self.relays)))
-            }
-            "x-spam-relays-internal" | "x-spam-relays-trusted" => {
-                let outside = relays::external(&self.relays).len();
-                Some(relays::notation(&self.relays[..self.relays.len() - outside]))
-            }
+            "x-spam-relays-external" | "x-spam-relays-untrusted" => Some(self.relays.external_notation()),
+            "x-spam-relays-internal" | "x-spam-relays-trusted" => Some(self.relays.internal_notation()),
             name => return self.joined(spec, &[name]),
         };
-        made_up.map(|text| Cow::Owned(modified(&text, spec).into_bytes()))
+        made_up.and_then(|text| modified(&text, spec)).map(|text| Cow::Owned(text.into_bytes()))
     }
 
-    fn envelope_from(&self) -> Option<String> {
-        self.facts.reverse_path.clone().or_else(|| {
-            let field = self.view.header.first("Return-Path")?;
-            Some(field.text().trim_matches(['<', '>']).to_owned())
+    /// What `uri` rules look at.
+    pub fn uris(&self) -> &[String] {
+        self.uris.get_or_init(|| uris::all(self.view, self.lists))
+    }
+
+    /// The sender of the envelope: known, or noted by the relay that took the message from outside, or by its own field. One
+    /// that stands below a Received field was written by a stranger.
+    pub fn envelope_from(&self) -> Option<String> {
+        let noted = self.relays.external().first().or(self.relays.internal().last());
+        let noted = noted.and_then(|relay| relay.envfrom.clone()).filter(|sender| sender.contains('@'));
+        self.facts.reverse_path.clone().or(noted).or_else(|| {
+            let fetched = |field: &Field<'_>| memchr::memmem::find(field.raw, b"(fetchmail").is_some();
+            let sender = self.view.header.first("X-Sender").is_some_and(|field| field.raw.contains(&b'@'));
+            // What fetched it wrote the field anew.
+            if sender && self.view.header.all("Received").any(fetched) {
+                return None;
+            }
+            let fields = self.view.header.fields.iter();
+            let mut ours = fields.take_while(|field| !field.name.eq_ignore_ascii_case("Received"));
+            let field = ours.find(|field| SENDER_FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name)))?;
+            Some(mailboxes(&field.text()).next()?.1)
         })
+    }
+
+    /// The first address of a field, in lower case; empty if there is none.
+    pub fn address(&self, field: &str) -> String {
+        let text = self.view.header.text(field);
+        mailboxes(&text).next().map(|(_, address)| address.to_ascii_lowercase()).unwrap_or_default()
+    }
+
+    /// The fields between two Received fields by their numbers, the first of them included.
+    fn range(&self, spec: &FieldSpec, from: usize, to: usize) -> Option<Cow<'v, [u8]>> {
+        let mut received = 0;
+        let mut out = Vec::new();
+        let from = if self.facts.ip.is_some() && from == 0 { None } else { Some(from) };
+        for field in &self.view.header.fields {
+            received += usize::from(field.name.eq_ignore_ascii_case("Received"));
+            let begun = from.is_none_or(|from| received > from);
+            if begun && received <= to {
+                line(&mut out, field, spec.has("raw"));
+            }
+        }
+        (!out.is_empty()).then_some(Cow::Owned(out))
     }
 
     fn all(&self, spec: &FieldSpec) -> Cow<'v, [u8]> {
         let raw = self.view.header.raw;
-        if spec.has("raw") || memchr::memmem::find(raw, b"=?").is_none() {
+        if spec.has("raw") {
             return Cow::Borrowed(raw);
         }
-        let mut out = String::with_capacity(raw.len());
-        for field in &self.view.header.fields {
-            out.push_str(field.name);
-            out.push_str(": ");
-            out.push_str(&field.text());
-            out.push('\n');
-        }
-        Cow::Owned(out.into_bytes())
+        let mut out = Vec::with_capacity(raw.len());
+        self.view.header.fields.iter().for_each(|field| line(&mut out, field, false));
+        Cow::Owned(out)
     }
 
     fn joined(&self, spec: &FieldSpec, names: &[&str]) -> Option<Cow<'v, [u8]>> {
         let view: &'v View<'x> = self.view;
-        let mut values = names.iter().flat_map(|name| view.header.all(name)).map(|field| match spec.has("raw") {
-            true => Cow::Borrowed(field.raw),
-            false => match decode(field.raw) {
-                Cow::Borrowed(text) if spec.modifiers.is_empty() => Cow::Borrowed(text.as_bytes()),
-                text => Cow::Owned(modified(&text, spec).into_bytes()),
+        let fields = names.iter().flat_map(|name| view.header.all(name));
+        let mut values = fields.filter_map(|field| match (spec.has("raw"), spec.picks()) {
+            (true, false) => Some(Cow::Borrowed(field.raw)),
+            (true, true) => modified(&field.unfolded(), spec).map(|text| Cow::Owned(text.into_bytes())),
+            _ => match decode(field.raw) {
+                Cow::Borrowed(text) if spec.modifiers.is_empty() => Some(Cow::Borrowed(text.as_bytes())),
+                text => modified(&text, spec).map(|text| Cow::Owned(text.into_bytes())),
             },
         });
         let first = values.next()?;
@@ -221,22 +275,61 @@ impl<'v, 'x> Texts<'v, 'x> {
     }
 }
 
-/// A value with `:addr`, `:name`, `:domain`, `:host` applied.
-fn modified(text: &str, spec: &FieldSpec) -> String {
-    let mut value = if spec.has("addr") || spec.has("domain") || spec.has("host") {
-        mailbox(text).1
-    } else if spec.has("name") {
-        mailbox(text).0
+/// Fields that hold a message's id, the likeliest last.
+const MESSAGE_IDS: [&str; 4] = ["x-message-id", "resent-message-id", "x-original-message-id", "message-id"];
+/// Fields in which relays note the envelope's sender.
+const SENDER_FIELDS: [&str; 3] = ["X-Envelope-From", "Envelope-Sender", "Return-Path"];
+
+fn line(out: &mut Vec<u8>, field: &Field<'_>, raw: bool) {
+    out.extend_from_slice(field.name.as_bytes());
+    if raw {
+        out.push(b':');
+        out.extend_from_slice(field.raw);
     } else {
-        return text.to_owned();
-    };
-    if spec.has("host") || spec.has("domain") {
-        value = value.rsplit('@').next().unwrap_or_default().to_owned();
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(field.text().as_bytes());
+    }
+    out.push(b'\n');
+}
+
+/// A value with `:addr`, `:name`, `:domain`, `:host`, `:ip` applied; nothing if it has no such part.
+fn modified(text: &str, spec: &FieldSpec) -> Option<String> {
+    if !spec.picks() {
+        return Some(text.to_owned());
+    }
+    if spec.has("ip") || spec.has("revip") {
+        return ip_in(text, spec.has("revip"));
+    }
+    let hosts = spec.has("host") || spec.has("domain");
+    let mut parts: Vec<String> = mailboxes(text)
+        .map(|(name, address)| match () {
+            () if spec.has("name") => name,
+            () if hosts => address.rsplit_once('@').map(|(_, host)| host.to_owned()).unwrap_or_default(),
+            () => address,
+        })
+        .filter(|part| !part.is_empty())
+        .collect();
+    if hosts && parts.is_empty() {
+        let mut words = text.split([' ', '<', '>', '(', ')', '[', ']', ',', ';']);
+        parts.extend(words.find(|word| word.contains('.')).map(str::to_owned));
     }
     if spec.has("domain") {
-        value = crate::filter::message::url::registered(&value).to_owned();
+        parts.iter_mut().for_each(|host| *host = crate::filter::message::url::registered(host).to_owned());
     }
-    value
+    (!parts.is_empty()).then(|| parts.join("\n"))
+}
+
+/// The first IP address of a text; with its parts turned around, as block lists want it.
+fn ip_in(text: &str, reversed: bool) -> Option<String> {
+    let mut words = text.split(|c: char| c.is_whitespace() || "[](),;<>=".contains(c));
+    let ip = words.find_map(|word| word.parse::<std::net::IpAddr>().ok())?;
+    Some(match ip {
+        std::net::IpAddr::V4(ip) if reversed => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}")
+        }
+        ip => ip.to_string(),
+    })
 }
 
 /// Appends `text` with one paragraph a line, blanks made one, long ones split at a blank.
@@ -244,6 +337,7 @@ fn paragraphs(out: &mut Vec<u8>, text: &str) {
     let mut line_start = out.len();
     let mut breaks = 0;
     let mut blank = false;
+    let text = plain_blanks(text);
     for &byte in text.as_bytes() {
         match byte {
             b'\n' => {
@@ -270,6 +364,14 @@ fn paragraphs(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// Blanks beyond ASCII, such as those that do not break, as plain ones.
+fn plain_blanks(text: &str) -> Cow<'_, str> {
+    let wide = |c: char| !c.is_ascii() && c.is_whitespace();
+    // C2, E1 to E3 begin the UTF-8 of all of them.
+    let may = text.bytes().any(|byte| matches!(byte, 0xc2 | 0xe1..=0xe3));
+    if may && text.contains(wide) { Cow::Owned(text.replace(wide, " ")) } else { Cow::Borrowed(text) }
+}
+
 /// Cuts text into pieces of 2 to 4 kB at line ends, as rules with patterns over several lines expect.
 fn pieces<'t>(out: &mut Vec<&'t [u8]>, mut bytes: &'t [u8]) {
     while bytes.len() > 2 * PARAGRAPH_BYTES_MAX {
@@ -292,8 +394,8 @@ mod tests {
     #[test]
     fn the_body_has_a_paragraph_a_line() {
         let view = View::read(b"Subject: s  t\n\na b\nc\n\n \nd\n");
-        let facts = Facts::default();
-        let text = Texts::new(&view, &facts).body();
+        let (facts, lists) = (Facts::default(), Lists::default());
+        let text = Texts::new(&view, &facts, &lists).body();
         assert_eq!(*text.bytes, *b"s t\na b c\nd\n");
         assert_eq!(text.segment(1), (4, &b"a b c"[..]));
         assert_eq!([4, 5, 9, 10].map(|end| text.segment_at(end)), [0, 1, 1, 1]);
@@ -301,17 +403,28 @@ mod tests {
 
     #[test]
     fn headers_as_rules_ask_for_them() {
-        let view = View::read(b"From: \"A\" <b@c.example.org>\nTo: x@y\nCc: z@w\nX: 1\nX: 2\n\n");
-        let facts = Facts::default();
-        let texts = Texts::new(&view, &facts);
+        let view = View::read(
+            b"Return-Path: <e@f>\nFrom: \"A\" <B@c.example.org>\nTo: x@y, v@w\nCc: z@w\nX: 1\nX: 2 [192.0.2.7]\n\
+            Received: from a (b [10.0.0.1]) by c; d\nX-In: 1\nReceived: from h (r [192.0.2.1]) by b; d\nX-Out: 1\n\n",
+        );
+        let (facts, lists) = (Facts::default(), Lists::default());
+        let texts = Texts::new(&view, &facts, &lists);
         let header = |spec: &str| {
             texts.header(&FieldSpec::parse(spec)).map(|value| String::from_utf8(value.into_owned()).unwrap())
         };
-        assert_eq!(header("From:addr").as_deref(), Some("b@c.example.org"));
+        assert_eq!(header("From:addr").as_deref(), Some("B@c.example.org"));
+        assert_eq!(header("To:addr").as_deref(), Some("x@y\nv@w"));
+        assert_eq!(header("To:name"), None);
+        assert_eq!(header("From:raw").as_deref(), Some(" \"A\" <B@c.example.org>"));
+        assert_eq!(header("From:addr:host").as_deref(), Some("c.example.org"));
+        assert_eq!(header("X:last:revip").as_deref(), Some("7.2.0.192"));
+        assert_eq!(header("EnvelopeFrom").as_deref(), Some("e@f"));
+        assert_eq!(header("ALL-EXTERNAL").as_deref(), Some("Received: from h (r [192.0.2.1]) by b; d\nX-Out: 1\n"));
+        assert!(header("ALL-INTERNAL").is_some_and(|text| text.ends_with("by c; d\nX-In: 1\n")));
         assert_eq!(header("From:name").as_deref(), Some("A"));
         assert_eq!(header("From:addr:domain").as_deref(), Some("example.org"));
-        assert_eq!(header("ToCc").as_deref(), Some("x@y\nz@w"));
-        assert_eq!(header("X:last").as_deref(), Some("2"));
+        assert_eq!(header("ToCc").as_deref(), Some("x@y, v@w\nz@w"));
+        assert_eq!(header("X:last").as_deref(), Some("2 [192.0.2.7]"));
         assert_eq!(header("Nope"), None);
     }
 }

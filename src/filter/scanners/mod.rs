@@ -57,6 +57,8 @@ pub struct Report {
     pub consequence: Option<Consequence>,
     /// Header fields that it wants added.
     pub fields: Vec<(String, String)>,
+    /// Its place in the configuration.
+    pub setting: String,
 }
 
 /// What all milters together made of a message.
@@ -68,6 +70,8 @@ pub struct Milled {
     pub envelope: Vec<Edit>,
     /// What must happen.
     pub consequence: Option<Consequence>,
+    /// The place in the configuration of whoever says so.
+    pub setting: String,
 }
 
 /// One scanner with its state.
@@ -158,11 +162,12 @@ impl Scanners {
                 ScannerKind::Milter => Ok(None),
             }
         });
-        match answer.await {
+        let report = match answer.await {
             Ok(None) => Report::default(),
             Ok(Some(report)) => report,
             Err(fault) => by_failure(settings, &fault, &subject.id),
-        }
+        };
+        Report { setting: settings.setting(), ..report }
     }
 
     /// Runs `question` within the scanner's time and places, and tells the breaker and the meters.
@@ -238,19 +243,23 @@ impl Scanners {
                     }
                 }
             }
+            if milled.consequence.is_some() && milled.setting.is_empty() {
+                milled.setting = asked.settings.setting();
+            }
             if matches!(milled.consequence, Some(Consequence::Refuse(_) | Consequence::Discard(_))) {
+                milled.setting = asked.settings.setting();
                 break;
             }
         }
         milled
     }
 
-    /// Asks the milters that want to see recipients about the one of `subject`, whose content is not there yet; the refusal, if
-    /// there is one. A milter that only wants what comes before RCPT is asked with the `first` recipient.
-    pub async fn rcpt(&self, listener: &Listener, subject: &Transaction, first: bool) -> Option<Reply> {
+    /// Asks the milters that want to see recipients about the one of `subject`, whose content is not there yet; the refusal with
+    /// its place in the configuration, if there is one. A milter that only wants what comes before RCPT is asked with the `first` recipient.
+    pub async fn rcpt(&self, listener: &Listener, subject: &Transaction, first: bool) -> Option<(Reply, String)> {
         for asked in self.of(listener, true).filter(|asked| asked.wants_envelope(first)) {
             match self.converse(asked, subject).await {
-                Ok(End::Refuse(reply)) => return Some(reply),
+                Ok(End::Refuse(reply)) => return Some((reply, asked.settings.setting())),
                 Ok(End::Keep(_) | End::Discard) => {}
                 // The end of DATA meets the same failure and answers as the configuration wants, but for a whole refusal.
                 Err(fault) => tracing::warn!(scanner = %asked.settings.name, %fault, "a milter failed at RCPT"),
@@ -315,7 +324,7 @@ fn by_virus(settings: &Scanner, signature: &str) -> Report {
             Some(signature.to_owned()),
         )],
         consequence: found(settings.on_found, text),
-        fields: Vec::new(),
+        ..Report::default()
     }
 }
 
@@ -340,7 +349,7 @@ fn by_spamd(settings: &Scanner, said: &spamd::Response) -> Report {
             Some(evidence),
         )],
         consequence: if said.spam { found(settings.on_found, text) } else { None },
-        fields: Vec::new(),
+        ..Report::default()
     }
 }
 
@@ -365,6 +374,7 @@ fn by_rspamd(settings: &Scanner, said: Judgement) -> Report {
         )],
         consequence,
         fields: said.add_headers,
+        ..Report::default()
     }
 }
 
@@ -386,5 +396,5 @@ fn by_failure(settings: &Scanner, fault: &ScanFault, id: &str) -> Report {
     };
     let symbols =
         vec![symbol(symbol_name(settings, "FAILED"), 0.0, "A scanner could not be asked", Some(fault.to_string()))];
-    Report { symbols, consequence, fields: Vec::new() }
+    Report { symbols, consequence, ..Report::default() }
 }

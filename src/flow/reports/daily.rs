@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::unix::now_secs;
 use crate::config::settings::Reports as Settings;
 use crate::flow::house::House;
 use crate::verify::reports::DAY_SECS;
-
-use super::now_secs;
 
 /// How often rows are written down: a crash costs at most so much.
 const KEEP_EVERY: Duration = Duration::from_secs(2);

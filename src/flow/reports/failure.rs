@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::base::unix::now_secs;
 use crate::flow::house::House;
 use crate::verify::Message;
 use crate::verify::reports::destination::{Tag, verified};
@@ -16,7 +17,7 @@ use crate::verify::reports::{Reporter, plain};
 use crate::wire::date::rfc5322;
 
 use super::send::Outcome;
-use super::{Judged, now_secs, reporter};
+use super::{Judged, reporter};
 
 /// Domains that are counted in one hour; beyond, nobody gets failure reports.
 const DOMAINS_MAX: usize = 10_000;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::content::Content;
+use crate::base::unix::now_secs;
 use crate::config::Config;
 use crate::config::settings::FailureReports;
 use crate::flow::house::House;
@@ -12,8 +13,6 @@ use crate::verify::reports::failure;
 use crate::verify::{self, Outcome, Results};
 use crate::wire::envelope::Envelope;
 use crate::wire::header::fields;
-
-use super::now_secs;
 
 /// What each subject of an aggregate or TLS report begins with (RFC 9990 §3.1.2, RFC 8460 §3).
 const REPORT_SUBJECT: &[u8] = b"report domain:";

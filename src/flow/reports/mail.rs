@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::base::content::Content;
 use crate::base::id::QueueId;
+use crate::base::unix::now_secs;
 use crate::flow::checks::on_rayon;
 use crate::flow::house::House;
 use crate::flow::snapshot::Snapshot;
@@ -14,9 +15,7 @@ use crate::spool::queue::{Disposition, NewMessage};
 use crate::verify::Message;
 use crate::wire::address::Mailbox;
 use crate::wire::date::rfc5322;
-use crate::wire::envelope::{BodyType, Envelope, Notify, Origin, Recipient};
-
-use super::now_secs;
+use crate::wire::envelope::{Envelope, Notify, Origin, Recipient};
 
 /// The listener's name in what a report came from.
 const LISTENER: &str = "report";
@@ -43,16 +42,8 @@ impl House {
         let received = format!("Received: by {} (Weir) id {id};\r\n\t{date}\r\n", snapshot.config.hostname);
         let mut recipient = Recipient::plain(to.clone());
         recipient.notify = Some(Notify::NEVER);
-        let envelope = Envelope {
-            origin: Origin::local(LISTENER),
-            reverse_path: snapshot.config.reports.reverse_path.clone(),
-            recipients: vec![recipient],
-            body: BodyType::SevenBit,
-            smtputf8: false,
-            require_tls: false,
-            ret: None,
-            envid: None,
-        };
+        let reverse_path = snapshot.config.reports.reverse_path.clone();
+        let envelope = Envelope::plain(Origin::local(LISTENER), reverse_path, vec![recipient]);
         let message = NewMessage {
             id,
             envelope: Arc::new(envelope),

@@ -1,9 +1,10 @@
 //! Reports about identity and transport: collected while mail flows, kept over a restart, sent once a day. I/O: one folder; DNS; the queue.
 //!
-//! [`judged`] counts a message, [`tls`] a session of a delivery, [`send`] makes what is due and puts it into our own queue, [`daily`] says when, [`received`] reads what others
-//! send us. No report is ever about a report: mail from or to our report addresses, and reports that pass, are not counted; what a
+//! [`judged`] counts a message, [`tls`] a session of a delivery; [`daily`] says when, [`send`] makes what is due, [`carry`] the message
+//! that brings it; [`received`] reads what others send us. No report is ever about a report: mail from or to our report addresses, and reports that pass, are not counted; what a
 //! machine sent causes no failure report; our own carry `Auto-Submitted` and the null reverse-path.
 
+mod carry;
 mod daily;
 mod failure;
 mod https;
@@ -41,10 +42,8 @@ pub use tls::count_tls;
 
 /// The folder in `data_dir`.
 const FOLDER: &str = "reports";
-/// Failure reports and incoming reports that are worked on at once; what is beyond is dropped and counted.
+/// Failure reports that are worked on at once, and incoming reports that wait; what is beyond is dropped and counted.
 const UNDER_WAY_MAX: usize = 64;
-/// Incoming reports that are read at once; one may take a hundred MiB while it is read.
-const READ_AT_ONCE_MAX: usize = 2;
 
 type DmarcLedger = Ledger<Published, aggregate::Row>;
 type TlsLedger = Ledger<Vec<TlsDestination>, verify_tls::Row>;
@@ -60,7 +59,7 @@ pub struct Reports {
     redactor: Redactor,
     resolver: Arc<Resolver>,
     places: Places,
-    readers: Places,
+    desk: Mutex<received::Desk>,
     sending: tokio::sync::Mutex<()>,
     /// What is counted.
     pub meters: Meters,
@@ -98,7 +97,7 @@ impl Reports {
             redactor: Redactor::new()?,
             resolver,
             places: Places::new(UNDER_WAY_MAX),
-            readers: Places::new(READ_AT_ONCE_MAX),
+            desk: Mutex::default(),
             sending: tokio::sync::Mutex::default(),
             meters: Meters::register(registry).map_err(|error| error.to_string())?,
         };
@@ -162,8 +161,4 @@ fn reporter(config: &Config) -> Option<Reporter> {
         hostname: config.hostname.clone(),
         address: from.to_string(),
     })
-}
-
-fn now_secs() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,8 +1,12 @@
 //! Mail to `[reports] inbox` is read as a report about us, beside its delivery. I/O: rayon, for the reading.
+//!
+//! Reports come in bursts, when the day of UTC ends. Few are read at once; the others wait in line.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::content::Content;
+use crate::base::unix::now_secs;
 use crate::config::Config;
 use crate::flow::house::House;
 use crate::verify::Outcome;
@@ -10,10 +14,52 @@ use crate::verify::reports::read;
 use crate::verify::reports::received::Received;
 use crate::wire::envelope::Envelope;
 
-use super::now_secs;
+use super::UNDER_WAY_MAX;
+
+/// Reports that are read at once; one may take a hundred MiB while it is read.
+const READERS_MAX: usize = 2;
+
+/// The line in front of the readers.
+#[derive(Default)]
+pub(super) struct Desk {
+    waiting: VecDeque<(Content, String)>,
+    readers: usize,
+}
+
+/// What a report at the end of the line needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// Nothing: a reader comes to it.
+    Nothing,
+    /// One more reader.
+    Reader,
+    /// A shorter line. It was not taken.
+    Room,
+}
+
+impl Desk {
+    fn put(&mut self, content: Content, dmarc: String) -> Needs {
+        if self.waiting.len() >= UNDER_WAY_MAX {
+            return Needs::Room;
+        }
+        self.waiting.push_back((content, dmarc));
+        if self.readers == READERS_MAX {
+            return Needs::Nothing;
+        }
+        self.readers += 1;
+        Needs::Reader
+    }
+
+    /// The next report for a reader; without one the reader is gone.
+    fn next(&mut self) -> Option<(Content, String)> {
+        let next = self.waiting.pop_front();
+        self.readers -= usize::from(next.is_none());
+        next
+    }
+}
 
 impl House {
-    /// Reads `content` if it went to an inbox. Never waits; what comes while all readers are busy is not read, and counted.
+    /// Reads `content` if it went to an inbox. Never waits; what finds the line full is not read, and counted.
     pub fn read_report(
         self: &Arc<Self>,
         config: &Config,
@@ -26,21 +72,31 @@ impl House {
         if inbox.is_empty() || !envelope.recipients.iter().any(|to| is_inbox(to.mailbox.as_str())) {
             return;
         }
-        let Some(place) = self.reports.readers.enter() else {
-            self.reports.meters.received("busy");
-            tracing::warn!("a report came while others were read; it is delivered and not summed up");
-            return;
-        };
-        let (house, content) = (self.clone(), content.clone());
         let dmarc = dmarc.map_or(String::new(), |outcome| outcome.as_str().to_owned());
-        rayon::spawn(move || {
-            house.reports.shelve(&content, dmarc);
-            drop(place);
-        });
+        let needs = self.reports.desk.lock().put(content.clone(), dmarc);
+        match needs {
+            Needs::Nothing => {}
+            Needs::Reader => {
+                let house = self.clone();
+                rayon::spawn(move || house.reports.read_all());
+            }
+            Needs::Room => {
+                self.reports.meters.received("busy");
+                tracing::warn!("too many reports wait to be read; this one is delivered and not summed up");
+            }
+        }
     }
 }
 
 impl super::Reports {
+    /// A reader's work, until nothing waits.
+    fn read_all(&self) {
+        let next = || self.desk.lock().next();
+        while let Some((content, dmarc)) = next() {
+            self.shelve(&content, dmarc);
+        }
+    }
+
     fn shelve(&self, content: &[u8], dmarc: String) {
         match read::read(content) {
             Ok(summary) => {
@@ -72,5 +128,23 @@ impl super::Reports {
         all.extend(self.tls.lock().waiting().map(told("tls")));
         all.sort_unstable();
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_waits_in_line_and_the_readers_go_when_it_is_done() {
+        let mut desk = Desk::default();
+        let put = |desk: &mut Desk| desk.put(Content::from_bytes(b"x".to_vec()), String::new());
+        let all: Vec<Needs> = (0..=UNDER_WAY_MAX).map(|_| put(&mut desk)).collect();
+        assert_eq!(all[..READERS_MAX], [Needs::Reader; READERS_MAX]);
+        assert!(all[READERS_MAX..UNDER_WAY_MAX].iter().all(|needs| *needs == Needs::Nothing));
+        assert_eq!(all[UNDER_WAY_MAX], Needs::Room);
+        assert_eq!(std::iter::from_fn(|| desk.next()).count(), UNDER_WAY_MAX);
+        assert!(desk.next().is_none());
+        assert_eq!((desk.readers, put(&mut desk)), (0, Needs::Reader));
     }
 }

@@ -5,19 +5,19 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use crate::base::unix::now_secs;
 use crate::flow::house::House;
 use crate::flow::snapshot::Snapshot;
 use crate::verify::lookup::join_all;
 use crate::verify::reports::aggregate::{self, Published, Row};
 use crate::verify::reports::destination::{Tag, verified};
 use crate::verify::reports::ledger::Due;
-use crate::verify::reports::letter::{Head, Part, compose, gzip};
+use crate::verify::reports::letter::gzip;
 use crate::verify::reports::{DAY_SECS, Reporter};
-use crate::wire::date::rfc5322;
 
-use super::{now_secs, reporter};
+use super::carry::{Form, letter};
+use super::reporter;
 
 /// Reports that are made at once; what takes time is DNS.
 const AT_ONCE_MAX: usize = 16;
@@ -103,9 +103,9 @@ impl House {
         if found.addresses.is_empty() {
             return outcome;
         }
-        let file = gzip(aggregate::xml(due, reporter).as_bytes());
+        let (file, form) = (gzip(aggregate::xml(due, reporter).as_bytes()), form(due, reporter));
         for one in &found.addresses {
-            let letter = aggregate_letter(due, reporter, one.address.as_str(), &file);
+            let letter = letter(due, reporter, &form, one.address.as_str(), &file);
             if one.bytes_max.is_some_and(|most| letter.len() as u64 > most) {
                 outcome.not.push(format!("{}: {} bytes are more than it takes", one.address, letter.len()));
                 continue;
@@ -157,22 +157,14 @@ impl Sent {
 }
 
 /// RFC 9990 §3.1.2.
-fn aggregate_letter(due: &Due<Published, Row>, reporter: &Reporter, to: &str, file: &[u8]) -> Vec<u8> {
-    let (id, hostname, domain) = (aggregate::report_id(due, reporter), &reporter.hostname, &due.domain);
-    let name = format!("{hostname}!{domain}!{}!{}.xml.gz", due.begin, due.end);
-    let messages: u64 = due.tally.rows.values().sum();
-    let text = format!(
-        "This is a DMARC aggregate report from {} about {domain}.\n\nMessages: {messages}\nReport-ID: {id}\nQuestions: {}\n",
-        reporter.organization, reporter.address
-    );
-    let head = Head {
-        from: (&reporter.organization, &reporter.address),
-        to,
-        subject: &format!("Report Domain: {domain} Submitter: {hostname} Report-ID: <{id}>"),
-        date: &rfc5322(SystemTime::now()),
-        message_id: &format!("{}.{}@{hostname}", due.begin, fastrand::u64(..)),
+fn form(due: &Due<Published, Row>, reporter: &Reporter) -> Form {
+    Form {
+        id: aggregate::report_id(due, reporter),
+        what: "a DMARC aggregate report",
+        summary: format!("Messages: {}\n", due.tally.rows.values().sum::<u64>()),
+        ending: "xml.gz",
+        media_type: "application/gzip",
         multipart: "mixed",
-        more: "",
-    };
-    compose(&head, &[Part::text(&text), Part::file("application/gzip", &name, file)])
+        more: String::new(),
+    }
 }

@@ -4,23 +4,23 @@
 //! cost no memory.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::base::unix::{self, now_secs};
 use crate::deliver::tls_result::{TlsResult, TlsResultSink};
 use crate::flow::house::House;
 use crate::flow::snapshot::Snapshot;
 use crate::verify::lookup::{Answer, Lookup};
 use crate::verify::reports::destination::{TlsDestination, of_tls_record};
 use crate::verify::reports::ledger::Due;
-use crate::verify::reports::letter::{Head, Part, compose, gzip};
+use crate::verify::reports::letter::gzip;
 use crate::verify::reports::tls::{Failure, Policy, Row, json, report_id};
 use crate::verify::reports::{Reporter, plain};
-use crate::wire::date::rfc5322;
 
+use super::carry::{Form, letter};
 use super::send::{AGE_SECS_MAX, Outcome, Told};
-use super::{UNDER_WAY_MAX, https, now_secs};
+use super::{UNDER_WAY_MAX, https};
 
 /// Lines of a policy, or patterns of it, that are kept.
 const LINES_MAX: usize = 20;
@@ -79,7 +79,7 @@ impl House {
         if destinations.is_empty() {
             return;
         }
-        let at = result.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let at = unix::secs(result.at);
         let rows_max = self.snapshot.load().config.reports.rows;
         let noted = self.reports.tls.lock().note(domain, || destinations, row_of(result), at, rows_max);
         self.reports.meters.noted("tls", noted.is_ok());
@@ -95,11 +95,11 @@ impl House {
     ) -> Option<Told> {
         let due = self.reports.tls.lock().report(begin, &domain)?;
         let mut outcome = Outcome::default();
-        let file = gzip(json(&due, reporter).as_bytes());
+        let (file, form) = (gzip(json(&due, reporter).as_bytes()), form(&due, reporter));
         for destination in &due.tally.head {
             let (name, sent) = match destination {
                 TlsDestination::Mail(one) => {
-                    let letter = letter(&due, reporter, one.address.as_str(), &file);
+                    let letter = letter(&due, reporter, &form, one.address.as_str(), &file);
                     let sent = self.mail_report(snapshot, &one.address, letter, &domain).await;
                     (one.address.to_string(), sent.map(|id| format!(" ({id})")))
                 }
@@ -124,21 +124,14 @@ impl House {
 }
 
 /// RFC 8460 §5.3.
-fn letter(due: &Due<Vec<TlsDestination>, Row>, reporter: &Reporter, to: &str, file: &[u8]) -> Vec<u8> {
-    let (id, hostname, domain) = (report_id(due, reporter), &reporter.hostname, &due.domain);
-    let name = format!("{hostname}!{domain}!{}!{}.json.gz", due.begin, due.end);
-    let text = format!(
-        "This is an aggregate TLS report from {} about {domain}.\n\nReport-ID: {id}\nQuestions: {}\n",
-        reporter.organization, reporter.address
-    );
-    let head = Head {
-        from: (&reporter.organization, &reporter.address),
-        to,
-        subject: &format!("Report Domain: {domain} Submitter: {hostname} Report-ID: <{id}>"),
-        date: &rfc5322(SystemTime::now()),
-        message_id: &format!("{}.{}@{hostname}", due.begin, fastrand::u64(..)),
+fn form(due: &Due<Vec<TlsDestination>, Row>, reporter: &Reporter) -> Form {
+    Form {
+        id: report_id(due, reporter),
+        what: "an aggregate TLS report",
+        summary: String::new(),
+        ending: "json.gz",
+        media_type: MEDIA_TYPE,
         multipart: "report; report-type=\"tlsrpt\"",
-        more: &format!("TLS-Report-Domain: {domain}\r\nTLS-Report-Submitter: {hostname}\r\n"),
-    };
-    compose(&head, &[Part::text(&text), Part::file(MEDIA_TYPE, &name, file)])
+        more: format!("TLS-Report-Domain: {}\r\nTLS-Report-Submitter: {}\r\n", due.domain, reporter.hostname),
+    }
 }

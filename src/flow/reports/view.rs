@@ -1,7 +1,6 @@
 //! Reports as the admin API says them. Pure.
 
-use crate::admin::model::{ReportFilter, ReportReceived, ReportRow, ReportWaiting};
-use crate::verify::reports::read::Row;
+use crate::admin::model::{ReportFilter, ReportReceived, ReportWaiting};
 use crate::verify::reports::received::Received;
 
 use super::Reports;
@@ -22,21 +21,5 @@ pub fn waiting(reports: &Reports, most: usize) -> Vec<ReportWaiting> {
 pub fn received(reports: &Reports, filter: &ReportFilter, most: usize) -> Vec<ReportReceived> {
     let mut found = reports.received(filter.domain.as_deref(), filter.since);
     let newest = found.split_off(found.len().saturating_sub(most));
-    newest.into_iter().map(told).collect()
-}
-
-fn told(received: Received) -> ReportReceived {
-    let (at, dmarc, summary) = (received.at, received.dmarc, received.summary);
-    let row = |Row { source, count, failed, detail }| ReportRow { source, count, failed, detail };
-    ReportReceived {
-        at,
-        dmarc,
-        kind: summary.kind,
-        organization: summary.organization,
-        domain: summary.domain,
-        id: summary.id,
-        begin: summary.begin,
-        end: summary.end,
-        rows: summary.rows.into_iter().map(row).collect(),
-    }
+    newest.into_iter().map(|Received { at, dmarc, summary }| ReportReceived { at, dmarc, summary }).collect()
 }

@@ -6,11 +6,13 @@
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use memchr::memmem;
 
 use super::record::{Entry, Record};
+
+use crate::base::unix::millis;
 
 /// One file of records.
 #[derive(Clone, Debug)]
@@ -86,14 +88,20 @@ pub struct Wanted {
     pub since: Option<SystemTime>,
     /// All of these stand in the line; as JSON writes them.
     pub words: Vec<String>,
+    /// Refusals before DATA too, after all others.
+    pub door: bool,
 }
 
-/// Hands every entry that is `wanted` to `take`, oldest first, until it says false.
+/// Hands every entry that is `wanted` to `take`, oldest first of each kind, until it says false.
 /// # Errors
 /// If a file can't be read.
 pub fn each(folder: &Path, wanted: &Wanted, mut take: impl FnMut(Found) -> bool) -> io::Result<()> {
     let since_ms = wanted.since.map_or(0, millis);
-    for segment in segments(folder)? {
+    let mut files = segments(folder)?;
+    if wanted.door {
+        files.extend(segments(&folder.join(super::DOOR_FOLDER))?);
+    }
+    for segment in files {
         if wanted.since.is_some_and(|since| segment.changed + Duration::from_secs(1) < since) {
             continue;
         }
@@ -120,8 +128,4 @@ pub fn each(folder: &Path, wanted: &Wanted, mut take: impl FnMut(Found) -> bool)
 pub fn as_json(text: &str) -> String {
     let quoted = serde_json::to_string(text).expect("a text is JSON");
     quoted[1..quoted.len() - 1].to_owned()
-}
-
-fn millis(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -101,6 +101,9 @@ pub struct Reason {
     pub shadow: bool,
     /// Who says so.
     pub judge: String,
+    /// Who had found it, and what it was worth there, if a rule of its name took it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<(String, f64)>,
 }
 
 /// The recipients who share one decision.
@@ -161,6 +164,9 @@ pub struct Record {
     pub outbound: bool,
     /// From the last byte of content to the decision.
     pub micros: u64,
+    /// The command that was refused (`connect`, `mail`, `rcpt`), or empty: a whole message was judged.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stage: String,
     /// In their order.
     pub checks: Vec<Check>,
     /// Questions to DNS.
@@ -189,6 +195,11 @@ impl Record {
             || self.parcels.iter().any(|parcel| is(&parcel.id))
             || (!self.message_id.is_empty()
                 && self.message_id.trim_matches(['<', '>']) == reference.trim_matches(['<', '>']))
+    }
+
+    /// True if the client was turned away before there was any content.
+    pub fn is_of_door(&self) -> bool {
+        !self.stage.is_empty()
     }
 
     /// The score sheet of one parcel.

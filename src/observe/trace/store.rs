@@ -6,6 +6,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, Registry};
 
+use super::DOOR_FOLDER;
+use super::allowance::Allowance;
 use super::read::segments;
 use super::record::Entry;
 use crate::base::content::Content;
@@ -29,8 +32,12 @@ const CONTENT_BYTES_MAX: u64 = 64 << 20;
 /// A segment is small enough to be read whole, and many make up the total.
 const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENTS_MIN: u64 = 8;
+/// The part of all bytes that refusals before DATA may take: half a million of them with the default size.
+const DOOR_SHARE: u64 = 4;
 /// Bytes written at once, but for what the last message of a piece is larger.
 const BATCH_BYTES: usize = 1 << 20;
+/// How long entries gather behind a write: a busy gateway pays for a call and a wake-up a hundred times a second, not once an entry.
+const REST: Duration = Duration::from_millis(10);
 /// What a segment's last piece may be over its share.
 const ROOM_OVER: u64 = 2 * BATCH_BYTES as u64;
 
@@ -39,11 +46,18 @@ struct Waiting {
     content: Option<Content>,
 }
 
+impl Waiting {
+    fn is_of_door(&self) -> bool {
+        matches!(&self.entry, Entry::Decision(record) if record.is_of_door())
+    }
+}
+
 /// The trace of a gateway.
 pub struct Trace {
     queue: Mutex<Option<SyncSender<Waiting>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     waiting_bytes: Arc<AtomicU64>,
+    allowance: Allowance,
     meters: Meters,
 }
 
@@ -51,6 +65,7 @@ pub struct Trace {
 struct Meters {
     written: IntCounter,
     dropped: IntCounter,
+    spared: IntCounter,
 }
 
 impl Trace {
@@ -59,21 +74,28 @@ impl Trace {
     /// If the folder can't be made, or a metric's name is taken.
     pub fn open(folder: &Path, settings: &Settings, registry: &Registry) -> io::Result<Self> {
         let meters = Meters::register(registry).map_err(io::Error::other)?;
-        if !folder.is_dir() {
-            DirBuilder::new().mode(0o700).recursive(true).create(folder)?;
+        let door = folder.join(DOOR_FOLDER);
+        if !door.is_dir() {
+            DirBuilder::new().mode(0o700).recursive(true).create(door)?;
         }
         let (sender, receiver) = sync_channel(QUEUE_ENTRIES);
         let waiting_bytes = Arc::new(AtomicU64::new(0));
-        let writer = Writer {
+        let door_bytes = settings.size / DOOR_SHARE;
+        let writer = |folder: &Path, bytes_max| Writer {
             folder: folder.to_owned(),
             keep: settings.keep,
-            bytes_max: settings.size,
+            bytes_max,
             segment: None,
             waiting_bytes: waiting_bytes.clone(),
+        };
+        let writers = Writers {
+            mail: writer(folder, settings.size - door_bytes),
+            door: writer(&folder.join(DOOR_FOLDER), door_bytes),
             written: meters.written.clone(),
         };
-        let thread = std::thread::Builder::new().name("trace".to_owned()).spawn(move || writer.run(&receiver))?;
-        Ok(Trace { queue: Mutex::new(Some(sender)), writer: Mutex::new(Some(thread)), waiting_bytes, meters })
+        let thread = std::thread::Builder::new().name("trace".to_owned()).spawn(move || writers.run(&receiver))?;
+        let (queue, writer) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
+        Ok(Trace { queue, writer, waiting_bytes, allowance: Allowance::default(), meters })
     }
 
     /// Takes an entry, and the bytes of its message if they are to be kept. Never waits; what does not fit is dropped.
@@ -90,6 +112,15 @@ impl Trace {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.meters.dropped.inc();
         }
+    }
+
+    /// True if one more refusal before DATA may be recorded for this client; what is not is counted.
+    pub fn has_room_for_door(&self, client: IpAddr, now: SystemTime) -> bool {
+        let has = self.allowance.take(client, now);
+        if !has {
+            self.meters.spared.inc();
+        }
+        has
     }
 
     /// Writes what waits and ends the thread.
@@ -111,6 +142,10 @@ impl Meters {
         Ok(Meters {
             written: counter("weir_trace_written_total", "Decisions recorded")?,
             dropped: counter("weir_trace_dropped_total", "Decisions not recorded because the disk was too slow")?,
+            spared: counter(
+                "weir_trace_spared_total",
+                "Refusals before DATA not recorded because there were too many",
+            )?,
         })
     }
 }
@@ -130,10 +165,16 @@ struct Writer {
     bytes_max: u64,
     segment: Option<Segment>,
     waiting_bytes: Arc<AtomicU64>,
+}
+
+/// Messages, and refusals before them.
+struct Writers {
+    mail: Writer,
+    door: Writer,
     written: IntCounter,
 }
 
-impl Writer {
+impl Writers {
     fn run(mut self, queue: &Receiver<Waiting>) {
         let mut batch = Vec::new();
         while let Ok(first) = queue.recv() {
@@ -145,17 +186,23 @@ impl Writer {
                 bytes += more.content.as_ref().map_or(0, |content| content.len());
                 batch.push(more);
             }
-            let count = batch.len() as u64;
-            match self.write(batch.drain(..)) {
-                Ok(()) => self.written.inc_by(count),
-                Err(error) => {
-                    tracing::error!(%error, "decisions can't be recorded");
-                    self.segment = None;
+            let (door, mail): (Vec<_>, Vec<_>) = batch.drain(..).partition(Waiting::is_of_door);
+            for (writer, entries) in [(&mut self.mail, mail), (&mut self.door, door)] {
+                let count = entries.len() as u64;
+                match writer.write(entries.into_iter()) {
+                    Ok(()) => self.written.inc_by(count),
+                    Err(error) => {
+                        tracing::error!(%error, "decisions can't be recorded");
+                        writer.segment = None;
+                    }
                 }
             }
+            std::thread::sleep(REST);
         }
     }
+}
 
+impl Writer {
     fn write(&mut self, batch: impl Iterator<Item = Waiting>) -> io::Result<()> {
         let (mut lines, mut content_bytes) = (Vec::new(), 0);
         for Waiting { mut entry, content } in batch {
@@ -275,7 +322,7 @@ mod tests {
 
     fn ids(folder: &Path, words: &[&str]) -> Vec<String> {
         let mut ids = Vec::new();
-        let wanted = Wanted { since: None, words: words.iter().map(|word| (*word).to_owned()).collect() };
+        let wanted = Wanted { words: words.iter().map(|word| (*word).to_owned()).collect(), ..Wanted::default() };
         each(folder, &wanted, |found| {
             if let Entry::Event(event) = found.entry {
                 ids.push(event.id);

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::read::Summary;
+use crate::base::report::Summary;
 
 /// Reports that are kept.
 const REPORTS_MAX: usize = 5_000;
@@ -72,8 +72,8 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::read::Row;
     use super::*;
+    use crate::base::report::Row;
 
     fn report(at: u64, id: &str, rows: usize) -> Received {
         let row = Row { source: "192.0.2.1".into(), count: 2, failed: 1, detail: String::new() };

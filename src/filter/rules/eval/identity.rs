@@ -70,8 +70,3 @@ symbols!(
 fn has(context: &Context<'_, '_, '_>, name: &str) -> bool {
     context.texts.facts.symbols.iter().any(|symbol| symbol.name == name)
 }
-
-/// True if a function is answered here without asking the network, whatever `tflags net` says of its rule.
-pub fn answers(function: &str) -> bool {
-    FUNCTIONS.iter().any(|(name, _)| *name == function)
-}

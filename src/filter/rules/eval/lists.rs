@@ -1,30 +1,18 @@
-//! WLBLEval, FreeMail: addresses and hosts in lists. Pure.
+//! WLBLEval, WelcomeListSubject, VBounce: addresses, hosts and subjects in lists. Pure.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{Context, Function};
-use crate::filter::message::header::mailbox;
-use crate::filter::rules::definition::FieldSpec;
-use crate::filter::rules::relays;
+use crate::filter::rules::uris;
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
-    ("check_freemail_from", |context, _| is_freemail(context, &from(context))),
-    ("check_freemail_header", |context, arguments| {
-        let value = |name: &String| context.texts.header(&FieldSpec::parse(name));
-        let value = arguments.first().and_then(value).unwrap_or_default();
-        is_freemail(context, &mailbox(&String::from_utf8_lossy(&value)).1)
-    }),
-    ("check_freemail_replyto", |context, arguments| {
-        let (from, reply) = (from(context), address(context, "Reply-To"));
-        let differs = is_freemail(context, &reply) && reply != from;
-        match arguments.first().map(String::as_str) {
-            Some("reply") => differs && is_freemail(context, &from),
-            _ => differs,
-        }
-    }),
     ("check_from_in_blocklist", |context, _| in_globs(context, &["blocklist_from", "blacklist_from"], &from(context))),
+    ("check_from_in_blacklist", |context, _| in_globs(context, &["blocklist_from", "blacklist_from"], &from(context))),
     ("check_from_in_default_welcomelist", |context, _| {
+        through(context, &["def_welcomelist_from_rcvd", "def_whitelist_from_rcvd"])
+    }),
+    ("check_from_in_default_whitelist", |context, _| {
         through(context, &["def_welcomelist_from_rcvd", "def_whitelist_from_rcvd"])
     }),
     ("check_from_in_list", |context, arguments| {
@@ -34,19 +22,52 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         in_globs(context, &["welcomelist_from", "whitelist_from"], &from(context))
             || through(context, &["welcomelist_from_rcvd", "whitelist_from_rcvd"])
     }),
+    ("check_from_in_whitelist", |context, _| {
+        in_globs(context, &["welcomelist_from", "whitelist_from"], &from(context))
+            || through(context, &["welcomelist_from_rcvd", "whitelist_from_rcvd"])
+    }),
     ("check_replyto_in_list", |context, arguments| {
         arguments.first().is_some_and(|list| in_address_list(context, list, &address(context, "Reply-To")))
     }),
     ("check_subject_in_blocklist", |context, _| subject_in(context, &["blocklist_subject", "blacklist_subject"])),
+    ("check_subject_in_blacklist", |context, _| subject_in(context, &["blocklist_subject", "blacklist_subject"])),
     ("check_subject_in_welcomelist", |context, _| subject_in(context, &["welcomelist_subject", "whitelist_subject"])),
+    ("check_subject_in_whitelist", |context, _| subject_in(context, &["welcomelist_subject", "whitelist_subject"])),
     ("check_to_in_all_spam", |context, _| to_in(context, &["all_spam_to"])),
     ("check_to_in_blocklist", |context, _| to_in(context, &["blocklist_to", "blacklist_to"])),
+    ("check_to_in_blacklist", |context, _| to_in(context, &["blocklist_to", "blacklist_to"])),
     ("check_to_in_more_spam", |context, _| to_in(context, &["more_spam_to"])),
     ("check_to_in_welcomelist", |context, _| to_in(context, &["welcomelist_to", "whitelist_to"])),
+    ("check_to_in_whitelist", |context, _| to_in(context, &["welcomelist_to", "whitelist_to"])),
     ("check_uri_host_in_blocklist", |context, _| host_in(context, "BLOCK") || host_in(context, "BLACK")),
+    ("check_uri_host_in_blacklist", |context, _| host_in(context, "BLOCK") || host_in(context, "BLACK")),
     ("check_uri_host_in_welcomelist", |context, _| host_in(context, "WELCOME") || host_in(context, "WHITE")),
+    ("check_uri_host_in_whitelist", |context, _| host_in(context, "WELCOME") || host_in(context, "WHITE")),
     ("check_uri_host_listed", |context, arguments| arguments.first().is_some_and(|list| host_in(context, list))),
+    ("check_welcomelist_bounce_relays", |context, _| through_our_relays(context)),
+    ("check_whitelist_bounce_relays", |context, _| through_our_relays(context)),
+    ("have_any_bounce_relays", |context, _| OUR_RELAYS.iter().any(|list| context.lists.is_set(list))),
 ];
+
+/// Settings that name the relays through which our own mail leaves.
+const OUR_RELAYS: [&str; 2] = ["welcomelist_bounce_relays", "whitelist_bounce_relays"];
+
+/// True if the text quotes a Received field of mail that left through a relay of ours.
+fn through_our_relays(context: &Context<'_, '_, '_>) -> bool {
+    if !OUR_RELAYS.iter().any(|list| context.lists.is_set(list)) {
+        return false;
+    }
+    let body = String::from_utf8_lossy(context.texts.view.body_raw());
+    let mut in_field = false;
+    body.lines().any(|line| {
+        let plain = line.trim_start_matches(['>', ' ']);
+        in_field = plain.get(..9).is_some_and(|head| head.eq_ignore_ascii_case("received:"))
+            || in_field && line.starts_with([' ', '\t']);
+        let words = plain.split(|c: char| c.is_whitespace() || "()[];".contains(c)).filter(|word| word.contains('.'));
+        let ours = |word: &str| OUR_RELAYS.iter().any(|list| context.lists.has(list, &word.to_ascii_lowercase()));
+        in_field && words.into_iter().any(ours)
+    })
+}
 
 /// Words of list settings: plain ones by hash, those with `*` and `?` one by one.
 #[derive(Default)]
@@ -73,19 +94,29 @@ impl Lists {
         all
     }
 
+    /// True if the list has any word.
+    pub fn is_set(&self, list: &str) -> bool {
+        self.words.get(list).is_some_and(|words| !words.is_empty())
+            || self.globs.get(list).is_some_and(|globs| !globs.is_empty())
+    }
+
     /// True if `word`, in lower case, is in the list.
     pub fn has(&self, list: &str, word: &str) -> bool {
         self.words.get(list).is_some_and(|words| words.contains(word))
-            || self
-                .globs
-                .get(list)
-                .is_some_and(|globs| globs.iter().any(|glob| matches(glob.as_bytes(), word.as_bytes())))
+            || self.globs.get(list).is_some_and(|globs| {
+                // In a domain `*` stands for one label.
+                let one_label = list == "freemail_domains";
+                let labels = |text: &str| text.matches('.').count();
+                globs.iter().any(|glob| {
+                    matches(glob.as_bytes(), word.as_bytes()) && (!one_label || labels(glob) == labels(word))
+                })
+            })
     }
 }
 
 /// True if the sender is listed together with the relay that it came from.
 fn through(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
-    let Some(relay) = relays::external(&context.texts.relays).first() else { return false };
+    let Some(relay) = context.texts.relays.external().first() else { return false };
     let (from, name) = (from(context), relay.rdns.to_ascii_lowercase());
     let of_relay = |listed: &str| {
         let bare = listed.trim_matches(['[', ']']);
@@ -122,23 +153,11 @@ fn matches(glob: &[u8], text: &[u8]) -> bool {
 }
 
 fn address(context: &Context<'_, '_, '_>, field: &str) -> String {
-    mailbox(&context.texts.view.header.text(field)).1
+    context.texts.address(field)
 }
 
 fn from(context: &Context<'_, '_, '_>) -> String {
     address(context, "From")
-}
-
-/// Settings that take addresses and domains out of the free-mail domains.
-const FREEMAIL_EXCEPTIONS: [&str; 2] = ["freemail_welcomelist", "freemail_whitelist"];
-
-fn is_freemail(context: &Context<'_, '_, '_>, address: &str) -> bool {
-    address.rsplit_once('@').is_some_and(|(_, domain)| {
-        context.lists.has("freemail_domains", domain)
-            && !FREEMAIL_EXCEPTIONS
-                .iter()
-                .any(|list| context.lists.has(list, address) || context.lists.has(list, domain))
-    })
 }
 
 fn in_globs(context: &Context<'_, '_, '_>, lists: &[&str], address: &str) -> bool {
@@ -165,15 +184,16 @@ fn subject_in(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
 
 fn host_in(context: &Context<'_, '_, '_>, list: &str) -> bool {
     let list = format!("enlist_uri_host {list}");
-    context.texts.view.urls.iter().any(|url| {
-        let mut host = url.host.as_str();
+    context.texts.uris().iter().filter_map(|uri| uris::host(uri)).any(|host| {
+        let host = host.to_ascii_lowercase();
+        let mut host = host.as_str();
         loop {
             if context.lists.has(&list, host) {
                 return true;
             }
             match host.split_once('.') {
-                Some((_, parent)) if parent.contains('.') => host = parent,
-                _ => return false,
+                Some((_, parent)) => host = parent,
+                None => return false,
             }
         }
     })

@@ -1,50 +1,41 @@
-//! MIMEEval, BodyEval: the parts of a message and their text. Pure.
+//! MIMEEval: how a message is put together. Pure. RFC 2045, RFC 2046.
 
-use std::collections::HashMap;
-
-use super::{Context, Function, number, within};
+use super::{Context, Function, charsets, number};
 use crate::filter::budget::Limit;
-use crate::filter::message::{Body, Part};
+use crate::filter::message::{Header, Part};
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
+    ("check_abundant_unicode_ratio", |context, arguments| {
+        number(arguments, 0).is_some_and(|least| unicode_ratio(context) >= least)
+    }),
     ("check_base64_length", check_base64_length),
-    ("check_body_length", |context, arguments| {
-        number(arguments, 0).is_some_and(|most| context.texts.view.body_raw().len() as f64 <= most)
-    }),
-    ("check_blank_line_ratio", check_blank_line_ratio),
-    ("check_for_ascii_text_illegal", check_for_ascii_text_illegal),
-    ("check_for_mime", check_for_mime),
-    ("check_for_mime_html", |context, _| any(context, is_html)),
-    ("check_for_mime_html_only", |context, _| {
-        any(context, is_html) && !any(context, |part| part.content_type == "text/plain" && !part.attachment)
-    }),
-    ("check_for_uppercase", check_for_uppercase),
-    ("check_ma_non_text", |context, _| {
-        top_type(context).starts_with("multipart/alternative")
-            && any(context, |part| part.content_type.starts_with("application/"))
-    }),
-    ("check_mime_multipart_ratio", check_mime_multipart_ratio),
-    ("check_msg_parse_flags", check_msg_parse_flags),
-    ("image_count", |context, arguments| {
-        let kind = arguments.first().map(String::as_str).unwrap_or_default();
-        let image = |part: &&Part<'_>| {
-            part.content_type.strip_prefix("image/").is_some_and(|format| kind == "all" || format == kind)
-        };
-        let count = context.texts.view.parts.iter().filter(image).count() as f64;
-        count >= number(arguments, 1).unwrap_or(0.0) && number(arguments, 2).is_none_or(|most| count <= most)
-    }),
-    ("multipart_alternative_difference", |context, arguments| {
-        difference(context).is_some_and(|(percent, ..)| within_or_zero(percent, arguments))
-    }),
-    ("multipart_alternative_difference_count", |context, arguments| {
-        difference(context).is_some_and(|(_, html, text)| {
-            text > 0
-                && html as f64 / text as f64 > number(arguments, 0).unwrap_or(0.0)
-                && html as f64 > number(arguments, 1).unwrap_or(0.0)
+    ("check_for_ascii_text_illegal", |context, _| {
+        parts(context).any(|part| {
+            let ascii = part.charset.as_deref().is_none_or(|charset| charset == "us-ascii");
+            part.content_type == "text/plain" && ascii && part.encoded.iter().any(|byte| *byte == 0 || *byte >= 0x80)
         })
     }),
-    ("tvd_vertical_words", tvd_vertical_words),
+    ("check_for_mime", check_for_mime),
+    ("check_for_mime_html", |context, _| top_type(context).starts_with("text/html") || has_html(context)),
+    ("check_for_mime_html_only", |context, _| {
+        let other = |part: &Part<'_>| part.content_type.starts_with("text") && part.content_type != "text/html";
+        top_type(context).starts_with("text/html") || has_html(context) && !parts(context).any(other)
+    }),
+    ("check_ma_non_text", |context, _| {
+        top_type(context).starts_with("multipart/alternative")
+            && parts(context)
+                .any(|part| part.content_type.starts_with("application/") && part.content_type != "application/rtf")
+    }),
+    ("check_mime_multipart_ratio", |context, arguments| {
+        let ratio = multipart_ratio(context);
+        number(arguments, 0).is_none_or(|low| ratio >= low) && number(arguments, 1).is_none_or(|high| ratio < high)
+    }),
+    ("check_msg_parse_flags", check_msg_parse_flags),
+    ("check_qp_ratio", |context, arguments| {
+        let (encoded, all) = needless(context);
+        number(arguments, 0).is_some_and(|least| all > 0 && encoded as f64 / all as f64 >= least)
+    }),
 ];
 
 /// What `check_for_mime` knows.
@@ -53,78 +44,70 @@ pub const MIME_TESTS: &[&str] = &[
     "mime_bad_iso_charset",
     "mime_base64_count",
     "mime_base64_encoded_text",
+    "mime_faraway_charset",
     "mime_qp_count",
+    "mime_qp_long_line",
     "mimepart_limit_exceeded",
 ];
 /// What `check_msg_parse_flags` knows.
-pub const PARSE_FLAGS: &[&str] = &["missing_head_body_separator", "truncated_header"];
+pub const PARSE_FLAGS: &[&str] = &[
+    "mime_epilogue_exists",
+    "missing_head_body_separator",
+    "missing_mime_head_body_separator",
+    "missing_mime_headers",
+    "truncated_header",
+];
 
-fn any(context: &Context<'_, '_, '_>, test: impl Fn(&Part<'_>) -> bool) -> bool {
-    context.texts.view.parts.iter().any(test)
+fn parts<'c>(context: &'c Context<'_, '_, '_>) -> impl Iterator<Item = &'c Part<'c>> {
+    context.texts.view.parts.iter()
 }
 
-fn is_html(part: &Part<'_>) -> bool {
-    matches!(part.body, Body::Html(_))
+fn has_html(context: &Context<'_, '_, '_>) -> bool {
+    parts(context).any(|part| part.content_type == "text/html")
 }
 
 fn top_type(context: &Context<'_, '_, '_>) -> String {
     context.texts.view.header.text("Content-Type").trim_start().to_ascii_lowercase()
 }
 
-/// The lower bound counts only when it is above zero.
-fn within_or_zero(value: f64, arguments: &[String]) -> bool {
-    number(arguments, 0).is_none_or(|low| low == 0.0 || value > low)
-        && number(arguments, 1).is_none_or(|high| value <= high)
+/// A field of a part's own header, in lower case.
+fn field(part: &Part<'_>, name: &str) -> String {
+    let header = Header::parse(&part.header, &mut Default::default());
+    header.text(name).trim().to_ascii_lowercase()
 }
 
+fn is_quoted_printable(part: &Part<'_>) -> bool {
+    field(part, "Content-Transfer-Encoding") == "quoted-printable"
+}
+
+fn lines<'p>(part: &'p Part<'_>) -> impl Iterator<Item = &'p [u8]> {
+    part.encoded.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// The longest line of a part in base64, its end included.
 fn check_base64_length(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let longest = || {
-        let body = context.texts.view.body_raw();
-        let is_base64 =
-            |line: &&[u8]| line.len() > 60 && line.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=\r".contains(b));
-        body.split(|&byte| byte == b'\n').filter(is_base64).map(|line| line.trim_ascii_end().len()).max().unwrap_or(0)
-    };
-    any(context, |part| part.base64) && within(longest() as f64, arguments, 0)
-}
-
-fn check_blank_line_ratio(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let pieces = context.texts.raw();
-    let lines = pieces.iter().flat_map(|piece| piece.split(|&byte| byte == b'\n'));
-    let (mut all, mut blank) = (0u32, 0u32);
-    for line in lines {
-        all += 1;
-        blank += u32::from(line.trim_ascii().is_empty());
-    }
-    f64::from(all) >= number(arguments, 2).unwrap_or(1.0).max(1.0)
-        && within_or_zero(100.0 * f64::from(blank) / f64::from(all), arguments)
-}
-
-/// 8-bit bytes in text that says it is ASCII.
-fn check_for_ascii_text_illegal(context: &Context<'_, '_, '_>, _: &[String]) -> bool {
-    any(context, |part| {
-        matches!(part.body, Body::Text(_)) && part.charset.as_deref() == Some("us-ascii") && !part.bytes().is_ascii()
-    })
+    let encoded = parts(context).filter(|part| part.base64 && part.content_type != "application/ics");
+    let longest = encoded.flat_map(lines).map(<[u8]>::len).max().map_or(0, |bytes| bytes + 1) as f64;
+    number(arguments, 0).is_none_or(|low| longest >= low) && number(arguments, 1).is_none_or(|high| longest <= high)
 }
 
 fn check_for_mime(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let header_has = |part: &Part<'_>, value: &str| {
-        let header = part.header.to_ascii_lowercase();
-        memchr::memmem::find(&header, value.as_bytes()).is_some()
-    };
     match arguments.first().map(String::as_str) {
-        Some("mime_attachment") => any(context, |part| part.name.is_some() && part.attachment),
-        Some("mime_bad_iso_charset") => any(context, |part| {
-            // All of ISO's charsets that mail uses are iso-8859-N, iso-2022-X and iso-10646-X.
+        Some("mime_attachment") => parts(context).any(|part| field(part, "Content-Disposition").contains("attachment")),
+        Some("mime_bad_iso_charset") => parts(context).any(|part| {
+            // All of ISO's charsets that mail uses are iso-8859-N and iso-2022-X.
             let name = part.charset.as_deref().and_then(|charset| charset.strip_prefix("iso-"));
-            name.is_some_and(|name| !["8859-", "2022-", "10646-", "ir-"].iter().any(|known| name.starts_with(known)))
+            let known = |name: &str| name == "2022-jp" || name == "2022-kr" || name.starts_with("8859-");
+            name.is_some_and(|name| name.contains('-') && !known(name))
         }),
-        Some("mime_base64_count") => any(context, |part| part.base64),
-        Some("mime_base64_encoded_text") => any(context, |part| {
-            let plain =
-                part.charset.as_deref().is_none_or(|charset| charset == "us-ascii" || charset.starts_with("iso-8859-"));
-            part.base64 && part.content_type.starts_with("text/") && !part.attachment && plain
-        }),
-        Some("mime_qp_count") => any(context, |part| header_has(part, "quoted-printable")),
+        Some("mime_base64_count") => parts(context).any(|part| part.base64),
+        Some("mime_base64_encoded_text") => parts(context).any(is_ascii_in_base64),
+        Some("mime_faraway_charset") => charsets::faraway_part(context),
+        Some("mime_qp_count") => needless(context).0 > 0,
+        Some("mime_qp_long_line") => {
+            // RFC 5322 §2.1.1: 78 characters and the line's end.
+            parts(context).filter(|part| is_quoted_printable(part)).flat_map(lines).any(|line| line.len() > 78)
+        }
         Some("mimepart_limit_exceeded") => {
             context.texts.view.budget.exceeded().any(|row| matches!(row.limit, Limit::Parts | Limit::Nesting))
         }
@@ -132,70 +115,186 @@ fn check_for_mime(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
     }
 }
 
-fn check_for_uppercase(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let text = context.texts.view.text.as_bytes();
-    let upper = text.iter().filter(|byte| byte.is_ascii_uppercase()).count();
-    let letters = upper + text.iter().filter(|byte| byte.is_ascii_lowercase()).count();
-    // SpamAssassin judges no text shorter than 200 letters.
-    letters >= 200 && within(100.0 * upper as f64 / letters as f64, arguments, 0)
+/// Text that needs no base64, is in it, and is not attached.
+fn is_ascii_in_base64(part: &Part<'_>) -> bool {
+    const ASCII: [&str; 9] =
+        ["us-ascii", "ansi_x3.4", "iso-ir-6", "iso_646.irv", "ascii", "iso646-us", "ibm367", "cp367", "csascii"];
+    let ascii = part.charset.as_deref().is_none_or(|charset| ASCII.iter().any(|name| charset.contains(name)));
+    let disposition = field(part, "Content-Disposition");
+    let placed = disposition.starts_with("attachment") || disposition.starts_with("inline");
+    part.base64 && part.content_type.starts_with("text") && ascii && !placed
 }
 
-fn check_mime_multipart_ratio(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let size = |html: bool| -> usize {
-        let parts = context
-            .texts
-            .view
-            .parts
-            .iter()
-            .filter(|part| part.content_type.starts_with("text/") && is_html(part) == html);
-        parts.map(|part| part.bytes().len()).sum()
+/// In quoted-printable: characters that are encoded though they need not be, and all bytes.
+fn needless(context: &Context<'_, '_, '_>) -> (usize, usize) {
+    let (mut encoded, mut all) = (0, 0);
+    for line in parts(context).filter(|part| is_quoted_printable(part)).flat_map(lines) {
+        all += line.len() + 1;
+        let blanks = line.trim_ascii_end();
+        let mut end = blanks.len();
+        // Blanks at the end of a line must be encoded.
+        while end >= 3 && (blanks[..end].ends_with(b"=20") || blanks[..end].ends_with(b"=09")) {
+            end -= 3;
+        }
+        encoded +=
+            line[..end].windows(3).filter(|window| window[0] == b'=' && is_needless(window[1], window[2])).count();
+    }
+    (encoded, all)
+}
+
+/// True for the hexadecimal digits of printable characters other than `=` and a few that people write on purpose.
+fn is_needless(high: u8, low: u8) -> bool {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
+    match high {
+        b'0' => low == b'9',
+        b'3' => low.is_ascii_digit() || b"ABCEF".contains(&low),
+        b'2' | b'4' | b'5' | b'6' => digit(low),
+        b'7' => digit(low) && low != b'F',
+        _ => false,
+    }
+}
+
+/// Characters written as `&#x4e2d;` in plain text, for each that is not.
+fn unicode_ratio(context: &Context<'_, '_, '_>) -> f64 {
+    let plain = parts(context).filter(|part| {
+        let encoding = field(part, "Content-Transfer-Encoding");
+        part.content_type == "text/plain" && matches!(encoding.as_str(), "" | "7bit" | "8bit")
+    });
+    let (mut entities, mut others) = (0usize, 0usize);
+    for part in plain {
+        let found = memchr::memmem::find_iter(part.encoded, b"&#x").filter(|at| {
+            let digits = part.encoded.get(at + 3..at + 8);
+            digits.is_some_and(|digits| digits[4] == b';' && digits[..4].iter().all(u8::is_ascii_hexdigit))
+        });
+        let found = found.count();
+        entities += found;
+        others += part.encoded.len() - 8 * found;
+    }
+    if others == 0 { 0.0 } else { entities as f64 / others as f64 }
+}
+
+/// Bytes of the last plain text over those of the last page, where they are alternatives; 1 otherwise.
+fn multipart_ratio(context: &Context<'_, '_, '_>) -> f64 {
+    let last = |kind: &str| {
+        let attached = |part: &&Part<'_>| field(part, "Content-Disposition").contains("attachment");
+        let found =
+            context.texts.view.parts.iter().rev().filter(|part| part.content_type == kind).find(|part| !attached(part));
+        found.map(|part| part.encoded.len())
     };
-    let (plain, html) = (size(false) as f64, size(true) as f64);
-    plain > 0.0 && html > 0.0 && within(plain / html, arguments, 0)
+    match (is_alternative(context), last("text/plain"), last("text/html")) {
+        (true, Some(text), Some(html)) if html > 0 => text as f64 / html as f64,
+        _ => 1.0,
+    }
+}
+
+/// True if the message has a multipart/alternative, at the top or within.
+pub fn is_alternative(context: &Context<'_, '_, '_>) -> bool {
+    let kind = top_type(context);
+    kind.starts_with("multipart/alternative")
+        || kind.starts_with("multipart/")
+            && memchr::memmem::find(&context.texts.view.body_raw().to_ascii_lowercase(), b"multipart/alternative")
+                .is_some()
 }
 
 fn check_msg_parse_flags(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
     let view = context.texts.view;
     match arguments.first().map(String::as_str) {
         Some("missing_head_body_separator") => view.header.body_offset == view.raw.len() && !view.header.raw.is_empty(),
-        Some("truncated_header") => view.budget.exceeded().any(|row| row.symbol.starts_with("LIMIT_HEADER")),
+        Some("truncated_header") => {
+            // SpamAssassin cuts names and values of this length.
+            let long = |field: &crate::filter::message::Field<'_>| field.name.len() > 256 || field.raw.len() > 8192;
+            view.header.fields.iter().any(long)
+                || view.budget.exceeded().any(|row| matches!(row.limit, Limit::HeaderBytes | Limit::HeaderFields))
+        }
+        Some("mime_epilogue_exists") => Flaws::read(context).epilogue,
+        Some("missing_mime_head_body_separator") => Flaws::read(context).no_separator,
+        Some("missing_mime_headers") => Flaws::read(context).no_headers,
         _ => false,
     }
 }
 
-/// Per cent of the HTML part's words that its plain alternative lacks, and the words of both.
-fn difference(context: &Context<'_, '_, '_>) -> Option<(f64, usize, usize)> {
-    if !top_type(context).starts_with("multipart/") {
-        return None;
-    }
-    let view = context.texts.view;
-    let plain = view.parts.iter().find_map(|part| match &part.body {
-        Body::Text(text) if part.content_type == "text/plain" && !part.attachment => Some(text),
-        _ => None,
-    })?;
-    let html = view.parts.iter().find_map(|part| match &part.body {
-        Body::Html(html) if !part.attachment => Some(crate::filter::message::html::read(html).text),
-        _ => None,
-    })?;
-    let words = |text: &str| {
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        let words = text
-            .split_whitespace()
-            .filter(|word| word.bytes().any(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
-        words.for_each(|word| *counts.entry(word.to_owned()).or_default() += 1);
-        counts
-    };
-    let (html, plain) = (words(&html), words(plain));
-    if html.is_empty() {
-        return None;
-    }
-    let missing = html.iter().filter(|(word, count)| plain.get(*word).is_none_or(|there| there < count)).count();
-    Some((100.0 * missing as f64 / html.len() as f64, html.len(), plain.len()))
+/// What is wrong around the boundaries of a multipart.
+#[derive(Default)]
+struct Flaws {
+    epilogue: bool,
+    no_headers: bool,
+    no_separator: bool,
 }
 
-/// Lines of one word each: text written downwards.
-fn tvd_vertical_words(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let lines: Vec<&str> = context.texts.view.text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let single = lines.iter().filter(|line| line.split_whitespace().count() == 1).count();
-    lines.len() > 5 && within(100.0 * single as f64 / lines.len() as f64, arguments, 0)
+/// Boundaries that are followed.
+const BOUNDARIES_MAX: usize = 32;
+
+#[derive(PartialEq, Eq)]
+enum At {
+    Body,
+    Epilogue,
+    Head { first: bool },
+    Preamble,
+}
+
+impl Flaws {
+    fn read(context: &Context<'_, '_, '_>) -> Self {
+        let mut flaws = Flaws::default();
+        if !top_type(context).starts_with("multipart/") {
+            return flaws;
+        }
+        let boundaries = boundaries(context.texts.view.raw);
+        let mut at = At::Preamble;
+        let body = context.texts.view.body_raw();
+        for line in body.strip_suffix(b"\n").unwrap_or(body).split(|&byte| byte == b'\n') {
+            let text = line.trim_ascii_end();
+            let mark = text.strip_prefix(b"--").filter(|_| !boundaries.is_empty());
+            if mark.is_some_and(|rest| boundaries.contains(&rest)) {
+                at = At::Head { first: true };
+            } else if mark.and_then(|rest| rest.strip_suffix(b"--")).is_some_and(|rest| boundaries.contains(&rest)) {
+                at = At::Epilogue;
+            } else {
+                at = flaws.line(line, text, at);
+            }
+        }
+        flaws
+    }
+
+    fn line(&mut self, line: &[u8], text: &[u8], at: At) -> At {
+        match at {
+            At::Epilogue => {
+                self.epilogue |= text.iter().any(|byte| !byte.is_ascii_whitespace() && *byte != b'.');
+                At::Epilogue
+            }
+            At::Head { first } => {
+                let name = text.iter().position(|byte| *byte == b':').map(|colon| &text[..colon]);
+                let is_field =
+                    name.is_some_and(|name| !name.is_empty() && name.iter().all(|byte| (33..127).contains(byte)));
+                self.no_headers |= first && !is_field;
+                let folded = !first && line.starts_with(b" ") || line.starts_with(b"\t");
+                if text.is_empty() {
+                    return At::Body;
+                }
+                if !is_field && !folded {
+                    self.no_separator = true;
+                    return At::Body;
+                }
+                At::Head { first: false }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The values of all `boundary=` of a message.
+fn boundaries(raw: &[u8]) -> Vec<&[u8]> {
+    const MARK: &[u8] = b"boundary=";
+    let mut found: Vec<&[u8]> = Vec::new();
+    let lower = raw.to_ascii_lowercase();
+    for at in memchr::memmem::find_iter(&lower, MARK) {
+        let rest = &raw[at + MARK.len()..];
+        let value = match rest.strip_prefix(b"\"") {
+            Some(quoted) => quoted.split(|&byte| byte == b'"').next().unwrap_or(quoted),
+            None => rest.split(|byte| byte.is_ascii_whitespace() || *byte == b';').next().unwrap_or(rest),
+        };
+        if !value.is_empty() && found.len() < BOUNDARIES_MAX && !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    found
 }

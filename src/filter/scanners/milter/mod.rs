@@ -2,15 +2,17 @@
 //!
 //! All stages are played in order (connect, HELO, MAIL, each RCPT, DATA, header fields, end of headers, body, end of body),
 //! except those that the milter does not want; what it does not answer is not waited for. A conversation without content ends
-//! behind the recipients: that is how one is asked about a single RCPT. Fails only towards the caller, by a [`MilterFault`].
+//! behind the recipients: that is how one is asked about a single RCPT. What a stage looks like on the wire stands in `show`.
+//! Fails only towards the caller, by a [`MilterFault`].
+
+mod show;
 
 use std::net::IpAddr;
 
 use crate::base::content::Content;
-use crate::wire::header::{Field, fields};
+use crate::wire::header::fields;
 use crate::wire::milter::{
-    BODY_CHUNK_BYTES, Edit, MilterFault, Options, PACKET_BYTES_MAX, Response, VERSION, VERSION_MIN, action, command,
-    put, put_macros, split, step,
+    BODY_CHUNK_BYTES, Edit, MilterFault, Options, Response, VERSION, VERSION_MIN, action, split, step,
 };
 use crate::wire::reply::{Enhanced, Reply};
 
@@ -269,136 +271,18 @@ impl Conversation {
         if stage == Stage::Options {
             Options { version: VERSION, actions: action::ALL, steps: step::ALL }.put(out);
         } else {
-            self.write(stage, out);
+            self.show(stage, out);
         }
         self.waits = true;
         if self.options.has(silent(stage)) {
             self.advance();
         }
     }
-
-    fn write(&self, stage: Stage, out: &mut Vec<u8>) {
-        let transaction = &self.transaction;
-        let id: &[(&str, &str)] = &[("i", &transaction.id)];
-        match stage {
-            Stage::Connect => self.write_connect(out),
-            Stage::Helo => {
-                put_macros(out, command::HELO, &self.tls_macros());
-                put(out, command::HELO, &[clean(&transaction.helo).as_bytes(), b"\0"]);
-            }
-            Stage::Mail => self.write_mail(out),
-            Stage::Rcpt(place) => {
-                let recipient = &transaction.recipients[place];
-                let host = recipient.rsplit_once('@').map_or("", |(_, host)| host);
-                let macros = [
-                    ("i", &*transaction.id),
-                    ("{rcpt_addr}", recipient),
-                    ("{rcpt_host}", host),
-                    ("{rcpt_mailer}", "smtp"),
-                ];
-                put_macros(out, command::RCPT, &macros);
-                put(out, command::RCPT, &[b"<", clean(recipient).as_bytes(), b">\0"]);
-            }
-            Stage::Data => {
-                put_macros(out, command::DATA, id);
-                put(out, command::DATA, &[]);
-            }
-            Stage::Header(place) => self.write_header(place, out),
-            Stage::EndOfHeaders => {
-                put_macros(out, command::END_OF_HEADERS, id);
-                put(out, command::END_OF_HEADERS, &[]);
-            }
-            Stage::Body(at) => {
-                let content = transaction.content.as_deref().unwrap_or_default();
-                let end = content.len().min(at + BODY_CHUNK_BYTES);
-                put(out, command::BODY, &[&content[at..end]]);
-            }
-            Stage::EndOfBody => {
-                put_macros(out, command::END_OF_BODY, id);
-                put(out, command::END_OF_BODY, &[]);
-            }
-            Stage::Options | Stage::Over => {}
-        }
-    }
-
-    fn write_connect(&self, out: &mut Vec<u8>) {
-        let transaction = &self.transaction;
-        let address = transaction.ip.map_or_else(String::new, |ip| ip.to_canonical().to_string());
-        let literal = format!("[{address}]");
-        let name = transaction.host.as_deref().map_or(literal.clone(), clean);
-        let port = transaction.port.to_string();
-        let sender = format!("{name} {literal}");
-        let macros = [
-            ("j", &*transaction.hostname),
-            ("_", &sender),
-            ("v", concat!("Weir ", env!("CARGO_PKG_VERSION"))),
-            ("{daemon_name}", &transaction.listener),
-            ("{client_addr}", &address),
-            ("{client_name}", transaction.host.as_deref().unwrap_or("unknown")),
-            ("{client_port}", &port),
-        ];
-        put_macros(out, command::CONNECT, &macros);
-        let family: &[u8] = match transaction.ip.map(|ip| ip.to_canonical()) {
-            Some(IpAddr::V4(_)) => b"4",
-            Some(IpAddr::V6(_)) => b"6",
-            None => b"U",
-        };
-        match transaction.ip {
-            Some(_) => {
-                let port = transaction.port.to_be_bytes();
-                put(out, command::CONNECT, &[name.as_bytes(), b"\0", family, &port, address.as_bytes(), b"\0"]);
-            }
-            None => put(out, command::CONNECT, &[b"unknown\0", family]),
-        }
-    }
-
-    fn tls_macros(&self) -> Vec<(&'static str, &str)> {
-        let tls = self.transaction.tls.as_deref().unwrap_or_default();
-        let (version, cipher) = tls.split_once(' ').unwrap_or((tls, ""));
-        vec![("{tls_version}", version), ("{cipher}", cipher)]
-    }
-
-    fn write_mail(&self, out: &mut Vec<u8>) {
-        let transaction = &self.transaction;
-        let login = transaction.login.as_deref().unwrap_or_default();
-        let host = transaction.sender.rsplit_once('@').map_or("", |(_, host)| host);
-        let mut macros = vec![
-            ("i", &*transaction.id),
-            ("{mail_addr}", &transaction.sender),
-            ("{mail_host}", host),
-            ("{mail_mailer}", "smtp"),
-        ];
-        if !login.is_empty() {
-            macros.extend([("{auth_type}", "PLAIN"), ("{auth_authen}", login), ("{auth_author}", login)]);
-        }
-        put_macros(out, command::MAIL, &macros);
-        put(out, command::MAIL, &[b"<", clean(&transaction.sender).as_bytes(), b">\0"]);
-    }
-
-    /// Lines of a value are ended by LF alone, as libmilter has them.
-    fn write_header(&self, place: usize, out: &mut Vec<u8>) {
-        let content = self.transaction.content.as_deref().unwrap_or_default();
-        let Some(Field { name, value, .. }) = fields(&content[self.fields[place].clone()]).next() else { return };
-        let mut value: Vec<u8> = value.iter().copied().filter(|byte| !matches!(byte, b'\r' | 0)).collect();
-        if value.last() == Some(&b'\n') {
-            value.pop();
-        }
-        let keep = self.options.has(step::HEADER_LEADING_SPACE);
-        let value = if keep { &value[..] } else { value.strip_prefix(b" ").unwrap_or(&value) };
-        // A field that no packet holds is cut: the milter reads its front, the message keeps it whole.
-        let value = &value[..value.len().min(PACKET_BYTES_MAX / 2)];
-        put(out, command::HEADER, &[&name[..name.len().min(PACKET_BYTES_MAX / 4)], b"\0", value, b"\0"]);
-    }
 }
 
 const REJECTED: Reply = Reply::fixed(550, Enhanced(5, 7, 1), "Refused by a filter");
 const TEMPFAILED: Reply = Reply::fixed(451, Enhanced(4, 7, 1), "Not now, says a filter; try again later");
 const SHUT: Reply = Reply::fixed(421, Enhanced(4, 7, 0), "A filter closes the session");
-
-/// What a peer said, without what would end a text early.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
 
 /// The flag by which a milter does not want the stage.
 fn unwanted(stage: Stage) -> u32 {
@@ -433,7 +317,7 @@ fn silent(stage: Stage) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::milter::strings;
+    use crate::wire::milter::command;
 
     /// Plays a milter that answers the negotiation with `steps` and then as `answer` says; gives the commands that it saw.
     fn play(
@@ -518,15 +402,5 @@ mod tests {
         assert_eq!(play(long(), 0, |_| vec![Response::Continue]).0, "CHMRRTLNBBBE");
         let skip = |command| vec![if command == b'B' { Response::Skip } else { Response::Continue }];
         assert_eq!(play(long(), 0, skip).0, "CHMRRTLNBE");
-    }
-
-    #[test]
-    fn fields_are_shown_as_libmilter_has_them() {
-        let content = Content::from_bytes(b"A:  1\r\n\t2\r\n\r\n".to_vec());
-        let mut conversation = Conversation::new(Transaction { content: Some(content), ..message() });
-        let mut out = Vec::new();
-        conversation.options.steps = step::HEADER_LEADING_SPACE;
-        conversation.write_header(0, &mut out);
-        assert_eq!(strings(split(&out).unwrap().unwrap().0.data), [&b"A"[..], b"  1\n\t2"]);
     }
 }

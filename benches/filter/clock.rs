@@ -1,0 +1,27 @@
+//! CPU time, user and system. I/O: the kernel's clocks.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// CPU time that this thread has had.
+pub fn thread() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
+/// CPU time of this thread for `work`.
+pub fn of(work: impl FnOnce()) -> Duration {
+    let before = thread();
+    work();
+    thread().saturating_sub(before)
+}
+
+/// `count` things in `took`, by the second.
+pub fn rate(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}

@@ -1,0 +1,178 @@
+//! BodyEval, MIMEEval: what the text is like. Pure.
+
+use std::collections::HashMap;
+
+use super::{Context, Function, mime, number};
+use crate::filter::message::{Body, html};
+
+/// By name.
+pub const FUNCTIONS: &[(&str, Function)] = &[
+    ("check_blank_line_ratio", check_blank_line_ratio),
+    ("check_body_length", |context, arguments| {
+        number(arguments, 0).is_some_and(|most| context.texts.view.body_raw().len() as f64 <= most)
+    }),
+    ("check_for_uppercase", check_for_uppercase),
+    ("check_stock_info", check_stock_info),
+    ("multipart_alternative_difference", |context, arguments| within_or_zero(difference(context).0, arguments)),
+    ("multipart_alternative_difference_count", |context, arguments| {
+        let (_, html, text) = difference(context);
+        html as f64 > number(arguments, 1).unwrap_or(0.0)
+            && text as f64 / html as f64 > number(arguments, 0).unwrap_or(0.0)
+    }),
+    ("plaintext_body_length", |context, arguments| {
+        signature(context).is_some_and(|(body, _)| super::between(body as f64, arguments, 0))
+    }),
+    ("plaintext_body_sig_ratio", |context, arguments| {
+        signature(context).is_some_and(|(body, signature)| {
+            // Without a signature the text is longer by far.
+            let ratio = if signature == 0 { 1e6 } else { body as f64 / signature as f64 };
+            super::between(ratio, arguments, 0)
+        })
+    }),
+    ("plaintext_sig_length", |context, arguments| {
+        signature(context).is_some_and(|(_, signature)| super::between(signature as f64, arguments, 0))
+    }),
+    ("tvd_vertical_words", tvd_vertical_words),
+];
+
+/// The lower bound counts only when it is above zero.
+fn within_or_zero(value: f64, arguments: &[String]) -> bool {
+    number(arguments, 0).is_none_or(|low| low == 0.0 || value > low)
+        && number(arguments, 1).is_none_or(|high| value <= high)
+}
+
+fn check_blank_line_ratio(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
+    let pieces = context.texts.raw();
+    let (mut all, mut blank) = (0u32, 0u32);
+    for line in pieces.iter().flat_map(|piece| piece.split_inclusive(|&byte| byte == b'\n')) {
+        all += 1;
+        blank += u32::from(line.trim_ascii().is_empty());
+    }
+    f64::from(all) >= number(arguments, 2).unwrap_or(1.0).max(1.0)
+        && within_or_zero(100.0 * f64::from(blank) / f64::from(all), arguments)
+}
+
+/// Letters below which no text is judged.
+const LETTERS_MIN: usize = 200;
+
+/// Per cent of capitals among letters and digits, in lines of more than one word.
+fn check_for_uppercase(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
+    let text = context.texts.body();
+    let lines = (0..text.segments.len()).map(|number| text.segment(number).1.trim_ascii());
+    let (mut all, mut upper, mut others) = (0, 0, 0);
+    for line in lines.filter(|line| line.iter().any(u8::is_ascii_whitespace)) {
+        all += line.len() + 1;
+        upper += line.iter().filter(|byte| byte.is_ascii_uppercase()).count();
+        others += line.iter().filter(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()).count();
+    }
+    let share = if upper + others == 0 { 0.0 } else { 100.0 * upper as f64 / (upper + others) as f64 };
+    super::within(if all < LETTERS_MIN { 0.0 } else { share }, arguments, 0)
+}
+
+/// Words that head the lines of a tip for buying shares, each counted once.
+fn check_stock_info(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
+    const HEADS: [&str; 26] = [
+        "tradedate",
+        "tradingdate",
+        "company",
+        "companyname",
+        "stock",
+        "symbol",
+        "sym",
+        "target",
+        "ticker",
+        "openingprice",
+        "currentprice",
+        "currentp",
+        "openingp",
+        "projected",
+        "position",
+        "expectations",
+        "weekhigh",
+        "weekshigh",
+        "marketperformance",
+        "yeartarget",
+        "weektarget",
+        "monthtarget",
+        "daytarget",
+        "pricetarget",
+        "sector",
+        "rating",
+    ];
+    let plain = context.texts.view.parts.iter().find(|part| part.content_type == "text/plain");
+    let Some(Body::Text(text)) = plain.map(|part| &part.body) else { return false };
+    let mut seen: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(_, rest)| !rest.trim().is_empty())
+        .filter_map(|(head, _)| {
+            let head: String = head.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_lowercase()).collect();
+            HEADS.iter().find(|known| head.ends_with(**known)).copied()
+        })
+        .collect();
+    seen.sort_unstable();
+    seen.dedup();
+    number(arguments, 0).is_none_or(|least| seen.len() as f64 >= least)
+}
+
+/// Per cent of the page's words that its plain alternative lacks, and the distinct words of both.
+fn difference(context: &Context<'_, '_, '_>) -> (f64, usize, usize) {
+    if !mime::is_alternative(context) {
+        return (0.0, 0, 0);
+    }
+    let (mut page, mut plain): (HashMap<String, usize>, HashMap<String, usize>) = Default::default();
+    let count = |counts: &mut HashMap<String, usize>, text: &str| {
+        let words = text.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric() || c == '_'));
+        words.for_each(|word| *counts.entry(word.to_owned()).or_default() += 1);
+    };
+    for part in context.texts.view.parts.iter().filter(|part| part.content_type.starts_with("text/")) {
+        match &part.body {
+            Body::Html(source) => {
+                let read = html::read(source);
+                [&read.text, &read.hidden, &read.title].iter().for_each(|text| count(&mut page, text));
+                if page.is_empty() && read.images > 0 {
+                    // A page of pictures alone has one word that no plain text can have.
+                    page.insert("\n".to_owned(), 1);
+                }
+            }
+            Body::Text(text) => count(&mut plain, text),
+            Body::Binary(_) => {}
+        }
+    }
+    if page.is_empty() {
+        return (0.0, 0, 0);
+    }
+    let missing = page.iter().filter(|(word, count)| plain.get(*word).is_none_or(|there| there < count)).count();
+    (100.0 * missing as f64 / page.len() as f64, page.len(), plain.len())
+}
+
+/// Bytes of the first plain text before its signature, and of the signature (RFC 3676 §4.3).
+fn signature(context: &Context<'_, '_, '_>) -> Option<(usize, usize)> {
+    let part = context.texts.view.parts.iter().find(|part| part.content_type == "text/plain")?;
+    let Body::Text(text) = &part.body else { return None };
+    let mut at = 0;
+    let mut found = (text.len(), 0);
+    for line in text.split_inclusive('\n') {
+        let end = at + line.len();
+        // A mark on the last lines separates nothing.
+        if matches!(line.trim_end_matches(['\r', '\n']), "--" | "-- ") && text.len() - end > 3 {
+            found = (at, text.len() - end + 1);
+        }
+        at = end;
+    }
+    Some(found)
+}
+
+/// Blanks for each hundred other characters in the paragraph that has most; few mean that words stand below each other.
+fn tvd_vertical_words(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
+    let text = context.texts.body();
+    let lines = (0..text.segments.len()).map(|number| text.segment(number).1);
+    let shares = lines.filter(|line| line.len() + 1 > 5).map(|line| {
+        let blanks = line.iter().filter(|byte| **byte == b' ').count();
+        let others = line.len() + 1 - blanks;
+        if blanks > others { 100 } else { 100 * blanks / others }
+    });
+    let most = shares.max().map_or(-1.0, |share| share as f64);
+    let high = number(arguments, 1).map(|high| if high >= 100.0 { 101.0 } else { high });
+    number(arguments, 0).is_none_or(|low| most >= low) && high.is_none_or(|high| most < high)
+}
