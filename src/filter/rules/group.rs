@@ -1,87 +1,153 @@
-//! Patterns that look at the same text, behind one automaton of their literals and one table of their shapes. Pure.
+//! Patterns that look at the same text, behind one table of their literals and one of their shapes. Pure.
 //!
 //! A text is walked once by each; what is found leads to the patterns that can match and to the places where. Adding rules
 //! adds to the tables, not walks.
 
 use std::collections::BTreeMap;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
-
-use super::matcher::Sight;
+use super::grams::Grams;
+use super::matcher::{Matcher, Sight};
 use super::shape::Shapes;
 
 /// See the module.
 #[derive(Default)]
 pub struct Group {
-    literals: Option<AhoCorasick>,
-    owners: Vec<Vec<u32>>,
+    literals: Grams,
+    owners: Vec<Owners>,
     shapes: Option<Shapes>,
 }
 
-impl Group {
-    /// A group of patterns by number; with those that it does not look for.
-    pub fn new<'m>(members: impl Iterator<Item = (u32, &'m Sight)>) -> (Self, Vec<u32>) {
-        let mut literals: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
-        let (mut shapes, mut unseen) = (Vec::new(), Vec::new());
-        for (rule, sight) in members {
-            match sight {
-                Sight::Always => unseen.push(rule),
-                Sight::Literals(set) => set.iter().for_each(|one| literals.entry(one).or_default().push(rule)),
-                Sight::Shape(shape) => shapes.push((rule, shape)),
-            }
-        }
-        let automaton = automaton_of(&literals);
-        if automaton.is_none() {
-            // Without an automaton, each pattern looks for itself: slower, never wrong.
-            unseen.extend(literals.values().flatten());
-            unseen.sort_unstable();
-            unseen.dedup();
-        }
-        let shapes = (!shapes.is_empty()).then(|| Shapes::new(shapes));
-        (Group { literals: automaton, owners: literals.into_values().collect(), shapes }, unseen)
-    }
-
-    /// Calls `visit` with each pattern that can match in `text`, and where its literal ends or its shape begins; the latter a
-    /// byte further on, so that both lie behind the begin of their segment.
-    pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
-        if let Some(literals) = &self.literals {
-            for found in literals.find_overlapping_iter(text) {
-                self.owners[found.pattern().as_usize()].iter().for_each(|&rule| visit(rule, found.end()));
-            }
-        }
-        if let Some(shapes) = &self.shapes {
-            shapes.scan(text, |rule, at| visit(rule, at + 1));
-        }
-    }
+/// Whom a literal belongs to.
+#[derive(Default)]
+struct Owners {
+    /// Patterns that can match where it stands.
+    sights: Vec<u32>,
+    /// Patterns that want it to stand anywhere, with the bit that says so.
+    more: Vec<(u32, u8)>,
 }
 
-/// The whole automaton (`AhoCorasickKind::DFA`) was measured to be no faster here and takes ten times the memory.
-fn automaton_of(literals: &BTreeMap<&[u8], Vec<u32>>) -> Option<AhoCorasick> {
-    AhoCorasickBuilder::new()
-        .ascii_case_insensitive(true)
-        .match_kind(MatchKind::Standard)
-        .kind(Some(AhoCorasickKind::ContiguousNFA))
-        .build(literals.keys())
-        .ok()
-        .filter(|_| !literals.is_empty())
+/// What was seen of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seen {
+    /// Where its literal ends or its shape begins; the latter a byte further on, so that both lie behind the begin of their
+    /// segment.
+    Sight(usize),
+    /// One of its other sets of literals, as a bit.
+    More(u8),
+}
+
+/// The bit of a pattern's own sight; those of its other sets follow.
+pub const SIGHT_BIT: u8 = 1;
+
+impl Group {
+    /// A group of patterns by number; with those that it does not look for.
+    pub fn new<'m>(members: impl Iterator<Item = (u32, &'m Matcher)>) -> (Self, Vec<u32>) {
+        let mut literals: BTreeMap<&[u8], Owners> = BTreeMap::new();
+        let (mut shapes, mut unseen) = (Vec::new(), Vec::new());
+        for (rule, matcher) in members {
+            match &matcher.sight {
+                Sight::Always => unseen.push(rule),
+                Sight::Literals(set) => set.iter().for_each(|one| literals.entry(one).or_default().sights.push(rule)),
+                Sight::Shape(shape) => shapes.push((rule, shape)),
+            }
+            for (number, set) in matcher.more.iter().enumerate() {
+                let bit = SIGHT_BIT << (number + 1);
+                set.iter().for_each(|one| literals.entry(one).or_default().more.push((rule, bit)));
+            }
+        }
+        let shapes = (!shapes.is_empty()).then(|| Shapes::new(shapes));
+        let (names, owners): (Vec<&[u8]>, Vec<Owners>) = literals.into_iter().unzip();
+        let literals = Grams::new(names.into_iter().map(<[u8]>::to_vec).collect());
+        (Group { literals, owners, shapes }, unseen)
+    }
+
+    /// Calls `visit` with each pattern of which something stands in `text`, and with what.
+    pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, Seen)) {
+        let mut known = vec![false; self.owners.len()];
+        self.literals.scan(text, |number, end| {
+            let owners = &self.owners[number as usize];
+            owners.sights.iter().for_each(|&rule| visit(rule, Seen::Sight(end)));
+            if !std::mem::replace(&mut known[number as usize], true) {
+                owners.more.iter().for_each(|&(rule, bit)| visit(rule, Seen::More(bit)));
+            }
+        });
+        if let Some(shapes) = &self.shapes {
+            shapes.scan(text, |rule, at| visit(rule, Seen::Sight(at + 1)));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::budget::Budget;
     use crate::filter::rules::definition::Test;
-    use crate::filter::rules::matcher::Matcher;
+    use crate::filter::rules::scratch::Scratch;
 
     #[test]
     fn patterns_are_found_by_literal_and_by_shape() {
-        let patterns = ["/viagra/i", "/agra\\b/", "/[u-z][h-m1][a-f@]g[0-9]/i", "/.*/"];
+        let patterns = ["/viagra/i", "/agra\\b/", "/[u-z][h-m1][a-f@]g[0-9]/i", "/.*/", "/buy.+viagra/i"];
         let matchers =
             patterns.map(|pattern| Matcher::compile(&Test { negated: false, pattern: pattern.to_owned() }).unwrap());
-        let (group, unseen) = Group::new((0..).zip(matchers.iter().map(|matcher| &matcher.sight)));
+        let (group, unseen) = Group::new((0..).zip(&matchers));
         assert_eq!(unseen, [3]);
         let mut seen = Vec::new();
         group.scan(b"buy VIAGRA, v1ag7", |rule, end| seen.push((rule, end)));
         seen.sort_unstable();
-        assert_eq!(seen, [(0, 10), (1, 10), (2, 13)]);
+        let sight = Seen::Sight;
+        assert_eq!(seen, [(0, sight(10)), (1, sight(10)), (2, sight(13)), (4, sight(10)), (4, Seen::More(2))]);
+    }
+
+    /// Words over the letters that the patterns below are made of.
+    fn text(seed: u64) -> Vec<u8> {
+        let mut state = seed;
+        let mut next = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let words = ["name", "Your", "address", ":", "win", "1", "12", "xx", "\n", "money", "fund", "-", "quiz"];
+        (0..next(12))
+            .flat_map(|_| [words[next(13) as usize], [" ", ""][next(2) as usize]].concat().into_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn what_is_tried_near_its_sights_is_what_matches_anywhere() {
+        let patterns = [
+            "/your.{0,9}name/i",
+            "/(?:(?:name|address): ?){2}/i",
+            "/^your .*money$/im",
+            "/\\bwin \\d+ (?:money|fund)/",
+            "/name[^:]+: address|quiz-quiz/i",
+            "/(?<!your )fund(?=s? ?1)/i",
+            "/(name|quiz) ?.*\\1 1/",
+            "/x{2,}[^a-z]{1,3}money/",
+        ];
+        let (mut scratch, mut hits) = (Scratch::default(), 0);
+        for (id, pattern) in (0..).zip(patterns) {
+            let test = Test { negated: false, pattern: pattern.to_owned() };
+            let matcher = Matcher::compile(&test).unwrap();
+            let (group, unseen) = Group::new([(id, &matcher)].into_iter());
+            for text in (0..4_000).map(text) {
+                let budget = &mut Budget::default();
+                let anywhere = matcher.count(id, &text, 1, &mut scratch, budget).0 > 0;
+                let (mut ends, mut bits) = (Vec::new(), 0);
+                group.scan(&text, |_, seen| match seen {
+                    Seen::Sight(end) => ends.push(end),
+                    Seen::More(bit) => bits |= bit,
+                });
+                let wanted = (1 << (matcher.more.len() + 1)) - 1 - SIGHT_BIT;
+                let enough = bits == wanted && ends.len() >= usize::from(matcher.least);
+                let near = |end: &usize| {
+                    matcher
+                        .find(id, &text, matcher.stretch(&text, *end), &mut scratch, &mut Budget::default())
+                        .is_some()
+                };
+                let quick = if unseen.is_empty() { enough && ends.iter().any(near) } else { anywhere };
+                assert_eq!(quick, anywhere, "{pattern} in {:?}", String::from_utf8_lossy(&text));
+                hits += u32::from(anywhere);
+            }
+        }
+        assert!(hits > 500, "the texts hit too seldom to prove anything: {hits}");
     }
 }

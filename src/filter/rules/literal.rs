@@ -1,14 +1,21 @@
 //! Strings that a text must hold for a pattern to match. Pure.
 //!
-//! All literals of all rules go into one automaton per target; a rule's own expression runs only where one of its literals
-//! stood. So a thousand rules more cost no thousand scans. Literals are in lower case and are sought without regard to case.
+//! All literals of all rules go into one table per target ([`super::grams`]); a rule's own expression runs only where one of its
+//! literals stood, and only if each other part of it that has literals was seen as well. So a thousand rules more cost no
+//! thousand scans. Literals are in lower case and are sought without regard to case.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Literals of a rule; lists of words in the rules of others have up to 400.
 const LITERALS_MAX: usize = 1024;
-/// Bytes of a literal that are used: longer ones are hardly rarer and make the automaton larger.
-const LITERAL_BYTES_MAX: usize = 8;
+/// Bytes of a literal that are compared: longer ones are hardly rarer.
+const LITERAL_BYTES_MAX: usize = 24;
+/// Turns of a repetition that are spelt out.
+const TURNS_MAX: usize = 8;
+/// Sets beside the rarest one that a text must hold as well.
+const MORE_SETS_MAX: usize = 3;
+/// Bits that such a set must say to be worth a look.
+const MORE_BITS_MIN: f32 = 6.0;
 /// Shorter ones stand in nearly every message.
 const LITERAL_BYTES_MIN: usize = 3;
 
@@ -109,27 +116,44 @@ struct Known {
     /// All strings it can match, in lower case; nothing if there are too many.
     exact: Option<Vec<Vec<u8>>>,
     /// A set of which every match holds one.
-    required: Option<Required>,
+    required: Vec<Required>,
     /// What every match begins and ends with, where that is more than nothing and not all of it: `x` of `x+`.
     ends: Option<Vec<Vec<u8>>>,
 }
 
 impl Known {
+    /// All sets, the rarest first.
+    fn all(self) -> Vec<Required> {
+        let mut all: Vec<Required> = self.exact.and_then(|exact| Required::new(exact, Some(0))).into_iter().collect();
+        all.extend(self.required);
+        all.sort_by(|a, b| b.bits.total_cmp(&a.bits));
+        all
+    }
+
     fn best(self) -> Option<Required> {
-        better(self.exact.and_then(|exact| Required::new(exact, Some(0))), self.required)
+        self.all().into_iter().next()
     }
 }
 
 /// The rarest set of literals of which each match of `hir` holds at least one; nothing if there is no useful set.
-pub fn required(hir: &Hir) -> Option<Required> {
-    analyse(hir).best()
+/// Beside it other sets of which the same is true.
+pub fn required(hir: &Hir) -> Option<(Required, Vec<Vec<Vec<u8>>>)> {
+    let mut all = analyse(hir).all().into_iter();
+    let best = all.next()?;
+    let mut more: Vec<Vec<Vec<u8>>> = Vec::new();
+    for other in all.filter(|other| other.bits >= MORE_BITS_MIN) {
+        let pieces = other.pieces();
+        // What stands in a known literal is no news.
+        let known = |set: &[Vec<u8>]| pieces.iter().any(|piece| set.iter().any(|one| holds(one, piece)));
+        if more.len() < MORE_SETS_MAX && !known(&best.set) && !more.iter().any(|set| known(set)) {
+            more.push(pieces);
+        }
+    }
+    Some((best, more))
 }
 
-fn better(a: Option<Required>, b: Option<Required>) -> Option<Required> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if a.bits >= b.bits { a } else { b }),
-        (a, b) => a.or(b),
-    }
+fn holds(literal: &[u8], piece: &[u8]) -> bool {
+    memchr::memmem::find(literal, piece).is_some()
 }
 
 fn analyse(hir: &Hir) -> Known {
@@ -165,35 +189,37 @@ fn repeated(sub: &Hir, min: u32, fixed: bool) -> Known {
     if fixed && min == 1 {
         return inner;
     }
-    let copies = (min as usize).min(LITERAL_BYTES_MAX);
+    let copies = (min as usize).min(TURNS_MAX);
     let known = concat(&vec![sub.clone(); copies]);
     let all = fixed && copies == min as usize;
     let exact = known.exact.clone().filter(|_| all);
     // Each turn holds a literal of its own, unless one that was pieced together of several turns is rarer.
-    let (each, turns) = (inner.best(), known.exact.clone());
-    let each = each.map(|one| Required { least: one.least.saturating_mul(min as u16), ..one });
+    let turns = known.exact.clone();
+    let mut all = inner.all().into_iter();
+    let each = all.next().map(|one| Required { least: one.least.saturating_mul(min as u16), ..one });
     let required = match (each, known.best()) {
         (Some(each), Some(joined)) => Some(if joined.bits > 2.0 * each.bits { joined } else { each }),
         (each, joined) => each.or(joined),
     };
+    let required = required.into_iter().chain(all).collect();
     let ends = turns.filter(|_| exact.is_none());
     Known { exact, required, ends }
 }
 
 fn concat(parts: &[Hir]) -> Known {
-    let mut best: Option<Required> = None;
+    let mut required: Vec<Required> = Vec::new();
     let mut run: Vec<Vec<u8>> = vec![Vec::new()];
     // Bytes before the run and before the part, at most.
     let (mut run_at, mut at) = (Some(0), Some(0));
     let mut whole = true;
     for part in parts {
         let known = analyse(part);
-        best = better(best, known.required.map(|inner| inner.shifted(at)));
+        required.extend(known.required.into_iter().map(|inner| inner.shifted(at)));
         match known.exact.as_ref().and_then(|set| product(&run, set)) {
             Some(longer) => run = longer,
             None => {
                 let longer = known.ends.as_ref().and_then(|ends| product(&run, ends));
-                best = better(best, Required::new(longer.unwrap_or(run), run_at));
+                required.extend(Required::new(longer.unwrap_or(run), run_at));
                 whole = false;
                 // What could not be appended may still begin a run of its own.
                 (run, run_at) = match (known.exact, known.ends) {
@@ -208,8 +234,8 @@ fn concat(parts: &[Hir]) -> Known {
         }
         at = add(at, part);
     }
-    let last = Required::new(run.clone(), run_at);
-    Known { exact: Some(run).filter(|_| whole), required: better(best, last), ends: None }
+    required.extend(Required::new(run.clone(), run_at));
+    Known { exact: Some(run).filter(|_| whole), required, ends: None }
 }
 
 fn add(at: Option<usize>, part: &Hir) -> Option<usize> {
@@ -236,6 +262,7 @@ fn alternation(branches: &[Hir]) -> Known {
         let set = each.into_iter().flat_map(|one| one.set).collect();
         Required::new(set, before).map(|required| Required { least, ..required })
     });
+    let required = required.into_iter().collect();
     Known { exact: all_exact.filter(|set| set.len() <= LITERALS_MAX), required, ends: None }
 }
 
@@ -274,7 +301,7 @@ mod tests {
     fn literals(pattern: &str) -> Option<Vec<String>> {
         let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern).unwrap();
         required(&hir)
-            .map(|found| found.pieces().into_iter().map(|literal| String::from_utf8(literal).unwrap()).collect())
+            .map(|(found, _)| found.pieces().into_iter().map(|literal| String::from_utf8(literal).unwrap()).collect())
     }
 
     fn set(words: &[&str]) -> Option<Vec<String>> {
@@ -285,7 +312,7 @@ mod tests {
     fn literals_that_every_match_holds() {
         assert_eq!(literals(r"\bfoo\b"), set(&["foo"]));
         assert_eq!(literals("(?i)Viagra"), set(&["viagra"]));
-        assert_eq!(literals(r"\d{1,3} (?:dollars|euros) now"), set(&["lars now", "uros now"]));
+        assert_eq!(literals(r"\d{1,3} (?:dollars|euros) now"), set(&[" dollars now", " euros now"]));
         assert_eq!(literals("abc|defg"), set(&["abc", "defg"]));
         assert_eq!(literals("abc|d"), None);
         assert_eq!(literals("(?:abc)?"), None);
@@ -294,7 +321,9 @@ mod tests {
         assert_eq!(literals("(?:abc)+"), set(&["abc"]));
         assert_eq!(literals("[0-9]{4}"), None);
         let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
-        let least = |pattern: &str| required(&hir.clone().parse(pattern).unwrap()).unwrap().least;
+        let more = |pattern: &str| required(&hir.clone().parse(pattern).unwrap()).unwrap().1;
+        assert_eq!(more("quiz.+(?:word|sword)s+"), [[b"swords".to_vec(), b"words".to_vec()]]);
+        let least = |pattern: &str| required(&hir.clone().parse(pattern).unwrap()).unwrap().0.least;
         assert_eq!((least("(?:(?:name|age): .{9})+"), least("(?:(?:name|age): .{9}){5}")), (1, 5));
     }
 }

@@ -4,11 +4,15 @@
 //! other rules work. [`Rules::run`] walks each text once ([`group`]) and then works out the rules that have points ([`run`]): patterns
 //! only where something of theirs was seen, other rules only as far as a meta needs them.
 
+mod backtrack;
 mod condition;
 pub mod cost;
 pub mod definition;
 mod eval;
+mod gate;
+mod grams;
 mod group;
+mod linear;
 mod literal;
 mod matcher;
 mod meta;
@@ -20,6 +24,7 @@ mod scratch;
 mod shape;
 mod shipped;
 pub mod source;
+mod strong;
 mod texts;
 mod uris;
 
@@ -62,6 +67,8 @@ pub struct Rule {
     target: usize,
     /// Where nothing of the pattern was seen in a text, it does not match there.
     watched: bool,
+    /// What must be seen of a pattern in a text for it to match there, a bit for each set of literals.
+    wanted: u8,
     /// Hits of a header's rule where the field is missing.
     unset_hits: u16,
     /// What it cost so far.
@@ -229,14 +236,17 @@ impl Rules {
             targets.entry(target).or_default().push(number as u32);
         }
         for (place, (target, members)) in targets.into_iter().enumerate() {
-            let sights = members.iter().filter_map(|&number| match &self.rules[number as usize].kind {
-                Compiled::Matching(matcher) => Some((number, &matcher.sight)),
+            let matchers = members.iter().filter_map(|&number| match &self.rules[number as usize].kind {
+                Compiled::Matching(matcher) => Some((number, &**matcher)),
                 _ => None,
             });
-            let (group, unseen) = Group::new(sights);
+            let (group, unseen) = Group::new(matchers);
             for &number in &members {
                 self.rules[number as usize].target = place;
-                self.rules[number as usize].watched = true;
+                let rule = &mut self.rules[number as usize];
+                let Compiled::Matching(matcher) = &rule.kind else { continue };
+                rule.wanted = (1 << (matcher.more.len() + 1)) - 1;
+                rule.watched = true;
             }
             unseen.into_iter().for_each(|number| self.rules[number as usize].watched = false);
             self.targets.push(Looked { target, group, members });
@@ -392,6 +402,7 @@ fn compile(definition: &Definition, source: &Source, names: &HashMap<String, usi
         kind,
         target: 0,
         watched: false,
+        wanted: 0,
         unset_hits: 0,
         counters: cost::Counters::default(),
     };

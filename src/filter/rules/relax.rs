@@ -72,7 +72,7 @@ fn group_end(text: &str) -> Option<usize> {
 }
 
 /// Bytes up to the end of the class at the front of `text`; literal brackets in it are escaped by then.
-fn class_end(text: &str) -> Option<usize> {
+pub fn class_end(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 1;
     while at < bytes.len() {

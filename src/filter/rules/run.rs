@@ -10,6 +10,7 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 
 use super::cost::{self, Cost};
+use super::group::{SIGHT_BIT, Seen};
 use super::matcher::{Found, Matcher};
 use super::meta::{Bounds, Values};
 use super::scratch::Scratch;
@@ -22,7 +23,7 @@ pub const HITS_MAX: u16 = 1_000;
 /// Bytes of matching text that are shown.
 const EVIDENCE_BYTES_MAX: usize = 60;
 /// Places of one rule that are tried one by one; with more of them, all of the text is.
-const SPOTS_MAX: u16 = 32;
+const SPOTS_MAX: u16 = 96;
 const UNKNOWN: u16 = u16::MAX;
 const NONE: u32 = u32::MAX;
 
@@ -33,13 +34,15 @@ struct State {
     hits: u16,
     /// Places where it can match.
     spots: u16,
+    /// Its sets of literals that were seen, a bit each.
+    seen: u8,
     first: u32,
     last: u32,
-    /// Hits that it can still have, as far as is known.
-    bounds: Option<Bounds>,
+    /// Of a meta: whether it is true at least and at most, as far as is known.
+    bounds: Option<(bool, bool)>,
 }
 
-const FRESH: State = State { hits: UNKNOWN, spots: 0, first: NONE, last: NONE, bounds: None };
+const FRESH: State = State { hits: UNKNOWN, spots: 0, seen: 0, first: NONE, last: NONE, bounds: None };
 
 /// See the module.
 pub struct Run<'r, 'v, 'x> {
@@ -123,9 +126,18 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         let text = self.view.prepare(&looked.target, self.budget);
         if let Some(text) = &text {
             let (states, spots, may) = (&mut self.states, &mut self.spots, &mut self.may);
-            looked.group.scan(&text.bytes, |rule, end| {
-                may[rule as usize] = true;
-                note(states, spots, rule, end);
+            let rules = &self.rules.rules;
+            looked.group.scan(&text.bytes, |rule, seen| {
+                let bit = match seen {
+                    Seen::Sight(end) => {
+                        note(states, spots, rule, end);
+                        SIGHT_BIT
+                    }
+                    Seen::More(bit) => bit,
+                };
+                let state = &mut states[rule as usize];
+                state.seen |= bit;
+                may[rule as usize] |= state.seen == rules[rule as usize].wanted;
             });
         } else {
             for &rule in &looked.members {
@@ -166,12 +178,17 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         } else if everywhere {
             let all = 0..text.segments.len();
             self.count(rule, matcher, &text, all, most)
-        } else if most > 1 {
-            let mut segments: Vec<usize> = self.spots_of(state).map(|end| text.segment_at(end)).collect();
-            segments.dedup();
-            self.count(rule, matcher, &text, segments.into_iter(), most)
         } else {
-            u16::from(self.matches_near_spots(rule, matcher, &text, state) != matcher.negated)
+            let mut ends: Vec<usize> = self.spots_of(state).collect();
+            ends.sort_unstable();
+            let starts = starts_of(&ends, usize::from(matcher.least), &text);
+            if most > 1 {
+                let mut segments: Vec<usize> = starts.map(|(segment, _)| segment).collect();
+                segments.dedup();
+                self.count(rule, matcher, &text, segments.into_iter(), most)
+            } else {
+                u16::from(self.matches_near(rule, matcher, &text, starts) != matcher.negated)
+            }
         };
         self.texts[target] = Some(Some(text));
         hits
@@ -186,27 +203,27 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         })
     }
 
-    fn matches_near_spots(&mut self, rule: usize, matcher: &Matcher, text: &Text<'_>, state: State) -> bool {
-        let mut tried = (usize::MAX, 0, 0);
-        let mut at = state.first;
-        let enough = matcher.least <= 1 || state.spots > SPOTS_MAX || {
-            let mut each: HashMap<usize, u16, FixedState> = HashMap::default();
-            self.spots_of(state).for_each(|end| *each.entry(text.segment_at(end)).or_default() += 1);
-            each.values().any(|&spots| spots >= matcher.least)
-        };
-        if !enough {
-            return false;
-        }
-        while let Some(&(end, next)) = self.spots.get(at as usize) {
-            at = next;
-            let number = text.segment_at(end as usize);
+    /// True if a match begins near one of these places.
+    fn matches_near(
+        &mut self,
+        rule: usize,
+        matcher: &Matcher,
+        text: &Text<'_>,
+        starts: impl Iterator<Item = (usize, usize)>,
+    ) -> bool {
+        // The segment that was tried last, and the first place in it that was not.
+        let mut tried = (usize::MAX, 0);
+        for (number, end) in starts {
             let (start, segment) = text.segment(number);
-            let (from, to) = matcher.stretch(segment, end as usize - start);
-            if tried.0 == number && from >= tried.1 && to <= tried.2 {
+            let mut stretch = matcher.stretch(segment, end - start);
+            if tried.0 == number {
+                stretch.from = stretch.from.max(tried.1);
+            }
+            tried = (number, stretch.latest + 1);
+            if stretch.from > stretch.latest {
                 continue;
             }
-            tried = (number, from, to);
-            if let Some(found) = matcher.find(rule as u32, segment, (from, to), self.scratch, self.budget) {
+            if let Some(found) = matcher.find(rule as u32, segment, stretch, self.scratch, self.budget) {
                 self.show(rule, segment, found);
                 return true;
             }
@@ -261,6 +278,16 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             self.evidence.insert(rule as u32, piece.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
         }
     }
+}
+
+/// Of the places where something of a pattern ends, those near which a match can begin: as many as it holds at least follow in the same
+/// segment. Each with its segment.
+fn starts_of<'t>(ends: &'t [usize], least: usize, text: &'t Text<'_>) -> impl Iterator<Item = (usize, usize)> + 't {
+    ends.iter().enumerate().filter_map(move |(place, &end)| {
+        let last = *ends.get(place + least.max(1) - 1)?;
+        let segment = text.segment_at(end);
+        (text.segment_at(last) == segment).then_some((segment, end))
+    })
 }
 
 fn note(states: &mut [State], spots: &mut Vec<(u32, u32)>, rule: u32, end: usize) {
@@ -340,21 +367,20 @@ impl Values for Run<'_, '_, '_> {
         match &rules.rules[rule].kind {
             Compiled::Void => (0.0, 0.0),
             Compiled::Meta(expression) => {
-                if let Some(bounds) = state.bounds {
-                    return bounds;
+                let number = |truth: bool| f64::from(u8::from(truth));
+                if let Some((least, most)) = state.bounds {
+                    return (number(least), number(most));
                 }
                 if !self.may_hit(rule) {
                     self.states[rule].hits = 0;
                     return (0.0, 0.0);
                 }
                 let bounds = match expression.bounds(self) {
-                    (least, most) if least == most => {
-                        (f64::from(u8::from(least != 0.0)), f64::from(u8::from(least != 0.0)))
-                    }
-                    _ => (0.0, 1.0),
+                    (least, most) if least == most => (least != 0.0, least != 0.0),
+                    _ => (false, true),
                 };
                 self.states[rule].bounds = Some(bounds);
-                bounds
+                (number(bounds.0), number(bounds.1))
             }
             Compiled::Matching(_) if !self.may[rule] => (0.0, 0.0),
             Compiled::Matching(matcher) => match &self.texts[rules.rules[rule].target] {

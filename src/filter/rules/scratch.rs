@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::backtrack::Memory;
 use foldhash::fast::FixedState;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
@@ -19,6 +20,8 @@ pub struct Scratch {
     bytes: usize,
     bytes_before: usize,
     walker: Option<backtrack::Cache>,
+    /// What the backtracking engine of our own needs.
+    pub memory: Memory,
 }
 
 impl Scratch {

@@ -4,10 +4,14 @@
 //! groups of shapes whether they can stand there, and what passes is compared place by place. The time depends on the length
 //! of the text alone. Every match of a pattern holds its shape.
 
+use std::collections::HashSet;
+
+use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{Compiler, Config, NFA, State, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_syntax::hir::{Hir, HirKind};
 
+use super::gate;
 use super::literal::bits_of_byte;
 
 /// Places of a shape.
@@ -22,6 +26,18 @@ const STATES_MAX: usize = 4_000;
 pub struct Bytes([u64; 4]);
 
 impl Bytes {
+    /// The bytes for which this is true.
+    pub fn of(within: impl Fn(u8) -> bool) -> Self {
+        let mut bytes = Bytes::default();
+        (0..=255).filter(|&byte| within(byte)).for_each(|byte| bytes.insert(byte, byte));
+        bytes
+    }
+
+    /// Adds those of another set.
+    pub fn add(&mut self, other: &Bytes) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
     fn insert(&mut self, from: u8, to: u8) {
         for byte in from..=to {
             self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
@@ -71,9 +87,9 @@ pub fn shape(hir: &Hir) -> Option<Shape> {
     best
 }
 
-/// The bytes that a match can begin with; nothing if it can be empty.
-pub fn first_bytes(automaton: &NFA) -> Option<Bytes> {
-    places(std::slice::from_ref(automaton), 0, 1).first().copied()
+/// The bytes that the first places of every match can have; none if it can be empty.
+pub fn prefix(automaton: &NFA) -> Vec<Bytes> {
+    places(std::slice::from_ref(automaton), 0, gate::PLACES_MAX)
 }
 
 /// The parts of a sequence, groups opened.
@@ -88,11 +104,12 @@ fn flatten(hir: &Hir, out: &mut Vec<Hir>) {
 
 /// The bytes that can stand at the first places of what begins with part `start`.
 fn places(automata: &[NFA], start: usize, most: usize) -> Vec<Bytes> {
-    let mut walk = Walk { automata, seen: Vec::new(), ended: false };
+    let mut walk = Walk { automata, seen: Vec::new(), known: HashSet::default(), ended: false };
     walk.enter(start, automata[start].start_anchored());
     let mut places = Vec::new();
     while !walk.ended && places.len() < most && walk.seen.len() <= STATES_MAX {
         let states = std::mem::take(&mut walk.seen);
+        walk.known.clear();
         let mut bytes = Bytes::default();
         for (part, state) in states {
             match automata[part].state(state) {
@@ -126,6 +143,7 @@ fn places(automata: &[NFA], start: usize, most: usize) -> Vec<Bytes> {
 struct Walk<'a> {
     automata: &'a [NFA],
     seen: Vec<(usize, StateID)>,
+    known: HashSet<(usize, StateID), FixedState>,
     /// A match may be over here, and anything may follow.
     ended: bool,
 }
@@ -134,7 +152,7 @@ impl Walk<'_> {
     fn enter(&mut self, part: usize, state: StateID) {
         let mut open = vec![(part, state)];
         while let Some((part, state)) = open.pop() {
-            if self.seen.contains(&(part, state)) || self.seen.len() > STATES_MAX {
+            if self.seen.len() > STATES_MAX || !self.known.insert((part, state)) {
                 continue;
             }
             self.seen.push((part, state));
@@ -223,6 +241,12 @@ impl Shapes {
             }
         }
     }
+}
+
+/// The same of an expression.
+#[cfg(test)]
+pub fn prefix_of(hir: &Hir) -> Vec<Bytes> {
+    prefix(&Compiler::new().configure(Config::new().utf8(false)).build_from_hir(hir).expect("the expression is small"))
 }
 
 #[cfg(test)]

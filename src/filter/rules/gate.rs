@@ -1,0 +1,167 @@
+//! Where a match can begin: what must stand before it, and which bytes its first places can have. Pure.
+//!
+//! An expression is run at the places that pass, and nowhere else. The places are found in one walk with a word of bits, one
+//! for each of the first places that fit so far, so that a byte costs a look-up and a shift, whatever the pattern.
+
+use regex_syntax::hir::{Look, LookSet};
+
+use super::matcher::Stretch;
+use super::shape::Bytes;
+
+/// Places that are compared before the expression runs; a bit each.
+pub const PLACES_MAX: usize = 8;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Gate {
+    edge: Edge,
+    /// A word begins or ends where the match begins.
+    word: bool,
+    /// For each byte, the places that it can stand at.
+    masks: Box<[u8; 256]>,
+    places: usize,
+}
+
+/// Where a pattern binds its matches to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Anywhere,
+    Line,
+    Text,
+}
+
+impl Default for Gate {
+    /// Open everywhere.
+    fn default() -> Self {
+        Gate::new(LookSet::empty(), &[])
+    }
+}
+
+impl Gate {
+    /// The gate of a pattern: what it asks for at its begin, and the bytes of its first places, none if it can match nothing.
+    pub fn new(prefix: LookSet, places: &[Bytes]) -> Self {
+        let edge = match prefix {
+            _ if prefix.contains(Look::Start) => Edge::Text,
+            _ if prefix.contains(Look::StartLF) => Edge::Line,
+            _ => Edge::Anywhere,
+        };
+        let mut masks = Box::new([0; 256]);
+        let places = &places[..places.len().min(PLACES_MAX)];
+        for (place, bytes) in places.iter().enumerate() {
+            for (byte, mask) in (0..=255).zip(masks.iter_mut()) {
+                *mask |= u8::from(bytes.has(byte)) << place;
+            }
+        }
+        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len() }
+    }
+
+    /// Places of `text` where a match in this stretch can begin.
+    pub fn starts<'g>(&'g self, text: &'g [u8], stretch: Stretch) -> Starts<'g> {
+        let Stretch { from, latest, to } = stretch;
+        // Behind the latest begin, only its own first places are of use.
+        let to = to.min(latest.saturating_add(self.places));
+        Starts { gate: self, text, at: from, next: from, to, fitting: 0 }
+    }
+
+    fn fits(&self, text: &[u8], at: usize, to: usize) -> bool {
+        let fits = |(place, &byte): (usize, &u8)| self.masks[usize::from(byte)] & (1 << place) != 0;
+        at + self.places <= to && text[at..at + self.places].iter().enumerate().all(fits)
+    }
+
+    fn edge_of_word(&self, text: &[u8], at: usize) -> bool {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let before = at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(is_word);
+        before != text.get(at).is_some_and(is_word)
+    }
+}
+
+/// Places where a match can begin, in their order.
+pub struct Starts<'g> {
+    gate: &'g Gate,
+    text: &'g [u8],
+    /// The first byte that was not read yet.
+    at: usize,
+    /// The first place that was not given yet.
+    next: usize,
+    to: usize,
+    fitting: u8,
+}
+
+impl Starts<'_> {
+    /// The next line begin at or after `self.next`.
+    fn next_line(&mut self) -> Option<usize> {
+        while self.next <= self.to {
+            let at = self.next;
+            if at == 0 || self.text[at - 1] == b'\n' {
+                self.next = at + 1;
+                return Some(at);
+            }
+            self.next = at + memchr::memchr(b'\n', &self.text[at..self.to])? + 1;
+        }
+        None
+    }
+
+    fn next_anywhere(&mut self) -> Option<usize> {
+        let gate = self.gate;
+        if gate.places == 0 {
+            let at = self.next;
+            self.next += 1;
+            return Some(at).filter(|&at| at <= self.to);
+        }
+        let last = 1 << (gate.places - 1);
+        while let Some(&byte) = self.text[..self.to].get(self.at) {
+            self.fitting = (self.fitting << 1 | 1) & gate.masks[usize::from(byte)];
+            self.at += 1;
+            if self.fitting & last != 0 {
+                return Some(self.at - gate.places);
+            }
+        }
+        None
+    }
+}
+
+impl Iterator for Starts<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        loop {
+            let at = match self.gate.edge {
+                Edge::Anywhere => self.next_anywhere()?,
+                Edge::Line => self.next_line()?,
+                Edge::Text => {
+                    let at = self.next;
+                    self.next = usize::MAX;
+                    Some(at).filter(|&at| at == 0)?
+                }
+            };
+            let fits = self.gate.edge == Edge::Anywhere || self.gate.fits(self.text, at, self.to);
+            if fits && (!self.gate.word || self.gate.edge_of_word(self.text, at)) {
+                return Some(at);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::rules::linear::parse;
+    use crate::filter::rules::shape;
+
+    fn starts(pattern: &str, text: &str, from: usize) -> Vec<usize> {
+        let hir = parse(pattern).unwrap();
+        let gate = Gate::new(hir.properties().look_set_prefix(), &shape::prefix_of(&hir));
+        gate.starts(text.as_bytes(), Stretch::rest(text.as_bytes(), from)).collect()
+    }
+
+    #[test]
+    fn only_where_a_match_can_begin() {
+        assert_eq!(starts("a[bc]d?", "ab xac a", 0), [0, 4]);
+        assert_eq!(starts("a[bc]d?", "ab xac a", 1), [4]);
+        assert_eq!(starts(r"\ba", "a ba a", 0), [0, 5]);
+        assert_eq!(starts("^a", "a\na", 0), [0]);
+        assert_eq!(starts("^a", "a\na", 2), Vec::<usize>::new());
+        assert_eq!(starts("(?m)^a", "a\nba\n\nab", 0), [0, 6]);
+        assert_eq!(starts("a*", "ba", 0), [0, 1, 2]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Many literals sought at once, without regard to case. Pure.
+//!
+//! Each literal is known by its rarest four bytes in a row (three, if it has no more). The text is walked once; a table of bits, small enough for
+//! the first cache, says of nearly all places that nothing known stands there, and only the others are compared. Adding
+//! literals fills the table, and adds no walk.
+
+use super::literal::bits_of_byte;
+
+/// Literals by number.
+#[derive(Default)]
+pub struct Grams {
+    literals: Vec<Vec<u8>>,
+    long: Table,
+    short: Table,
+}
+
+/// Literals by four bytes, or three.
+#[derive(Default)]
+struct Table {
+    /// A bit for each value of the hash.
+    bits: Vec<u64>,
+    shift: u32,
+    /// By the hash's first bits: where its entries begin.
+    starts: Vec<u32>,
+    starts_shift: u32,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    gram: u32,
+    literal: u32,
+    /// Bytes from the begin of the literal to the end of its gram.
+    end: u32,
+}
+
+/// Bits of the table for each literal, so that few other places pass.
+const BITS_PER_GRAM: usize = 32;
+/// Bits of a table at least and at most; the latter is half of a first cache.
+const BITS_MIN: usize = 64;
+const BITS_MAX: usize = 1 << 17;
+/// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
+const HASH_FACTOR: u32 = 0x9E37_79B1;
+const LONG: usize = 4;
+const SHORT: usize = 3;
+const SHORT_MASK: u32 = 0x00FF_FFFF;
+
+fn hash(gram: u32) -> u32 {
+    gram.wrapping_mul(HASH_FACTOR)
+}
+
+impl Grams {
+    /// Literals in lower case, of three bytes or more, without doubles.
+    pub fn new(literals: Vec<Vec<u8>>) -> Self {
+        let (mut long, mut short) = (Vec::new(), Vec::new());
+        for (number, literal) in literals.iter().enumerate() {
+            let length = literal.len().min(LONG);
+            let rarity = |gram: &[u8]| gram.iter().map(|&byte| bits_of_byte(byte)).sum::<f32>();
+            let grams = literal.windows(length).enumerate();
+            let rarest = grams.max_by(|(_, a), (_, b)| rarity(a).total_cmp(&rarity(b)));
+            let (at, gram) = rarest.expect("a literal is not empty");
+            let entry = Entry {
+                gram: gram.iter().fold(0, |gram, &byte| gram << 8 | u32::from(byte)),
+                literal: number as u32,
+                end: (at + length) as u32,
+            };
+            if length == LONG { long.push(entry) } else { short.push(entry) }
+        }
+        Grams { literals, long: Table::new(long), short: Table::new(short) }
+    }
+
+    /// Calls `visit` with the number of each literal that stands in `text`, and where it ends.
+    pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
+        if self.literals.is_empty() {
+            return;
+        }
+        let has_short = !self.short.entries.is_empty();
+        let mut gram = 0;
+        for (at, byte) in text.iter().enumerate() {
+            gram = gram << 8 | u32::from(byte.to_ascii_lowercase());
+            if self.long.has(gram) {
+                self.compare(&self.long, gram, text, at + 1, LONG, &mut visit);
+            }
+            if has_short && self.short.has(gram & SHORT_MASK) {
+                self.compare(&self.short, gram & SHORT_MASK, text, at + 1, SHORT, &mut visit);
+            }
+        }
+    }
+
+    fn compare(
+        &self,
+        table: &Table,
+        gram: u32,
+        text: &[u8],
+        end: usize,
+        length: usize,
+        visit: &mut impl FnMut(u32, usize),
+    ) {
+        for entry in table.entries_of(gram).iter().filter(|entry| entry.gram == gram && end >= length) {
+            let literal = &self.literals[entry.literal as usize];
+            let Some(start) = end.checked_sub(entry.end as usize) else { continue };
+            let piece = text.get(start..start + literal.len());
+            if piece.is_some_and(|piece| piece.eq_ignore_ascii_case(literal)) {
+                visit(entry.literal, start + literal.len());
+            }
+        }
+    }
+}
+
+impl Table {
+    fn new(mut entries: Vec<Entry>) -> Self {
+        let bits = (entries.len() * BITS_PER_GRAM).next_power_of_two().clamp(BITS_MIN, BITS_MAX);
+        let starts = entries.len().next_power_of_two().max(2);
+        let (shift, starts_shift) = (32 - bits.trailing_zeros(), 32 - starts.trailing_zeros());
+        entries.sort_by_key(|entry| hash(entry.gram) >> starts_shift);
+        let mut table = Table { bits: vec![0; bits / 64], shift, starts: Vec::new(), starts_shift, entries };
+        for entry in &table.entries {
+            let place = (hash(entry.gram) >> shift) as usize;
+            table.bits[place / 64] |= 1 << (place % 64);
+        }
+        let first = |bucket| table.entries.partition_point(|entry| hash(entry.gram) >> starts_shift < bucket) as u32;
+        table.starts = (0..=starts as u32).map(first).collect();
+        table
+    }
+
+    fn has(&self, gram: u32) -> bool {
+        let place = (hash(gram) >> self.shift) as usize;
+        self.bits[place / 64] & (1 << (place % 64)) != 0
+    }
+
+    fn entries_of(&self, gram: u32) -> &[Entry] {
+        let bucket = (hash(gram) >> self.starts_shift) as usize;
+        &self.entries[self.starts[bucket] as usize..self.starts[bucket + 1] as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_is_found_whatever_its_case() {
+        let words = ["foo", "oba", "foobar", "abcd", "bcdefghi", "o b", "zzzz"];
+        let grams = Grams::new(words.iter().map(|word| word.as_bytes().to_vec()).collect());
+        for text in ["FooBar", "foobarabcdefghi foo bfoo", "", "fo", "zzzzz\0zzz", "xBCDEFGHI"] {
+            let mut expected = Vec::new();
+            for (number, word) in words.iter().enumerate() {
+                let lower = text.to_lowercase();
+                let ends = (0..text.len()).filter(|&at| lower[at..].starts_with(word)).map(|at| at + word.len());
+                expected.extend(ends.map(|end| (number as u32, end)));
+            }
+            let mut seen = Vec::new();
+            grams.scan(text.as_bytes(), |number, end| seen.push((number, end)));
+            seen.sort_unstable();
+            assert_eq!(seen, expected, "{text}");
+        }
+    }
+}
