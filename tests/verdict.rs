@@ -328,7 +328,10 @@ fn records_are_private_and_bounded_by_configuration() {
     let folder = gate.weir.path().join("data/trace");
     assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
     let mut kinds = Vec::new();
-    for entry in fs::read_dir(&folder).unwrap().flatten() {
+    let door = folder.join("door");
+    assert_eq!(fs::metadata(&door).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(&door).unwrap().count(), 0, "nothing was refused before DATA");
+    for entry in fs::read_dir(&folder).unwrap().flatten().filter(|entry| entry.path() != door) {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let text = String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned();
         kinds.push((entry.path().extension().unwrap().to_owned(), text.contains("Subject:")));
