@@ -26,6 +26,11 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         found.iter().any(|one| is_freemail(context, one) && context.matches(one))
     }),
     ("check_freemail_replyto", check_freemail_replyto),
+    // Ours: whoever answers, answers to a free address that is not the author's; the text is not asked.
+    ("check_freemail_answers", |context, _| {
+        let (from, reply) = (addresses(context, "From"), addresses(context, "Reply-To"));
+        reply.iter().any(|one| is_freemail(context, one) && !from.contains(one))
+    }),
 ];
 
 /// Settings that take addresses and domains out of the free-mail domains.

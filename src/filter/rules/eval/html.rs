@@ -20,6 +20,10 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     ("html_image_only", |context, arguments| {
         any_page(context, |page| page.images > 0 && within(page.source_bytes as f64, arguments, 0))
     }),
+    // Ours: what is seen counts, where SpamAssassin's html_image_only counts the source.
+    ("html_image_and_text", |context, arguments| {
+        any_page(context, |page| page.images > 0 && within(page.text.len() as f64, arguments, 0))
+    }),
     ("html_image_ratio", |context, arguments| {
         any_page(context, |page| {
             page.image_area > 0 && within(page.ink_bytes as f64 / page.image_area as f64, arguments, 0)
