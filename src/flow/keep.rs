@@ -238,13 +238,14 @@ impl Arrival {
     /// The client hears before anything is written down about it, which would hold up this answer and those behind it.
     fn landed(&self, place: usize, result: Result<(), SpoolFault>) {
         let kept = &self.kept[place];
-        let fate = if result.is_ok() { kept.fate } else { Fate::Deferred };
+        let fault = result.err();
+        let fate = if fault.is_none() { kept.fate } else { Fate::Deferred };
         self.house.count_outcome(&self.passage, fate);
-        let (is_last, fault) = {
+        let is_last = {
             let mut open = self.open.lock();
-            open.fault = open.fault.take().or_else(|| result.clone().err());
+            open.fault = open.fault.take().or_else(|| fault.clone());
             open.left -= 1;
-            (open.left == 0, result.err())
+            open.left == 0
         };
         if is_last {
             self.answer();

@@ -189,15 +189,26 @@ impl Program {
     }
 
     fn alternatives(&mut self, branches: &[Node]) -> Result<(), String> {
+        self.choose(branches, |program, branch| {
+            let mut first = Bytes::default();
+            let empty = branch.first(&mut first);
+            let start = (program.here(), first, empty);
+            program.node(branch).map(|()| start)
+        })
+    }
+
+    /// Branches in their order, each written by `write`, which tells where it begins, by which bytes, and whether it can be empty.
+    fn choose(
+        &mut self,
+        branches: &[Node],
+        mut write: impl FnMut(&mut Self, &Node) -> Result<(u32, Bytes, bool), String>,
+    ) -> Result<(), String> {
         let choice = self.choices.len();
         self.choices.push(Choice { by_byte: Box::new([0; 257]), lists: Vec::new() });
         self.ops.push(Op::Alternatives(choice as u32));
         let (mut starts, mut jumps) = (Vec::new(), Vec::new());
         for branch in branches {
-            let mut first = Bytes::default();
-            let empty = branch.first(&mut first);
-            starts.push((self.here(), first, empty));
-            self.node(branch)?;
+            starts.push(write(self, branch)?);
             jumps.push(self.ops.len());
             self.ops.push(Op::Matched);
         }
@@ -213,17 +224,12 @@ impl Program {
         self.ops.push(Op::Mark(slot));
         match inner {
             _ if ahead => self.node(inner)?,
-            Node::Alternatives(branches) => {
-                // Each branch has a length of its own.
-                let behind = |branch: &Node| Some(Node::Sequence(vec![branch.clone()])).zip(branch.length());
-                let branches: Option<Vec<(Node, usize)>> = branches.iter().map(behind).collect();
-                self.behind(&branches.ok_or("what stands behind has no certain length")?)?;
-            }
-            _ => {
-                let length = inner.length().ok_or("what stands behind has no certain length")?;
-                self.ops.push(Op::Behind(length as u32));
-                self.node(inner)?;
-            }
+            // Each branch has a length of its own.
+            Node::Alternatives(branches) => self.choose(branches, |program, branch| {
+                let start = (program.here(), Bytes::default(), true);
+                program.behind(branch).map(|()| start)
+            })?,
+            _ => self.behind(inner)?,
         }
         if negated {
             self.ops.push(Op::Fail(slot));
@@ -234,22 +240,10 @@ impl Program {
         Ok(())
     }
 
-    fn behind(&mut self, branches: &[(Node, usize)]) -> Result<(), String> {
-        let choice = self.choices.len();
-        self.choices.push(Choice { by_byte: Box::new([0; 257]), lists: Vec::new() });
-        self.ops.push(Op::Alternatives(choice as u32));
-        let (mut starts, mut jumps) = (Vec::new(), Vec::new());
-        for (branch, length) in branches {
-            starts.push((self.here(), Bytes::default(), true));
-            self.ops.push(Op::Behind(*length as u32));
-            self.node(branch)?;
-            jumps.push(self.ops.len());
-            self.ops.push(Op::Matched);
-        }
-        let end = self.here();
-        jumps.into_iter().for_each(|jump| self.ops[jump] = Op::Jump(end));
-        self.choices[choice] = Choice::new(&starts);
-        Ok(())
+    fn behind(&mut self, inner: &Node) -> Result<(), String> {
+        let length = inner.length().ok_or("what stands behind has no certain length")?;
+        self.ops.push(Op::Behind(length as u32));
+        self.node(inner)
     }
 }
 
