@@ -48,7 +48,7 @@ const FRESH: State = State { hits: UNKNOWN, spots: 0, seen: 0, first: NONE, last
 pub struct Run<'r, 'v, 'x> {
     rules: &'r Rules,
     view: &'r Texts<'v, 'x>,
-    texts: Vec<Option<Option<Text<'v>>>>,
+    texts: Vec<Option<Option<Text<'r>>>>,
     states: Vec<State>,
     /// Rules that can hit, as far as is known without looking closer.
     may: Vec<bool>,

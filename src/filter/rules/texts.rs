@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use super::definition::{FieldSpec, MESSAGE_ID};
-use super::eval::Lists;
+use super::eval::{Lists, Once};
 use super::relays::Relays;
 use super::uris;
 use crate::filter::budget::Budget;
@@ -23,6 +23,10 @@ pub struct Texts<'v, 'x> {
     pub lists: &'v Lists,
     /// The relays it came through.
     pub relays: Relays,
+    /// What several functions ask.
+    pub once: Once,
+    body: OnceCell<Text<'v>>,
+    raw: OnceCell<Vec<&'v [u8]>>,
     uris: OnceCell<Vec<String>>,
 }
 
@@ -51,26 +55,30 @@ pub struct Text<'v> {
     /// All of it.
     pub bytes: Cow<'v, [u8]>,
     /// Where each segment begins and ends.
-    pub segments: Vec<(u32, u32)>,
+    pub segments: Cow<'v, [(u32, u32)]>,
 }
 
 impl<'v> Text<'v> {
     fn whole(bytes: Cow<'v, [u8]>) -> Self {
         let end = bytes.len() as u32;
-        Text { bytes, segments: vec![(0, end)] }
+        Text { bytes, segments: Cow::Owned(vec![(0, end)]) }
     }
 
     /// The segments, joined.
     fn joined<'s>(segments: impl Iterator<Item = &'s [u8]>) -> Self {
-        let mut text = Text::default();
-        let bytes = text.bytes.to_mut();
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
         for segment in segments {
             let start = bytes.len() as u32;
             bytes.extend_from_slice(segment);
-            text.segments.push((start, bytes.len() as u32));
+            places.push((start, bytes.len() as u32));
             bytes.push(b'\n');
         }
-        text
+        Text { bytes: Cow::Owned(bytes), segments: Cow::Owned(places) }
+    }
+
+    /// The same text, borrowed.
+    fn lent(&self) -> Text<'_> {
+        Text { bytes: Cow::Borrowed(&self.bytes), segments: Cow::Borrowed(&self.segments) }
     }
 
     /// A segment and where it begins.
@@ -95,24 +103,30 @@ const FULL_BYTES_MAX: usize = 512 * 1024;
 impl<'v, 'x> Texts<'v, 'x> {
     /// Reads the relays; texts are made when they are asked for.
     pub fn new(view: &'v View<'x>, facts: &'v Facts, lists: &'v Lists) -> Self {
-        Texts { view, facts, lists, relays: Relays::read(view, facts), uris: OnceCell::new() }
+        let relays = Relays::read(view, facts);
+        let (body, raw, uris) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Texts { view, facts, lists, relays, once: Once::default(), body, raw, uris }
     }
 
     /// The text of a target; nothing for a header field that is missing.
-    pub fn prepare(&self, target: &Target, budget: &mut Budget) -> Option<Text<'v>> {
+    pub fn prepare(&self, target: &Target, budget: &mut Budget) -> Option<Text<'_>> {
         Some(match target {
-            Target::Body => self.body(),
+            Target::Body => self.body().lent(),
             Target::Full => Text::whole(Cow::Borrowed(self.full())),
             Target::Header(spec) => Text::whole(self.header(spec)?),
             Target::Mime(spec) => self.mime(spec, budget),
             Target::Paragraphs => self.paragraphs(Vec::new()),
-            Target::Raw => Text::joined(self.raw().into_iter()),
+            Target::Raw => Text::joined(self.raw().iter().copied()),
             Target::Uri => Text::joined(self.uris().iter().map(|uri| uri.as_bytes())),
         })
     }
 
     /// Subject and paragraphs.
-    pub fn body(&self) -> Text<'v> {
+    pub fn body(&self) -> &Text<'v> {
+        self.body.get_or_init(|| self.read_body())
+    }
+
+    fn read_body(&self) -> Text<'v> {
         let mut bytes = Vec::with_capacity(self.view.text.len() + self.view.subject.len() + 2);
         let subject = self.view.header.text("Subject");
         paragraphs(&mut bytes, &subject);
@@ -139,12 +153,16 @@ impl<'v, 'x> Texts<'v, 'x> {
         }
         let ends = memchr::memchr_iter(b'\n', &bytes);
         let segments = ends.scan(0, |start, end| Some((std::mem::replace(start, end as u32 + 1), end as u32)));
-        let segments = segments.collect();
+        let segments = Cow::Owned(segments.collect());
         Text { bytes: Cow::Owned(bytes), segments }
     }
 
     /// Decoded text parts in pieces.
-    pub fn raw(&self) -> Vec<&'v [u8]> {
+    pub fn raw(&self) -> &[&'v [u8]] {
+        self.raw.get_or_init(|| self.read_raw())
+    }
+
+    fn read_raw(&self) -> Vec<&'v [u8]> {
         let mut raw = Vec::new();
         let mut left = RAW_BYTES_MAX;
         for part in &self.view.parts {
@@ -395,7 +413,8 @@ mod tests {
     fn the_body_has_a_paragraph_a_line() {
         let view = View::read(b"Subject: s  t\n\na b\nc\n\n \nd\n");
         let (facts, lists) = (Facts::default(), Lists::default());
-        let text = Texts::new(&view, &facts, &lists).body();
+        let texts = Texts::new(&view, &facts, &lists);
+        let text = texts.body();
         assert_eq!(*text.bytes, *b"s t\na b c\nd\n");
         assert_eq!(text.segment(1), (4, &b"a b c"[..]));
         assert_eq!([4, 5, 9, 10].map(|end| text.segment_at(end)), [0, 1, 1, 1]);

@@ -13,11 +13,11 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("check_for_uppercase", check_for_uppercase),
     ("check_stock_info", check_stock_info),
-    ("multipart_alternative_difference", |context, arguments| within_or_zero(difference(context).0, arguments)),
+    ("multipart_alternative_difference", |context, arguments| within_or_zero(difference(context).missing, arguments)),
     ("multipart_alternative_difference_count", |context, arguments| {
-        let (_, html, text) = difference(context);
-        html as f64 > number(arguments, 1).unwrap_or(0.0)
-            && text as f64 / html as f64 > number(arguments, 0).unwrap_or(0.0)
+        let difference = difference(context);
+        difference.page_words > number(arguments, 1).unwrap_or(0.0)
+            && difference.plain_words / difference.page_words > number(arguments, 0).unwrap_or(0.0)
     }),
     ("plaintext_body_length", |context, arguments| {
         signature(context).is_some_and(|(body, _)| super::between(body as f64, arguments, 0))
@@ -57,6 +57,10 @@ const LETTERS_MIN: usize = 200;
 
 /// Per cent of capitals among letters and digits, in lines of more than one word.
 fn check_for_uppercase(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
+    super::within(*context.texts.once.capitals.get_or_init(|| capitals(context)), arguments, 0)
+}
+
+fn capitals(context: &Context<'_, '_, '_>) -> f64 {
     let text = context.texts.body();
     let lines = (0..text.segments.len()).map(|number| text.segment(number).1.trim_ascii());
     let (mut all, mut upper, mut others) = (0, 0, 0);
@@ -66,7 +70,7 @@ fn check_for_uppercase(context: &Context<'_, '_, '_>, arguments: &[String]) -> b
         others += line.iter().filter(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()).count();
     }
     let share = if upper + others == 0 { 0.0 } else { 100.0 * upper as f64 / (upper + others) as f64 };
-    super::within(if all < LETTERS_MIN { 0.0 } else { share }, arguments, 0)
+    if all < LETTERS_MIN { 0.0 } else { share }
 }
 
 /// Words that head the lines of a tip for buying shares, each counted once.
@@ -115,10 +119,23 @@ fn check_stock_info(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool
     number(arguments, 0).is_none_or(|least| seen.len() as f64 >= least)
 }
 
-/// Per cent of the page's words that its plain alternative lacks, and the distinct words of both.
-fn difference(context: &Context<'_, '_, '_>) -> (f64, usize, usize) {
+/// How a page differs from its plain alternative.
+#[derive(Default)]
+pub struct Difference {
+    /// Per cent of the page's words that the plain text lacks.
+    missing: f64,
+    /// Distinct words of both.
+    page_words: f64,
+    plain_words: f64,
+}
+
+fn difference<'c>(context: &'c Context<'_, '_, '_>) -> &'c Difference {
+    context.texts.once.difference.get_or_init(|| read_difference(context))
+}
+
+fn read_difference(context: &Context<'_, '_, '_>) -> Difference {
     if !mime::is_alternative(context) {
-        return (0.0, 0, 0);
+        return Difference::default();
     }
     let (mut page, mut plain): (HashMap<String, usize>, HashMap<String, usize>) = Default::default();
     let count = |counts: &mut HashMap<String, usize>, text: &str| {
@@ -140,10 +157,11 @@ fn difference(context: &Context<'_, '_, '_>) -> (f64, usize, usize) {
         }
     }
     if page.is_empty() {
-        return (0.0, 0, 0);
+        return Difference::default();
     }
     let missing = page.iter().filter(|(word, count)| plain.get(*word).is_none_or(|there| there < count)).count();
-    (100.0 * missing as f64 / page.len() as f64, page.len(), plain.len())
+    let (page_words, plain_words) = (page.len() as f64, plain.len() as f64);
+    Difference { missing: 100.0 * missing as f64 / page_words, page_words, plain_words }
 }
 
 /// Bytes of the first plain text before its signature, and of the signature (RFC 3676 §4.3).

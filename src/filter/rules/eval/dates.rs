@@ -44,13 +44,22 @@ fn is_clock(word: &str) -> bool {
     word.contains(':') && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b':')
 }
 
-/// Date, as the sender wrote it; the one of a message that was sent again counts more.
-fn sent(context: &Context<'_, '_, '_>) -> Option<i64> {
-    let header = &context.texts.view.header;
-    header.all("Resent-Date").chain(header.all("Date")).find_map(|field| time(&field.text()))
+/// When a message was sent and received, in seconds since 1970.
+pub struct Dates {
+    /// Date, as the sender wrote it; the one of a message that was sent again counts more.
+    sent: Option<i64>,
+    /// When the relays had it, newest first.
+    received: Vec<i64>,
 }
 
-/// When the relays had it, newest first.
+fn dates<'c>(context: &'c Context<'_, '_, '_>) -> &'c Dates {
+    context.texts.once.dates.get_or_init(|| {
+        let header = &context.texts.view.header;
+        let sent = header.all("Resent-Date").chain(header.all("Date")).find_map(|field| time(&field.text()));
+        Dates { sent, received: received(context) }
+    })
+}
+
 fn received(context: &Context<'_, '_, '_>) -> Vec<i64> {
     let mut fields: Vec<&Field<'_>> = context.texts.view.header.all("Received").collect();
     let says = |field: Option<&&Field<'_>>, marks: &[&str]| {
@@ -66,9 +75,9 @@ fn received(context: &Context<'_, '_, '_>) -> Vec<i64> {
 
 /// Hours that Date is ahead of the nearest Received, from the first bound to below the second; `undef` is none.
 fn check_for_shifted_date(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let times = received(context);
-    let shift = sent(context).and_then(|sent| {
-        let mut shifts: Vec<i64> = times.iter().map(|at| sent - at).collect();
+    let dates = dates(context);
+    let shift = dates.sent.and_then(|sent| {
+        let mut shifts: Vec<i64> = dates.received.iter().map(|at| sent - at).collect();
         // A last relay of the very second is the sender's own, and knows no better.
         if shifts.len() > 1 && shifts.last() == Some(&0) {
             shifts.pop();
@@ -84,8 +93,8 @@ fn check_outlook_message_id(context: &Context<'_, '_, '_>, _: &[String]) -> bool
     let ids = context.texts.header(&FieldSpec::parse("MESSAGEID")).unwrap_or_default();
     let Some(token) = outlook_token(&ids) else { return false };
     let off = |at: i64| (f64::from(token) - (at as f64 * TICKS_A_SECOND + TICKS_1970).floor()).abs();
-    off(sent(context).unwrap_or(0)) >= TICKS_OFF_MAX
-        && off(received(context).last().copied().unwrap_or(0)) >= TICKS_OFF_MAX
+    let dates = dates(context);
+    off(dates.sent.unwrap_or(0)) >= TICKS_OFF_MAX && off(dates.received.last().copied().unwrap_or(0)) >= TICKS_OFF_MAX
 }
 
 /// The time in `<0001TTTTTTTT$xxxxxxxx$xxxxxxxx@…`.

@@ -34,9 +34,11 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
 ];
 
 /// Received fields in one line.
-fn received(context: &Context<'_, '_, '_>) -> String {
-    let fields = context.texts.header(&FieldSpec::parse("Received")).unwrap_or_default();
-    String::from_utf8_lossy(&fields).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+fn received<'c>(context: &'c Context<'_, '_, '_>) -> &'c str {
+    context.texts.once.received.get_or_init(|| {
+        let fields = context.texts.header(&FieldSpec::parse("Received")).unwrap_or_default();
+        String::from_utf8_lossy(&fields).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+    })
 }
 
 fn field(context: &Context<'_, '_, '_>, name: &str) -> String {
@@ -139,7 +141,7 @@ fn forged_yahoo(context: &Context<'_, '_, '_>, _: &[String]) -> bool {
     }
     let resent = !field(context, "Resent-From").is_empty() && !field(context, "Resent-To").is_empty();
     let again = field(context, "X-Received");
-    let received = if resent && !again.is_empty() { again } else { received(context) };
+    let received = if resent && !again.is_empty() { &again } else { received(context) };
     let mut hops = received.split("by ").skip(1);
     !hops.any(|hop| {
         let (name, rest) = hop.split_once(' ').unwrap_or((hop, ""));

@@ -235,7 +235,9 @@ fn check_unresolved_template(context: &Context<'_, '_, '_>, _: &[String]) -> boo
         !FREE_FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name))
             && !field.name.to_ascii_lowercase().ends_with("message-id")
     });
-    fields.map(|field| field.text()).any(|text| {
+    // A sign that was encoded stands behind `=?`.
+    let may = |raw: &[u8]| memchr::memchr(b'%', raw).is_some() || memchr::memmem::find(raw, b"=?").is_some();
+    fields.filter(|field| may(field.raw)).map(|field| field.text()).any(|text| {
         text.as_bytes().windows(3).any(|window| {
             window[0] == b'%'
                 && window[1].is_ascii_uppercase()

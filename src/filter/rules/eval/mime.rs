@@ -62,22 +62,44 @@ fn parts<'c>(context: &'c Context<'_, '_, '_>) -> impl Iterator<Item = &'c Part<
     context.texts.view.parts.iter()
 }
 
+/// What a part's own header says of its body, in lower case.
+pub struct Encoded {
+    encoding: String,
+    disposition: String,
+}
+
+impl Encoded {
+    fn read(part: &Part<'_>) -> Self {
+        let header = Header::parse(&part.header, &mut Default::default());
+        let field = |name: &str| header.text(name).trim().to_ascii_lowercase();
+        Encoded { encoding: field("Content-Transfer-Encoding"), disposition: field("Content-Disposition") }
+    }
+
+    fn is_quoted_printable(&self) -> bool {
+        self.encoding == "quoted-printable"
+    }
+}
+
+/// The parts with what their headers say.
+fn encoded<'c>(
+    context: &'c Context<'_, '_, '_>,
+) -> impl DoubleEndedIterator<Item = (&'c Part<'c>, &'c Encoded)> + ExactSizeIterator {
+    let parts = &context.texts.view.parts;
+    let encoded = context.texts.once.encoded.get_or_init(|| parts.iter().map(Encoded::read).collect());
+    parts.iter().zip(encoded)
+}
+
+/// The parts in quoted-printable.
+fn quoted_printable<'c>(context: &'c Context<'_, '_, '_>) -> impl Iterator<Item = &'c Part<'c>> {
+    encoded(context).filter(|(_, encoded)| encoded.is_quoted_printable()).map(|(part, _)| part)
+}
+
 fn has_html(context: &Context<'_, '_, '_>) -> bool {
     parts(context).any(|part| part.content_type == "text/html")
 }
 
 fn top_type(context: &Context<'_, '_, '_>) -> String {
     context.texts.view.header.text("Content-Type").trim_start().to_ascii_lowercase()
-}
-
-/// A field of a part's own header, in lower case.
-fn field(part: &Part<'_>, name: &str) -> String {
-    let header = Header::parse(&part.header, &mut Default::default());
-    header.text(name).trim().to_ascii_lowercase()
-}
-
-fn is_quoted_printable(part: &Part<'_>) -> bool {
-    field(part, "Content-Transfer-Encoding") == "quoted-printable"
 }
 
 fn lines<'p>(part: &'p Part<'_>) -> impl Iterator<Item = &'p [u8]> {
@@ -93,7 +115,7 @@ fn check_base64_length(context: &Context<'_, '_, '_>, arguments: &[String]) -> b
 
 fn check_for_mime(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
     match arguments.first().map(String::as_str) {
-        Some("mime_attachment") => parts(context).any(|part| field(part, "Content-Disposition").contains("attachment")),
+        Some("mime_attachment") => encoded(context).any(|(_, encoded)| encoded.disposition.contains("attachment")),
         Some("mime_bad_iso_charset") => parts(context).any(|part| {
             // All of ISO's charsets that mail uses are iso-8859-N and iso-2022-X.
             let name = part.charset.as_deref().and_then(|charset| charset.strip_prefix("iso-"));
@@ -101,12 +123,12 @@ fn check_for_mime(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
             name.is_some_and(|name| name.contains('-') && !known(name))
         }),
         Some("mime_base64_count") => parts(context).any(|part| part.base64),
-        Some("mime_base64_encoded_text") => parts(context).any(is_ascii_in_base64),
+        Some("mime_base64_encoded_text") => encoded(context).any(|(part, encoded)| is_ascii_in_base64(part, encoded)),
         Some("mime_faraway_charset") => charsets::faraway_part(context),
         Some("mime_qp_count") => needless(context).0 > 0,
         Some("mime_qp_long_line") => {
             // RFC 5322 §2.1.1: 78 characters and the line's end.
-            parts(context).filter(|part| is_quoted_printable(part)).flat_map(lines).any(|line| line.len() > 78)
+            quoted_printable(context).flat_map(lines).any(|line| line.len() > 78)
         }
         Some("mimepart_limit_exceeded") => {
             context.texts.view.budget.exceeded().any(|row| matches!(row.limit, Limit::Parts | Limit::Nesting))
@@ -116,11 +138,11 @@ fn check_for_mime(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
 }
 
 /// Text that needs no base64, is in it, and is not attached.
-fn is_ascii_in_base64(part: &Part<'_>) -> bool {
+fn is_ascii_in_base64(part: &Part<'_>, encoded: &Encoded) -> bool {
     const ASCII: [&str; 9] =
         ["us-ascii", "ansi_x3.4", "iso-ir-6", "iso_646.irv", "ascii", "iso646-us", "ibm367", "cp367", "csascii"];
     let ascii = part.charset.as_deref().is_none_or(|charset| ASCII.iter().any(|name| charset.contains(name)));
-    let disposition = field(part, "Content-Disposition");
+    let disposition = &encoded.disposition;
     let placed = disposition.starts_with("attachment") || disposition.starts_with("inline");
     part.base64 && part.content_type.starts_with("text") && ascii && !placed
 }
@@ -128,7 +150,7 @@ fn is_ascii_in_base64(part: &Part<'_>) -> bool {
 /// In quoted-printable: characters that are encoded though they need not be, and all bytes.
 fn needless(context: &Context<'_, '_, '_>) -> (usize, usize) {
     let (mut encoded, mut all) = (0, 0);
-    for line in parts(context).filter(|part| is_quoted_printable(part)).flat_map(lines) {
+    for line in quoted_printable(context).flat_map(lines) {
         all += line.len() + 1;
         let blanks = line.trim_ascii_end();
         let mut end = blanks.len();
@@ -156,12 +178,11 @@ fn is_needless(high: u8, low: u8) -> bool {
 
 /// Characters written as `&#x4e2d;` in plain text, for each that is not.
 fn unicode_ratio(context: &Context<'_, '_, '_>) -> f64 {
-    let plain = parts(context).filter(|part| {
-        let encoding = field(part, "Content-Transfer-Encoding");
-        part.content_type == "text/plain" && matches!(encoding.as_str(), "" | "7bit" | "8bit")
+    let plain = encoded(context).filter(|(part, encoded)| {
+        part.content_type == "text/plain" && matches!(encoded.encoding.as_str(), "" | "7bit" | "8bit")
     });
     let (mut entities, mut others) = (0usize, 0usize);
-    for part in plain {
+    for (part, _) in plain {
         let found = memchr::memmem::find_iter(part.encoded, b"&#x").filter(|at| {
             let digits = part.encoded.get(at + 3..at + 8);
             digits.is_some_and(|digits| digits[4] == b';' && digits[..4].iter().all(u8::is_ascii_hexdigit))
@@ -176,10 +197,9 @@ fn unicode_ratio(context: &Context<'_, '_, '_>) -> f64 {
 /// Bytes of the last plain text over those of the last page, where they are alternatives; 1 otherwise.
 fn multipart_ratio(context: &Context<'_, '_, '_>) -> f64 {
     let last = |kind: &str| {
-        let attached = |part: &&Part<'_>| field(part, "Content-Disposition").contains("attachment");
-        let found =
-            context.texts.view.parts.iter().rev().filter(|part| part.content_type == kind).find(|part| !attached(part));
-        found.map(|part| part.encoded.len())
+        let mut found = encoded(context).rev().filter(|(part, _)| part.content_type == kind);
+        let found = found.find(|(_, encoded)| !encoded.disposition.contains("attachment"));
+        found.map(|(part, _)| part.encoded.len())
     };
     match (is_alternative(context), last("text/plain"), last("text/html")) {
         (true, Some(text), Some(html)) if html > 0 => text as f64 / html as f64,

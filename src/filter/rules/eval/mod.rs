@@ -13,6 +13,7 @@ pub mod identity;
 mod images;
 mod lists;
 mod mime;
+mod once;
 mod people;
 
 use super::definition::{Call, Test};
@@ -21,6 +22,7 @@ use super::scratch::Scratch;
 use super::texts::Texts;
 use crate::filter::budget::Budget;
 pub use lists::Lists;
+pub use once::Once;
 
 /// What a function sees.
 pub struct Context<'c, 'v, 'x> {

@@ -1,0 +1,22 @@
+//! What several functions ask of one message: worked out when the first of them asks. Pure.
+
+use std::cell::OnceCell;
+
+use super::body::Difference;
+use super::dates::Dates;
+use super::mime::Encoded;
+
+/// See the module.
+#[derive(Default)]
+pub struct Once {
+    /// Per cent of capitals.
+    pub capitals: OnceCell<f64>,
+    /// Dates of the sender and the relays.
+    pub dates: OnceCell<Dates>,
+    /// A page and its plain alternative.
+    pub difference: OnceCell<Difference>,
+    /// How each part is encoded and placed, in the order of the parts.
+    pub encoded: OnceCell<Vec<Encoded>>,
+    /// Received fields in one line.
+    pub received: OnceCell<String>,
+}
