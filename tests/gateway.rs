@@ -392,6 +392,31 @@ s.docmd("MAIL FROM:<\x1b[31m@example.test>"); s.quit()
 }
 
 #[test]
+fn each_recipient_has_one_line_of_outcome_in_text_and_in_json() {
+    for json in [false, true] {
+        let weir = perimeter("store:", &format!("[log]\njson = {json}\n"));
+        weir.add_user("alice");
+        let (server, to) = (weir.address("mx"), "alice@example.test,nobody@example.test");
+        let (ok, said) = run("swaks", &["--server", &server, "--from", "a@shop.test", "--to", to]);
+        assert!(ok, "{said}");
+        let (_, rest) = said.split_once("queued as ").expect("an id");
+        let id = rest.split_whitespace().next().expect("an id").to_owned();
+        wait_for("both outcomes", || (weir.log().matches(&id).count() >= 3).then_some(()));
+        let log = weir.log();
+        for (recipient, outcome) in [("alice@example.test", "delivered"), ("nobody@example.test", "bounced")] {
+            let lines = log.lines().filter(|line| line.contains(&id) && line.contains(outcome));
+            let lines: Vec<&str> = lines.filter(|line| line.contains(recipient)).collect();
+            assert_eq!(lines.len(), 1, "{recipient}: {log}");
+            if json {
+                let line: serde_json::Value = serde_json::from_str(lines[0]).expect("a line is JSON");
+                assert_eq!((&line["id"], &line["outcome"]), (&id.as_str().into(), &outcome.into()), "{line}");
+            }
+        }
+        assert!(!log.contains("This is a test mailing"), "no content: {log}");
+    }
+}
+
+#[test]
 fn an_operator_acts_on_many_by_filter_and_a_stopped_spool_proves_itself() {
     let mut weir = perimeter("smtp://127.0.0.1:1", "[deliver]\npaused = true\n");
     python(
