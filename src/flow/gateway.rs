@@ -294,6 +294,7 @@ impl Parts<'_> {
             free_space_min: settings.free_space_min,
             messages_max: settings.messages_max,
             quarantine_keep: settings.quarantine_keep,
+            delay_max: delay_max(&self.config),
             ..spool::Options::default()
         };
         std::fs::create_dir_all(&settings.directory).map_err(at("[spool] directory"))?;
@@ -387,6 +388,11 @@ impl Parts<'_> {
         handle.spawn(admin::server::serve(listener, api, until(stopped)));
         Ok(address)
     }
+}
+
+/// What no delay of `[retry]` reaches, chance included.
+pub(super) fn delay_max(config: &Config) -> Duration {
+    config.retry.max * 3 / 2
 }
 
 /// Keeps the gauge of counted keys up to date until `stop` is there.

@@ -96,10 +96,35 @@ async fn paused_mail_waits_and_takes_the_route_of_the_day_it_goes() {
     assert_eq!(bench.queue.leased(), 0);
 }
 
+/// What waited while the server was down is tried before it is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_that_is_too_old_at_a_start_gets_its_attempt() {
+    let (good, bad) = (
+        Hop::start(Manners::default()).await,
+        Hop::start(Manners { rcpt: "450 4.2.1 no", ..Manners::default() }).await,
+    );
+    let mut config = config();
+    config.domains = vec![domain("good.example", smtp(&good)), domain("bad.example", smtp(&bad))];
+    let queue = MemoryQueue::new(&config);
+    for sender in ["a@sender.example", ""] {
+        for to in ["b@good.example", "b@bad.example"] {
+            queue.submit(message(sender, &[to], b"x\r\n"));
+        }
+    }
+    queue.age(30 * DAY);
+    let bench = bench_over(queue, config, Arc::new(NoStore), ClientTls::new());
+    until("four attempts", || bench.queue.outcomes().len() == 4).await;
+    assert_eq!(bench.delivered(), 2);
+    assert_eq!(bench.queue.waiting(), 2, "the rest has a round of retries: {:?}", bench.queue.outcomes());
+    assert!(bench.queue.reports().iter().all(|report| !String::from_utf8_lossy(&report.content).contains("failed")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_that_waited_too_long_expires_even_where_nothing_is_tried() {
     let mut config = config();
     config.deliver.paused = true;
+    // The rest behind a start, for which mail is kept that was too old before it.
+    (config.retry.first, config.retry.max) = (Duration::from_secs(1), Duration::from_secs(1));
     let queue = MemoryQueue::new(&config);
     queue.submit(message("a@sender.example", &["b@dead.example"], b"x\r\n"));
     queue.submit(message("", &["b@dead.example"], b"x\r\n"));
@@ -265,6 +290,9 @@ async fn a_host_that_hangs_and_one_that_refuses_are_passed_over() {
         ("hang.example", "A") => dns::a("127.0.0.2"),
         ("up.example", "A") => dns::a("127.0.0.1"),
         ("both.example", "A") => dns::Answer::Records(vec![record("127.0.0.9"), record("127.0.0.1")]),
+        ("dual.example", "MX") => dns::mx(&[(10, "dual.example")]),
+        ("dual.example", "A") => dns::a("127.0.0.1"),
+        ("dual.example", "AAAA") => dns::aaaa("::1"),
         // Nobody listens there, or there is no IPv6 at all: the answer says so, and the mail waits.
         ("six.example", "AAAA") => dns::aaaa("::1"),
         _ => dns::NODATA,
@@ -274,15 +302,15 @@ async fn a_host_that_hangs_and_one_that_refuses_are_passed_over() {
     config.dns.servers = vec![server];
     config.deliver.port = up.port;
     let bench = bench(config);
-    for (n, name) in ["hangs.example", "refuses.example"].into_iter().enumerate() {
+    for (n, name) in ["hangs.example", "refuses.example", "dual.example"].into_iter().enumerate() {
         bench.queue.submit(message("", &[&format!("b@{name}")], b"x\r\n"));
         until(name, || bench.delivered() == n + 1).await;
     }
     let metrics = bench.metrics();
     assert!(metrics.contains(r#"weir_deliver_connections_total{outcome="failed"} 2"#), "{metrics}");
     bench.queue.submit(message("", &["b@six.example"], b"x\r\n"));
-    until("six", || bench.queue.outcomes().len() == 3).await;
-    let text = format!("{:?}", bench.queue.outcomes()[2].1);
+    until("six", || bench.queue.outcomes().len() == 4).await;
+    let text = format!("{:?}", bench.queue.outcomes()[3].1);
     assert!(text.starts_with("Deferred") && text.contains("six.example [::1]"), "{text}");
 }
 
