@@ -13,6 +13,7 @@ mod more;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use hops::{Hop, Manners, Tls};
@@ -308,6 +309,42 @@ async fn a_dead_destination_costs_two_connections_and_not_one_a_message() {
     assert!(bench.queue.outcomes().len() <= 10, "{} attempts", bench.queue.outcomes().len());
     bench.delivery.pause();
     assert_eq!(bench.delivery.why(&destination), "delivery is paused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_domain_is_asked_for_in_dns_no_more_often_than_it_is_tried() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let server = dns::serve(move |name, kind| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        match (name, kind) {
+            ("down.example", "MX") => dns::Answer::Records(vec![]),
+            ("down.example", "A") => dns::a("127.0.0.9"),
+            ("sick.example", _) => dns::SERVFAIL,
+            _ => dns::NODATA,
+        }
+    })
+    .await;
+    for name in ["down.example", "sick.example"] {
+        let mut config = config();
+        config.dns.servers = vec![server];
+        let bench = bench(config);
+        let to = format!("b@{name}");
+        let wave = || (0..300).for_each(|_| bench.queue.submit(message("a@sender.example", &[&to], b"x\r\n")));
+        wave();
+        let destination = bench.queue.destination(&to);
+        until("dead", || bench.delivery.why(&destination).contains("unreachable")).await;
+        until("idle", || bench.queue.leased() == 0).await;
+        let (tried, questions) = (bench.queue.outcomes().len(), asked.load(Ordering::SeqCst));
+        assert!(tried <= 4 && questions <= 16, "{name}: {tried} attempts, {questions} questions");
+        // What comes later costs nothing at all.
+        (0..3).for_each(|_| wave());
+        bench.delivery.wake();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!((bench.queue.outcomes().len(), asked.load(Ordering::SeqCst)), (tried, questions), "{name}");
+        assert_eq!(bench.queue.waiting(), 1200, "all of it waits");
+        asked.store(0, Ordering::SeqCst);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

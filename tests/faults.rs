@@ -193,6 +193,32 @@ fn without_descriptors_it_says_so_waits_without_spinning_and_recovers() {
     assert!(!weir.log().contains("panicked"));
 }
 
+#[test]
+fn mail_waits_for_descriptors_and_not_for_its_next_hop() {
+    const HOSTS: usize = 120;
+    let hop = Hop::start_at("0.0.0.0:0", Manner::HangAfterDot, &["PIPELINING"]);
+    let name = |n: usize| format!("d{n}.test");
+    let mut config = base() + &listener("mx", "mx", "");
+    (0..HOSTS).for_each(|n| {
+        config.push_str(&domain(&name(n), &format!("smtp://127.0.0.{}:{}", n + 2, hop.port)));
+    });
+    let weir = Weir::start_under("ulimit -n 128", &config);
+    let mut client = Client::connect(&weir.address("mx"));
+    client.command("EHLO client.test");
+    for n in 0..HOSTS {
+        let said = client.mail("a@shop.test", &format!("u@{}", name(n)), "Subject: waits\r\n\r\nx");
+        assert!(said.starts_with("250"), "{n}: {said}");
+    }
+    wait_for("the shortage", || weir.log().contains("no delivery for want of means").then_some(()));
+    hop.become_(Manner::Good);
+    empty_queue(&weir);
+    assert_eq!(hop.count(), HOSTS);
+    let log = weir.log();
+    let blamed = log.lines().find(|line| line.contains("Too many open files") && line.contains("deferred"));
+    assert_eq!(blamed, None, "no attempt is counted");
+    assert!(!log.contains("destination is unreachable"), "and no next hop held to be dead");
+}
+
 /// A clock for the gateway alone, by libfaketime, which reads what it says from a file.
 const CLOCK: &str = "mkdir -p \"${1%/*}/data\"; [ -e \"${1%/*}/data/clock\" ] || echo +0 > \"${1%/*}/data/clock\"
 export LD_PRELOAD=/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1 FAKETIME_TIMESTAMP_FILE=\"${1%/*}/data/clock\"

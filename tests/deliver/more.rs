@@ -1,7 +1,6 @@
 //! Leases that must not get lost, the life of a queue, protection on the wire, and hosts that hang.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::RootCertStore;
 use weir::spool::queue::NewMessage;
@@ -94,6 +93,24 @@ async fn paused_mail_waits_and_takes_the_route_of_the_day_it_goes() {
     bench.delivery.pause();
     bench.queue.submit(one("x\r\n"));
     assert_eq!(bench.queue.leased(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_window_grows_while_a_hop_keeps_up_and_shrinks_where_it_asks_for_less() {
+    const MESSAGES: usize = 300;
+    let slow = Manners { thinks: Duration::from_millis(20), ..Manners::PLAIN };
+    for (at_once_max, fewest, most) in [(usize::MAX, 8, 20), (4, 3, 9)] {
+        let (bench, hop) = paused_hop(Manners { at_once_max, ..slow.clone() }).await;
+        for _ in 0..MESSAGES {
+            bench.queue.submit(one("x\r\n"));
+        }
+        bench.delivery.resume();
+        until("all tried", || bench.queue.outcomes().len() == MESSAGES).await;
+        assert!((fewest..=most).contains(&hop.at_once()), "{} at once, {at_once_max} allowed", hop.at_once());
+        let deferred = MESSAGES - bench.delivered();
+        assert!(deferred <= if at_once_max == 4 { MESSAGES / 2 } else { 0 }, "{deferred} deferred");
+        assert!(hop.connections() <= 3 * MESSAGES / 4, "{} connections: they are used again", hop.connections());
+    }
 }
 
 /// What waited while the server was down is tried before it is given up.
