@@ -384,6 +384,38 @@ async fn mail_by_mx_obeys_what_the_zone_says() {
     assert!(bench.queue.reports().is_empty(), "null senders hear of nothing");
 }
 
+/// Not a test by itself: what `an_address_of_this_host_gets_no_mail_by_mx` runs where 192.0.2.77 is the host's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_at_an_address_of_its_own() {
+    if std::env::var_os("DELIVER_CHILD").is_none() {
+        return;
+    }
+    let hop = Hop::start_at("192.0.2.77:0", Manners::default()).await;
+    let server = dns::serve(|_, kind| if kind == "A" { dns::a("192.0.2.77") } else { dns::NODATA }).await;
+    let mut config = config();
+    config.dns.servers = vec![server];
+    config.deliver.port = hop.port;
+    config.deliver.allow_local = false;
+    let bench = bench(config);
+    bench.queue.submit(message("a@sender.example", &["b@evil.example"], b"x\r\n"));
+    let text = bench.first_outcome().await;
+    assert!(text.starts_with("Deferred") && text.contains("address is one of this host"), "{text}");
+    assert!(hop.taken().is_empty());
+    println!("nothing came in at our own door");
+}
+
+#[test]
+fn an_address_of_this_host_gets_no_mail_by_mx() {
+    let script = "ip link set lo up && ip addr add 192.0.2.77/32 dev lo && exec \"$0\" --exact child_at_an_address_of_its_own --nocapture";
+    let child = std::env::current_exe().unwrap().display().to_string();
+    let output = std::process::Command::new("unshare")
+        .args(["-n", "bash", "-c", script, &child])
+        .env("DELIVER_CHILD", "1")
+        .output();
+    let said = format!("{output:?}");
+    assert!(output.is_ok_and(|output| output.status.success()) && said.contains("at our own door"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_dns_can_not_send_our_mail_to_ourselves() {
     let hop = Hop::start(Manners::default()).await;
