@@ -259,20 +259,21 @@ impl Feed for LineFeed<'_> {
         self.worker.served += 1;
         let shared = self.worker.shared.clone();
         let mut book = shared.book.lock();
-        let mut is_slowed = false;
+        let mut slowed = None;
         for answer in job.answers.iter().flatten() {
             match answer.fate {
-                Fate::Deferred if answer.slow_down => {
-                    book.slowed(&self.worker.destination, &answer.line());
-                    is_slowed = true;
-                }
-                Fate::Deferred if !answer.is_reply => {}
+                // A connection that breaks or hangs within a transaction asks for less in its own way.
+                Fate::Deferred if answer.slow_down || !answer.is_reply => slowed = Some(answer.line()),
                 // Any other reply about a recipient shows that the destination is alive.
                 _ => book.succeeded(&self.worker.destination),
             }
         }
+        // Once for a message, however many recipients it has there.
+        if let Some(why) = &slowed {
+            book.slowed(&self.worker.destination, why);
+        }
         drop(book);
-        if is_slowed {
+        if slowed.is_some() {
             let idle = shared.pool.take_all(&self.worker.destination);
             idle.into_iter().for_each(|connection| drop(shared.handle.spawn(connection.quit())));
         }

@@ -25,6 +25,8 @@ pub struct Manners {
     pub offers: &'static [&'static str],
     pub hang_at_greeting: bool,
     pub hang_after_dot: bool,
+    /// The same, once it has taken so many messages.
+    pub hang_from: usize,
     pub garbage: bool,
     pub close_mid_reply: bool,
     /// 354 although no recipient was accepted.
@@ -53,6 +55,7 @@ impl Manners {
             offers: &["8BITMIME"],
             hang_at_greeting: false,
             hang_after_dot: false,
+            hang_from: usize::MAX,
             garbage: false,
             close_mid_reply: false,
             data_anyway: false,
@@ -287,7 +290,7 @@ async fn say_hello(stream: &mut Stream, manners: &Manners) -> std::io::Result<()
 }
 
 async fn end(stream: &mut Stream, manners: &Manners, mail: &mut Mail, taken: &Mutex<Vec<Mail>>) -> std::io::Result<()> {
-    if manners.hang_after_dot {
+    if manners.hang_after_dot || taken.lock().unwrap().len() >= manners.hang_from {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(manners.thinks).await;

@@ -113,6 +113,23 @@ async fn the_window_grows_while_a_hop_keeps_up_and_shrinks_where_it_asks_for_les
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hop_that_begins_to_hang_is_left_one_connection() {
+    let manners = Manners { thinks: Duration::from_millis(20), hang_from: 150, ..Manners::PLAIN };
+    let hop = Hop::start(manners).await;
+    let mut config = config();
+    config.deliver.final_dot_timeout = Duration::from_secs(1);
+    config.domains = vec![domain("example.org", smtp(&hop))];
+    let bench = bench(config);
+    for _ in 0..300 {
+        bench.queue.submit(one("x\r\n"));
+    }
+    let destination = bench.queue.destination("b@example.org");
+    until("the window to have grown", || hop.at_once() >= 6).await;
+    until("one place", || bench.delivery.why(&destination).contains("of 1 connections")).await;
+    assert!((150..180).contains(&bench.delivered()), "{}", bench.delivered());
+}
+
 /// What waited while the server was down is tried before it is given up.
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_that_is_too_old_at_a_start_gets_its_attempt() {
