@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use weir::config::Config;
@@ -166,6 +167,23 @@ fn every_commented_example_of_the_annotated_file_is_right() {
 fn the_container_has_a_right_configuration() {
     let config = parse(include_str!("../deploy/weir.docker.toml"));
     assert!(config.admin.address.is_some_and(|address| address.ip().is_loopback()));
+}
+
+/// With our own binary in the place where a package would put it.
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["weir.service", "weir.socket"];
+    let files = names.map(|name| {
+        let text = std::fs::read_to_string(Path::new("deploy").join(name)).unwrap();
+        let file = folder.path().join(name);
+        std::fs::write(&file, text.replace("/usr/bin/weir", env!("CARGO_BIN_EXE_weir"))).unwrap();
+        file
+    });
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&files).output();
+    let output = output.expect("systemd-analyze runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !told.contains("weir."), "{told}");
 }
 
 /// All text of the sources, where metrics get their names.

@@ -13,6 +13,7 @@ mod more;
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use hops::{Hop, Manners, Tls};
@@ -311,6 +312,42 @@ async fn a_dead_destination_costs_two_connections_and_not_one_a_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dead_domain_is_asked_for_in_dns_no_more_often_than_it_is_tried() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let server = dns::serve(move |name, kind| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        match (name, kind) {
+            ("down.example", "MX") => dns::Answer::Records(vec![]),
+            ("down.example", "A") => dns::a("127.0.0.9"),
+            ("sick.example", _) => dns::SERVFAIL,
+            _ => dns::NODATA,
+        }
+    })
+    .await;
+    for name in ["down.example", "sick.example"] {
+        let mut config = config();
+        config.dns.servers = vec![server];
+        let bench = bench(config);
+        let to = format!("b@{name}");
+        let wave = || (0..300).for_each(|_| bench.queue.submit(message("a@sender.example", &[&to], b"x\r\n")));
+        wave();
+        let destination = bench.queue.destination(&to);
+        until("dead", || bench.delivery.why(&destination).contains("unreachable")).await;
+        until("idle", || bench.queue.leased() == 0).await;
+        let (tried, questions) = (bench.queue.outcomes().len(), asked.load(Ordering::SeqCst));
+        assert!(tried <= 4 && questions <= 16, "{name}: {tried} attempts, {questions} questions");
+        // What comes later costs nothing at all.
+        (0..3).for_each(|_| wave());
+        bench.delivery.wake();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!((bench.queue.outcomes().len(), asked.load(Ordering::SeqCst)), (tried, questions), "{name}");
+        assert_eq!(bench.queue.waiting(), 1200, "all of it waits");
+        asked.store(0, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mail_by_mx_obeys_what_the_zone_says() {
     let hop = Hop::start(Manners::default()).await;
     let server = dns::serve(|name, kind| match (name, kind) {
@@ -345,6 +382,38 @@ async fn mail_by_mx_obeys_what_the_zone_says() {
         assert!(text.starts_with(outcome) && text.contains(word), "{name}: {text}");
     }
     assert!(bench.queue.reports().is_empty(), "null senders hear of nothing");
+}
+
+/// Not a test by itself: what `an_address_of_this_host_gets_no_mail_by_mx` runs where 192.0.2.77 is the host's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_at_an_address_of_its_own() {
+    if std::env::var_os("DELIVER_CHILD").is_none() {
+        return;
+    }
+    let hop = Hop::start_at("192.0.2.77:0", Manners::default()).await;
+    let server = dns::serve(|_, kind| if kind == "A" { dns::a("192.0.2.77") } else { dns::NODATA }).await;
+    let mut config = config();
+    config.dns.servers = vec![server];
+    config.deliver.port = hop.port;
+    config.deliver.allow_local = false;
+    let bench = bench(config);
+    bench.queue.submit(message("a@sender.example", &["b@evil.example"], b"x\r\n"));
+    let text = bench.first_outcome().await;
+    assert!(text.starts_with("Deferred") && text.contains("address is one of this host"), "{text}");
+    assert!(hop.taken().is_empty());
+    println!("nothing came in at our own door");
+}
+
+#[test]
+fn an_address_of_this_host_gets_no_mail_by_mx() {
+    let script = "ip link set lo up && ip addr add 192.0.2.77/32 dev lo && exec \"$0\" --exact child_at_an_address_of_its_own --nocapture";
+    let child = std::env::current_exe().unwrap().display().to_string();
+    let output = std::process::Command::new("unshare")
+        .args(["-n", "bash", "-c", script, &child])
+        .env("DELIVER_CHILD", "1")
+        .output();
+    let said = format!("{output:?}");
+    assert!(output.is_ok_and(|output| output.status.success()) && said.contains("at our own door"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,6 +72,29 @@ fn dsn_parameters_reach_the_next_hop_and_where_they_cannot_the_sender_hears() {
     assert!(report.contains("u@plain.test") && !report.contains("SECRET"), "{report}");
 }
 
+/// RFC 3030 with BDAT in two chunks and an empty last one.
+fn send_binary(client: &mut Client, to: &str, content: &[u8]) {
+    assert!(client.command("MAIL FROM:<a@here.test> BODY=BINARYMIME").starts_with("250"));
+    assert!(client.command(&format!("RCPT TO:<{to}>")).starts_with("250"));
+    client.send(b"BDAT 20\r\n");
+    client.send(&content[..20]);
+    assert!(client.reply().starts_with("250"));
+    client.send(format!("BDAT {}\r\n", content.len() - 20));
+    client.send(&content[20..]);
+    assert!(client.reply().starts_with("250"));
+    assert!(client.command("BDAT 0 LAST").starts_with("250"));
+}
+
+/// A multipart with a text of bare line feeds and every byte there is.
+fn binary_mail(media: &str) -> Vec<u8> {
+    let head = |media: &str| format!("Content-Type: {media}\r\nContent-Transfer-Encoding: binary\r\n\r\n");
+    let all: Vec<u8> = (0..=255).collect();
+    let top = format!("Subject: binary\r\nMIME-Version: 1.0\r\n{}", head(&format!("{media}; boundary=b1")));
+    let text = format!("--b1\r\n{}one\ntwo = 2\n.\nä\r", head("text/plain; charset=utf-8"));
+    let data = format!("\r\n--b1\r\n{}", head("application/octet-stream"));
+    [top.as_bytes(), text.as_bytes(), data.as_bytes(), &all, b"\n.\r\n.\r\n", b"\r\n--b1--\r\n"].concat()
+}
+
 #[test]
 fn binary_content_goes_on_as_it_is_or_comes_back() {
     let binary = Hop::start(Manner::Good, &["CHUNKING", "BINARYMIME", "8BITMIME"]);
@@ -79,29 +102,49 @@ fn binary_content_goes_on_as_it_is_or_comes_back() {
     let weir = start(&[("binary.test", "smtp", &binary), ("chunking.test", "smtp", &chunking)]);
     let (mut client, offers) = ready(&weir);
     assert!(offers.contains("BINARYMIME") && offers.contains("CHUNKING"), "{offers}");
-    let content = b"Subject: binary\r\n\r\na\0b\nc\rd\r\n.\r\n\xff\xfe";
-    for domain in ["binary.test", "chunking.test"] {
-        assert!(client.command("MAIL FROM:<a@here.test> BODY=BINARYMIME").starts_with("250"));
-        assert!(client.command(&format!("RCPT TO:<u@{domain}>")).starts_with("250"));
-        client.send(b"BDAT 20\r\n");
-        client.send(&content[..20]);
-        assert!(client.reply().starts_with("250"));
-        client.send(format!("BDAT {}\r\n", content.len() - 20));
-        client.send(&content[20..]);
-        assert!(client.reply().starts_with("250"));
-        assert!(client.command("BDAT 0 LAST").starts_with("250"));
-    }
+    let content = binary_mail("multipart/signed");
+    send_binary(&mut client, "u@binary.test", &content);
+    send_binary(&mut client, "u@chunking.test", &content);
     wait_for("the mail", || (binary.count() == 1).then_some(()));
     let taken = binary.all().remove(0);
     assert!(taken.envelope.join("|").contains("BODY=BINARYMIME"));
-    assert!(taken.content.ends_with(content), "{}", taken.text());
+    assert!(taken.content.ends_with(&content), "{}", taken.text());
     let report = reports(weir.path(), 1).concat();
-    assert!(report.contains("Action: failed") && report.contains("5.6."), "{report}");
-    assert_eq!(chunking.count(), 0, "nothing is sent that the next hop did not offer to take");
+    assert!(report.contains("Action: failed") && report.contains("Status: 5.6.3"), "{report}");
+    assert_eq!(chunking.count(), 0, "what is signed can't be converted");
+    // Where nobody converts, it comes back too.
+    let config = base() + "[deliver]\neight_bit = \"bounce\"\n";
+    let weir = Weir::start(&(config + &domain("chunking.test", &format!("smtp://127.0.0.1:{}", chunking.port))));
+    send_binary(&mut ready(&weir).0, "u@chunking.test", &binary_mail("multipart/mixed"));
+    let report = reports(weir.path(), 1).concat();
+    assert!(report.contains("Status: 5.6.3") && report.contains("BINARYMIME"), "{report}");
+}
+
+/// RFC 3030 §3, with a Postfix as it is and one that takes 7 bits only; both pass on what they get.
+#[test]
+fn binary_content_becomes_lines_where_no_binary_is_taken() {
+    let mail = binary_mail("multipart/mixed");
+    for (discarded, label) in [("", "8bit"), ("smtpd_discard_ehlo_keywords=8bitmime,chunking", "7bit")] {
+        let end = Hop::start(Manner::Good, &["8BITMIME"]);
+        let relay = format!("127.0.0.1:{}", end.port);
+        let postfix = Peer::start("postfix", &[("RELAY", &relay), ("EXTRA", discarded)]);
+        let weir = Weir::start(&(base() + &domain("example.test", &format!("smtp://{}", postfix.value("SMTP")))));
+        send_binary(&mut ready(&weir).0, "u@example.test", &mail);
+        wait_for("the mail", || (end.count() == 1).then_some(()));
+        let taken = end.all().remove(0);
+        let bare = taken.text().replace("\r\n", "");
+        assert!(!bare.contains(['\r', '\n', '\0']) && !taken.text().contains("binary\r\n\r\n"), "{}", taken.text());
+        assert!(
+            taken.text().contains(&format!("boundary=b1\r\nContent-Transfer-Encoding: {label}\r\n")),
+            "{}",
+            taken.text()
+        );
+        assert_eq!(leaves(weir.path(), &taken.content), leaves(weir.path(), &mail));
+    }
 }
 
 const LEAVES: &str = "import sys, email\n\
-    for leaf in email.message_from_binary_file(open(sys.argv[1], 'rb')).walk():\n\
+    for leaf in email.message_from_bytes(open(sys.argv[1], 'rb').read()).walk():\n\
     \x20   if not leaf.is_multipart(): print(leaf.get_content_type(), leaf.get_payload(decode=True))";
 
 /// What Python's email reads in each part of a message.

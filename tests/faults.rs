@@ -193,6 +193,75 @@ fn without_descriptors_it_says_so_waits_without_spinning_and_recovers() {
     assert!(!weir.log().contains("panicked"));
 }
 
+#[test]
+fn mail_waits_for_descriptors_and_not_for_its_next_hop() {
+    const HOSTS: usize = 120;
+    let hop = Hop::start_at("0.0.0.0:0", Manner::HangAfterDot, &["PIPELINING"]);
+    let name = |n: usize| format!("d{n}.test");
+    let mut config = base() + &listener("mx", "mx", "");
+    (0..HOSTS).for_each(|n| {
+        config.push_str(&domain(&name(n), &format!("smtp://127.0.0.{}:{}", n + 2, hop.port)));
+    });
+    let weir = Weir::start_under("ulimit -n 128", &config);
+    let mut client = Client::connect(&weir.address("mx"));
+    client.command("EHLO client.test");
+    for n in 0..HOSTS {
+        let said = client.mail("a@shop.test", &format!("u@{}", name(n)), "Subject: waits\r\n\r\nx");
+        assert!(said.starts_with("250"), "{n}: {said}");
+    }
+    wait_for("the shortage", || weir.log().contains("no delivery for want of means").then_some(()));
+    hop.become_(Manner::Good);
+    empty_queue(&weir);
+    assert_eq!(hop.count(), HOSTS);
+    let log = weir.log();
+    let blamed = log.lines().find(|line| line.contains("Too many open files") && line.contains("deferred"));
+    assert_eq!(blamed, None, "no attempt is counted");
+    assert!(!log.contains("destination is unreachable"), "and no next hop held to be dead");
+}
+
+/// A clock for the gateway alone, by libfaketime, which reads what it says from a file.
+const CLOCK: &str = "mkdir -p \"${1%/*}/data\"; [ -e \"${1%/*}/data/clock\" ] || echo +0 > \"${1%/*}/data/clock\"
+export LD_PRELOAD=/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1 FAKETIME_TIMESTAMP_FILE=\"${1%/*}/data/clock\"
+export FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1";
+
+#[test]
+fn a_clock_that_jumps_expires_no_mail_and_stops_no_retry() {
+    let hop = Hop::start(Manner::DeferAfterDot, &["PIPELINING"]);
+    let retry = "first = \"1s\"\nfactor = 1.0\nmax = \"30s\"";
+    let config = base().replace("first = \"1s\"\nmax = \"1s\"", retry)
+        + &listener("mx", "mx", "")
+        + &domain("here.test", "store:")
+        + &to_hop("far.test", &hop);
+    let mut weir = Weir::start_under(CLOCK, &config);
+    for sender in ["a@here.test", ""] {
+        assert!(send(&weir.address("mx"), sender, "u@far.test", "Subject: old\r\n\r\nx").starts_with("250"));
+    }
+    let attempts = |weir: &Weir| weir.log().matches("outcome=\"deferred\"").count();
+    let two_rounds = |weir: &Weir, what: &str| {
+        let before = attempts(weir);
+        wait_for(&format!("retries {what}"), || (attempts(weir) >= before + 4).then_some(()));
+    };
+    two_rounds(&weir, "at the start");
+    for jump in ["+3650d", "-1d", "+1d", "-3650d"] {
+        fs::write(weir.path().join("data/clock"), format!("{jump}\n")).unwrap();
+        two_rounds(&weir, jump);
+        let said = send(&weir.address("mx"), "", "u@here.test", "Subject: now\r\n\r\nx");
+        assert!(said.starts_with("550") || said.starts_with("250"), "{jump}: {said}");
+    }
+    for jump in ["+3650d", "-1d"] {
+        weir.signal("TERM");
+        assert!(weir.wait_end());
+        fs::write(weir.path().join("data/clock"), format!("{jump}\n")).unwrap();
+        weir.restart();
+        two_rounds(&weir, &format!("behind a start at {jump}"));
+    }
+    assert!(!weir.log().contains("expired") && !weir.log().contains("panicked"), "{}", weir.log());
+    assert!(weir.ok(&["queue", "verify"]).ends_with("clean\n"));
+    hop.become_(Manner::Good);
+    empty_queue(&weir);
+    assert_eq!(hop.count(), 2);
+}
+
 fn rss_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -351,6 +351,69 @@ fn metrics_are_served_without_a_token_and_actions_are_not() {
     assert_eq!(code, "401");
 }
 
+/// Of each kind that an operator asks for: a series by the start of its name and labels, which must have counted something.
+const SERIES: [&str; 19] = [
+    "weir_smtp_sessions_total{listener=\"mx\"}",
+    "weir_smtp_replies_total{code=\"250\"",
+    "weir_flow_replies_total{code=\"550\"",
+    "weir_flow_messages_total{decision=\"accepted\"}",
+    "weir_flow_message_bytes_total{decision=\"accepted\"}",
+    "weir_flow_stage_seconds_count{stage=\"whole\"}",
+    "weir_spool_items{state=\"waiting\"}",
+    "weir_spool_items{state=\"held\"}",
+    "weir_spool_oldest_seconds{state=\"queued\"}",
+    "weir_spool_oldest_seconds{state=\"held\"}",
+    "weir_spool_batch_records_count",
+    "weir_spool_sync_seconds_count",
+    "weir_deliver_recipients_total{outcome=\"delivered\",transport=\"store\"}",
+    "weir_deliver_recipients_total{outcome=\"bounced\",transport=\"store\"}",
+    "weir_deliver_recipients_total{outcome=\"deferred\",transport=\"smtp\"}",
+    "weir_deliver_latency_seconds_count{transport=\"store\"}",
+    "weir_deliver_connections_total{outcome=\"failed\"}",
+    "weir_store_deliveries_total",
+    "process_open_fds",
+];
+
+#[test]
+fn each_kind_of_metric_moves_under_load() {
+    let far = domain("far.test", "smtp://127.0.0.1:1");
+    let weir = perimeter("store:", &(far + "[retry]\nfirst = \"1h\"\n"));
+    weir.add_user("alice");
+    let server = weir.address("mx");
+    let load = |to: &str, messages: &str| {
+        run("smtp-source", &["-s", "3", "-m", messages, "-f", "load@shop.test", "-t", to, "-M", "client.test", &server])
+    };
+    for (to, messages) in [("alice@example.test", "30"), ("nobody@example.test", "1"), ("u@far.test", "2")] {
+        let (ok, said) = load(to, messages);
+        assert!(ok, "{said}");
+    }
+    assert!(!load("u@elsewhere.test", "1").0, "it is no relay");
+    wait_for("attempts", || {
+        (weir.queue().iter().filter(|row| row.to_string().contains("refused")).count() == 2).then_some(())
+    });
+    let id = weir.queue()[0]["id"].as_str().expect("an id").to_owned();
+    weir.ok(&["queue", "hold", &id]);
+    let metrics = || run("curl", &["-sS", &format!("http://{}/metrics", weir.address("admin"))]).1;
+    let counts = |text: &str, series: &str| {
+        let values = text.lines().filter(|line| line.starts_with(series)).filter_map(|line| line.rsplit(' ').next());
+        values.filter_map(|value| value.parse::<f64>().ok()).any(|value| value > 0.0)
+    };
+    for series in SERIES {
+        wait_for(series, || counts(&metrics(), series).then_some(()));
+    }
+    // Depths, which are nothing at rest.
+    for gauge in [
+        "weir_flow_queue_depth{queue=\"checks\"}",
+        "weir_flow_queue_depth{queue=\"passwords\"}",
+        "weir_flow_content_memory_bytes ",
+        "weir_spool_submissions ",
+        "weir_deliver_connections_open ",
+        "weir_flow_sessions_open",
+    ] {
+        assert!(metrics().contains(&format!("\n{gauge}")), "{gauge}");
+    }
+}
+
 #[test]
 fn logs_tell_no_secret_and_obey_nobody() {
     let weir = perimeter(
@@ -389,6 +452,31 @@ s.docmd("MAIL FROM:<\x1b[31m@example.test>"); s.quit()
     assert_eq!(steering, None, "{log}");
     let config = weir.ok(&["check"]);
     assert!(!config.contains("sm4rthost-s3cret"), "{config}");
+}
+
+#[test]
+fn each_recipient_has_one_line_of_outcome_in_text_and_in_json() {
+    for json in [false, true] {
+        let weir = perimeter("store:", &format!("[log]\njson = {json}\n"));
+        weir.add_user("alice");
+        let (server, to) = (weir.address("mx"), "alice@example.test,nobody@example.test");
+        let (ok, said) = run("swaks", &["--server", &server, "--from", "a@shop.test", "--to", to]);
+        assert!(ok, "{said}");
+        let (_, rest) = said.split_once("queued as ").expect("an id");
+        let id = rest.split_whitespace().next().expect("an id").to_owned();
+        wait_for("both outcomes", || (weir.log().matches(&id).count() >= 3).then_some(()));
+        let log = weir.log();
+        for (recipient, outcome) in [("alice@example.test", "delivered"), ("nobody@example.test", "bounced")] {
+            let lines = log.lines().filter(|line| line.contains(&id) && line.contains(outcome));
+            let lines: Vec<&str> = lines.filter(|line| line.contains(recipient)).collect();
+            assert_eq!(lines.len(), 1, "{recipient}: {log}");
+            if json {
+                let line: serde_json::Value = serde_json::from_str(lines[0]).expect("a line is JSON");
+                assert_eq!((&line["id"], &line["outcome"]), (&id.as_str().into(), &outcome.into()), "{line}");
+            }
+        }
+        assert!(!log.contains("This is a test mailing"), "no content: {log}");
+    }
 }
 
 #[test]
@@ -435,8 +523,16 @@ s.quit()
         audit.contains("accepted 45 =") && audit.contains("dropped 15") && audit.contains("queue now 30"),
         "{audit}"
     );
+    let long_ago = ["audit", "--from", "2020-01-01T00:00:00Z", "--to", "2020-01-02T00:00:00Z"];
+    for period in [&long_ago[..], &["audit", "--from", "3h"]] {
+        let audit = weir.ok(period);
+        let accepted =
+            if period.len() > 3 { "queued before 0 + accepted 0 =" } else { "queued before 0 + accepted 45 =" };
+        assert!(audit.contains(accepted) && audit.ends_with("\nadds up\n"), "{audit}");
+    }
     weir.signal("TERM");
     assert!(weir.wait_end());
+    assert!(weir.ok(&long_ago).ends_with("\nadds up\n"));
     let (proof, audit) = (weir.ok(&["queue", "verify"]), weir.ok(&["audit"]));
     assert!(proof.starts_with("the stopped spool in ") && proof.ends_with("\nclean\n"), "{proof}");
     assert!(audit.contains("queue now 30") && audit.ends_with("\nadds up\n"), "{audit}");

@@ -291,6 +291,29 @@ fn quarantine_hold_and_discard_are_dispositions() {
     assert_eq!(lease_one(&spool, "d1").id, spam);
 }
 
+/// The clock was a day or ten years ahead when these times were written, and is right again at the start.
+#[test]
+fn times_of_a_wrong_clock_hold_up_nothing() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let directory = tempfile::tempdir().unwrap();
+    let options = || Options { delay_max: 8 * HOUR, ..small() };
+    let spool = Spool::open(directory.path(), options(), Meters::unregistered()).unwrap();
+    let tried = accept(&spool, message(&spool, "d1", 10)).unwrap();
+    let next = SystemTime::now() + 10 * 365 * 24 * HOUR;
+    let outcome = Outcome::Deferred { remote: "450 later".into(), next, delay_notified: false };
+    finish(&spool, lease_one(&spool, "d1"), outcome).unwrap();
+    let ahead = QueueId(tried.0 + ((24 * HOUR.as_millis() as u64) << 20));
+    accept(&spool, message_with(ahead, "example.org", &["d1"], 10)).unwrap();
+    drop(spool);
+    let spool = Spool::open(directory.path(), options(), Meters::unregistered()).unwrap();
+    let later = accept(&spool, message(&spool, "d1", 10)).unwrap();
+    assert!(later > ahead, "ids go on");
+    let leased = |at: SystemTime| spool.lease("d1", at, 9).into_iter().map(|lease| lease.id).collect::<HashSet<_>>();
+    assert_eq!(leased(SystemTime::now()), HashSet::from([ahead, later]), "what was never tried is due");
+    assert_eq!(leased(SystemTime::now() + 9 * HOUR), HashSet::from([tried]), "and what was, within its schedule");
+    assert!(spool.verify().unwrap().is_clean());
+}
+
 #[test]
 fn a_bounce_and_the_end_of_its_message_are_one() {
     let directory = tempfile::tempdir().unwrap();

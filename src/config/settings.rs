@@ -364,14 +364,15 @@ impl DeliverTls {
     }
 }
 
-/// What becomes of 8-bit content for a next hop without 8BITMIME (RFC 6152 §3).
+/// What becomes of 8-bit content for a next hop without 8BITMIME (RFC 6152 §3), and of binary content for one without BINARYMIME
+/// (RFC 3030 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EightBit {
     /// It is returned to its sender.
     Bounce,
     /// It is converted to quoted-printable and base64; what can't be is returned.
     Convert,
-    /// It is sent as it is.
+    /// 8-bit content is sent as it is; binary content, for which DATA has no form, is returned.
     Send,
 }
 

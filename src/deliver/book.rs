@@ -255,6 +255,12 @@ impl Book {
         }
     }
 
+    /// True if the destination has more workers than its window has places.
+    pub fn is_crowded(&self, name: &str, now: SystemTime) -> bool {
+        let crowded = |d: &Destination| d.workers > d.shape.window(now).min(self.window_max);
+        self.destinations.get(name).is_some_and(crowded)
+    }
+
     /// The destination asks for less.
     pub fn slowed(&mut self, name: &str, reply: &str) {
         if let Some(destination) = self.destinations.get_mut(name) {

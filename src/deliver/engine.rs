@@ -24,6 +24,7 @@ use super::transport::open::Opener;
 use super::transport::tls::ClientTls;
 use super::transport::{Job, LocalStore};
 use super::{schedule, settle, worker};
+use crate::base::clock;
 use crate::config::settings::Config;
 use crate::dns::Resolver;
 use crate::spool::queue::{Lease, MailQueue};
@@ -82,6 +83,7 @@ pub(super) struct Shared {
     /// True once workers are to drop what they do.
     pub cut: watch::Sender<bool>,
     pub handle: Handle,
+    started: SystemTime,
     paused: AtomicBool,
     stopping: AtomicBool,
 }
@@ -113,6 +115,7 @@ impl Delivery {
             gone: Notify::new(),
             cut: watch::Sender::new(false),
             handle: handle.clone(),
+            started: clock::now(),
             paused: AtomicBool::new(paused),
             stopping: AtomicBool::new(false),
         });
@@ -163,7 +166,7 @@ impl Delivery {
         if self.is_paused() {
             return "delivery is paused".to_owned();
         }
-        self.shared.book.lock().why(destination, SystemTime::now())
+        self.shared.book.lock().why(destination, clock::now())
     }
 
     /// Looks for due mail at once: the queue has become due by other means than time (an operator's release or retry).
@@ -212,7 +215,7 @@ impl Shared {
 
     fn hear(self: &Arc<Self>, lease: Lease) -> Option<Lease> {
         let destination = lease.destination.clone();
-        let offer = self.book.lock().offer(lease, SystemTime::now());
+        let offer = self.book.lock().offer(lease, clock::now());
         match offer {
             Offer::Taken(begin) => {
                 if begin {
@@ -248,6 +251,13 @@ impl Shared {
         }
     }
 
+    /// True once the rest behind the start is over, for whichever mail it is over first.
+    fn gives_up(&self) -> bool {
+        let retry = &self.snapshot.load().config.retry;
+        let rests = [true, false].map(|null_sender| schedule::rest_after_start(retry, null_sender));
+        clock::now() >= self.started + rests[0].min(rests[1])
+    }
+
     async fn all_gone(&self) {
         loop {
             let gone = self.gone.notified();
@@ -260,12 +270,13 @@ impl Shared {
 
     /// Settles `job` and ends its lease.
     pub fn conclude(&self, snapshot: &Snapshot, job: Job, transport: &'static str) {
-        let now = SystemTime::now();
+        let now = clock::now();
         let facts = settle::Facts {
             hostname: &snapshot.config.hostname,
             retry: &snapshot.config.retry,
             routes: &snapshot.routes,
             now,
+            started: self.started,
             random: fastrand::f64(),
             is_final: !matches!(transport, "smtp"),
         };
@@ -289,7 +300,7 @@ impl Shared {
 async fn dispatch(shared: Arc<Shared>) {
     let mut swept: Option<Instant> = None;
     while !shared.stopping.load(Ordering::Relaxed) {
-        let sweep_due = swept.is_none_or(|at| at.elapsed() >= SWEEP_PERIOD);
+        let sweep_due = shared.gives_up() && swept.is_none_or(|at| at.elapsed() >= SWEEP_PERIOD);
         if sweep_due {
             swept = Some(Instant::now());
         }
@@ -297,7 +308,7 @@ async fn dispatch(shared: Arc<Shared>) {
         if std::panic::catch_unwind(AssertUnwindSafe(|| round(&shared, sweep_due))).is_err() {
             tracing::error!("a round of the dispatcher failed inside");
         }
-        let until_due = shared.queue.next_due().and_then(|due| due.duration_since(SystemTime::now()).ok());
+        let until_due = shared.queue.next_due().and_then(|due| due.duration_since(clock::now()).ok());
         let pause = until_due.unwrap_or(ROUND_MIN).clamp(ROUND_MIN, ROUND_MAX);
         let pause = if shared.queue.next_due().is_none() { ROUND_MAX } else { pause };
         let _ = tokio::time::timeout(pause, shared.wake.notified()).await;
@@ -305,7 +316,7 @@ async fn dispatch(shared: Arc<Shared>) {
 }
 
 fn round(shared: &Arc<Shared>, sweep_due: bool) {
-    let now = SystemTime::now();
+    let now = clock::now();
     if !shared.paused.load(Ordering::Relaxed) {
         place_due(shared, now);
     }
@@ -337,10 +348,14 @@ fn place_due(shared: &Arc<Shared>, now: SystemTime) {
 /// Ends mail that has waited too long, also where its destination is never tried.
 fn sweep(shared: &Arc<Shared>, now: SystemTime) {
     let snapshot = shared.snapshot.load_full();
+    let retry = &snapshot.config.retry;
     for null_sender in [true, false] {
-        let Some(before) = now.checked_sub(schedule::lifetime(&snapshot.config.retry, null_sender)) else {
+        let Some(before) = now.checked_sub(schedule::lifetime(retry, null_sender)) else {
             continue;
         };
+        if now < shared.started + schedule::rest_after_start(retry, null_sender) {
+            continue;
+        }
         for _ in 0..SWEEP_GOES_MAX {
             let leases = shared.queue.lease_older_than(before, null_sender, SWEEP_LEASES);
             let is_last = leases.len() < SWEEP_LEASES;

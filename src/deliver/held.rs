@@ -6,8 +6,9 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use crate::base::clock;
 use crate::spool::queue::{Lease, MailQueue, Outcome};
 
 /// A message that broke a worker is tried again after this, as after a first deferral.
@@ -65,7 +66,7 @@ impl Drop for Held {
             return queue.release(lease);
         }
         tracing::error!(id = %lease.id, destination = %lease.destination, "a delivery failed inside; the message waits");
-        let next = SystemTime::now() + PANIC_DELAY;
+        let next = clock::now() + PANIC_DELAY;
         let deferred = |delay_notified| Outcome::Deferred {
             remote: "a fault inside this server; see its log".to_owned(),
             next,

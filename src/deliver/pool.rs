@@ -61,6 +61,14 @@ impl Pool {
         None
     }
 
+    /// Takes out all sessions of a destination, which asks for less: it counts those that are idle too.
+    pub fn take_all(&self, destination: &str) -> Vec<Connection> {
+        let mut idle = self.0.lock();
+        let list = idle.lines.remove(destination).unwrap_or_default();
+        idle.count -= list.len();
+        list.into_iter().map(|(_, connection)| connection).collect()
+    }
+
     /// Takes out what has been idle too long, or all.
     pub fn reap(&self, all: bool) -> Vec<Connection> {
         let mut idle = self.0.lock();

@@ -31,6 +31,8 @@ pub enum Step {
 pub struct Waiting {
     /// When its message was accepted.
     pub accepted: SystemTime,
+    /// Since when this server runs.
+    pub started: SystemTime,
     /// Attempts made, with the one that just failed.
     pub attempts: u32,
     /// The reverse-path is null.
@@ -51,9 +53,20 @@ pub fn lifetime(retry: &Retry, null_sender: bool) -> Duration {
     if null_sender { retry.expire_null_sender } else { retry.expire }
 }
 
+/// How long a server that has just started gives up no mail, so that what waited through a downtime is tried before, and nothing
+/// is lost to a clock that is wrong at the start.
+pub fn rest_after_start(retry: &Retry, null_sender: bool) -> Duration {
+    retry.max.min(lifetime(retry, null_sender))
+}
+
+/// When mail that was accepted then is given up by a server that runs since `started`.
+pub fn expires(retry: &Retry, null_sender: bool, accepted: SystemTime, started: SystemTime) -> SystemTime {
+    (accepted + lifetime(retry, null_sender)).max(started + rest_after_start(retry, null_sender))
+}
+
 /// What follows an attempt that failed for now.
 pub fn after_deferral(retry: &Retry, waiting: Waiting, now: SystemTime, random: f64) -> Step {
-    let expires = waiting.accepted + lifetime(retry, waiting.null_sender);
+    let expires = expires(retry, waiting.null_sender, waiting.accepted, waiting.started);
     if now >= expires {
         return Step::Expire;
     }
@@ -105,13 +118,34 @@ mod tests {
         ];
         for (hours, null_sender, delay_notified, expired, notice) in table {
             let now = accepted + Duration::from_secs(hours * HOUR);
-            let waiting = Waiting { accepted, attempts: 3, null_sender, delay_notified };
+            let waiting = Waiting { accepted, started: accepted, attempts: 3, null_sender, delay_notified };
             match after_deferral(&retry(), waiting, now, 0.0) {
                 Step::Expire => assert!(expired, "{hours}"),
                 Step::Retry { notify_delay, next } => {
                     assert!(!expired && notify_delay == notice && next > now, "{hours}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_waited_through_a_downtime_has_a_round_of_retries() {
+        let hours = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(n * HOUR);
+        // sender is null, hours of the start and of the attempt -> expired?
+        let table = [
+            (false, 1000, 1000, false),
+            (false, 1000, 1003, false),
+            (false, 1000, 1004, true),
+            (true, 48, 51, false),
+            (true, 48, 52, true),
+            (false, 119, 121, false),
+            (false, 100, 120, true),
+        ];
+        for (null_sender, start, attempt, expired) in table {
+            let waiting =
+                Waiting { accepted: hours(0), started: hours(start), attempts: 9, null_sender, delay_notified: true };
+            let step = after_deferral(&retry(), waiting, hours(attempt), 0.0);
+            assert_eq!(step == Step::Expire, expired, "{null_sender} {start} {attempt}: {step:?}");
         }
     }
 
@@ -128,7 +162,7 @@ mod tests {
                 prop_assert!(attempts <= bound);
                 // A million one-second steps prove nothing more than a thousand.
                 if attempts > 1000 { break; }
-                match after_deferral(&retry, Waiting { accepted, attempts, null_sender: false, delay_notified: false }, now, random) {
+                match after_deferral(&retry, Waiting { accepted, started: accepted, attempts, null_sender: false, delay_notified: false }, now, random) {
                     Step::Expire => break,
                     Step::Retry { next, .. } => {
                         prop_assert!(next >= now + DELAY_MIN);

@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub routes: &'a Routes,
     /// Now.
     pub now: SystemTime,
+    /// Since when this server runs.
+    pub started: SystemTime,
     /// 0..1.
     pub random: f64,
     /// The hop keeps the mail itself, so that success is `delivered` and not `relayed`.
@@ -91,6 +93,7 @@ fn deferred(job: &Job, position: usize, remote: String, facts: &Facts<'_>) -> (O
     let leased = &job.lease.recipients[position];
     let waiting = Waiting {
         accepted: job.lease.accepted,
+        started: facts.started,
         attempts: leased.attempts + 1,
         null_sender: job.lease.envelope.reverse_path.is_none(),
         delay_notified: leased.delay_notified,
@@ -129,7 +132,7 @@ fn report(job: &Job, facts: &Facts<'_>, id: QueueId, rows: &[Row<'_>]) -> NewMes
         about: lease.id,
         envelope: &about,
         accepted: lease.accepted,
-        expires: lease.accepted + schedule::lifetime(facts.retry, false),
+        expires: schedule::expires(facts.retry, false, lease.accepted, facts.started),
         now: facts.now,
         content: &lease.content,
     };
@@ -217,7 +220,9 @@ mod tests {
         let config = crate::config::Config::default_for(std::path::Path::new("/nonexistent"));
         let now = job.lease.accepted + Duration::from_secs(hours * HOUR);
         let (routes, retry) = (Routes::new(&config), retry());
-        let facts = Facts { hostname: "weir.example", retry: &retry, routes: &routes, now, random: 0.0, is_final };
+        let started = job.lease.accepted;
+        let facts =
+            Facts { hostname: "weir.example", retry: &retry, routes: &routes, now, started, random: 0.0, is_final };
         settle(job, &facts, || QueueId(2 << 40))
     }
 

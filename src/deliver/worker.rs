@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use prometheus::IntGauge;
 
@@ -17,6 +17,7 @@ use super::transport::open::tls_of;
 use super::transport::smtp::{End, Feed, Run};
 use super::transport::terms::Wish;
 use super::transport::{Answer, Fate, Job, local};
+use crate::base::clock;
 use crate::config::settings::{DeliverTls, NextHop};
 use crate::spool::queue::Lease;
 use crate::wire::header::says_tls_not_required;
@@ -24,6 +25,9 @@ use crate::wire::reply::Enhanced;
 
 /// Leases asked for at once.
 const LEASES: usize = 16;
+
+/// How long a destination rests when this host has no descriptors or memory for a connection.
+const REST: Duration = Duration::from_secs(2);
 
 /// Works on `destination` until there is nothing to do; the book has counted it already.
 pub(super) fn work(shared: Arc<Shared>, destination: Arc<str>) -> impl Future<Output = ()> + Send {
@@ -97,7 +101,7 @@ impl Worker {
 
     fn next_lease(&mut self, may_retire: bool) -> Option<Held> {
         loop {
-            let turn = self.shared.book.lock().turn(&self.destination, self.served, may_retire, SystemTime::now());
+            let turn = self.shared.book.lock().turn(&self.destination, self.served, may_retire, clock::now());
             match turn {
                 Turn::Lease(lease) => return Some(self.shared.hold(lease)),
                 Turn::Nothing => return None,
@@ -116,7 +120,7 @@ impl Worker {
     }
 
     fn ask_queue(&self) -> Option<Lease> {
-        let now = SystemTime::now();
+        let now = clock::now();
         let mut leases = self.shared.queue.lease(&self.destination, now, LEASES);
         let more = leases.len() == LEASES;
         let first = if leases.is_empty() { None } else { Some(leases.remove(0)) };
@@ -169,6 +173,7 @@ impl Worker {
                 let opened = self.shared.opener.open(&snapshot.config, &way.hop, &way.domain, way.line.1).await;
                 match opened {
                     Ok(connection) => connection,
+                    Err(answer) if answer.is_ours() => return self.rest(&answer, job),
                     Err(answer) => {
                         job.answer_rest(&answer);
                         self.shared.conclude(snapshot, job, transport);
@@ -184,12 +189,13 @@ impl Worker {
         let end = Run::new(&mut connection, &snapshot.config.deliver, &mut feed, job).to_end().await;
         drop(counted);
         match end {
-            End::Dry => {
+            // A place that the destination no longer wants taken is not kept open either.
+            End::Dry if !self.shared.book.lock().is_crowded(&self.destination, clock::now()) => {
                 if let Some(surplus) = self.shared.pool.put(line, connection) {
                     self.shared.handle.spawn(surplus.quit());
                 }
             }
-            End::Full => {
+            End::Dry | End::Full => {
                 self.shared.handle.spawn(connection.quit());
             }
             End::Broken { answer, untouched, was_in_use } => {
@@ -201,6 +207,14 @@ impl Worker {
         }
     }
 
+    /// Without means of our own nothing was tried: the mail waits a moment, at its next hop, as if it had not been touched.
+    fn rest(&self, answer: &Answer, job: Job) {
+        let why = answer.line();
+        tracing::warn!(destination = %self.destination, why, "no delivery for want of means");
+        self.shared.queue.postpone(&self.destination, clock::now() + REST, &why);
+        drop(job);
+    }
+
     /// No session came about, or a new one broke.
     fn failed(&self, snapshot: &Snapshot, answer: &Answer) {
         if answer.fate != Fate::Deferred {
@@ -208,7 +222,7 @@ impl Worker {
         }
         let why = answer.line();
         let retry = &snapshot.config.retry;
-        let dead = self.shared.book.lock().failed(&self.destination, retry, SystemTime::now(), fastrand::f64(), &why);
+        let dead = self.shared.book.lock().failed(&self.destination, retry, clock::now(), fastrand::f64(), &why);
         if let Some((until, left)) = dead {
             tracing::warn!(destination = %self.destination, why, "destination is unreachable, its mail waits");
             self.shared.release(left);
@@ -243,17 +257,27 @@ impl Feed for LineFeed<'_> {
 
     fn done(&mut self, job: Job) {
         self.worker.served += 1;
-        let mut book = self.worker.shared.book.lock();
+        let shared = self.worker.shared.clone();
+        let mut book = shared.book.lock();
+        let mut slowed = None;
         for answer in job.answers.iter().flatten() {
             match answer.fate {
-                Fate::Deferred if answer.slow_down => book.slowed(&self.worker.destination, &answer.line()),
-                Fate::Deferred if !answer.is_reply => {}
+                // A connection that breaks or hangs within a transaction asks for less in its own way.
+                Fate::Deferred if answer.slow_down || !answer.is_reply => slowed = Some(answer.line()),
                 // Any other reply about a recipient shows that the destination is alive.
                 _ => book.succeeded(&self.worker.destination),
             }
         }
+        // Once for a message, however many recipients it has there.
+        if let Some(why) = &slowed {
+            book.slowed(&self.worker.destination, why);
+        }
         drop(book);
-        self.worker.shared.conclude(self.snapshot, job, self.transport);
+        if slowed.is_some() {
+            let idle = shared.pool.take_all(&self.worker.destination);
+            idle.into_iter().for_each(|connection| drop(shared.handle.spawn(connection.quit())));
+        }
+        shared.conclude(self.snapshot, job, self.transport);
     }
 }
 

@@ -47,10 +47,9 @@ impl House {
     /// What the client hears. Counts the decision; a refusal gets a reference and a record.
     pub(super) fn heard(&self, snapshot: &Snapshot, visit: &Visit<'_>, decision: Decision) -> Answer {
         self.meters.policy.decided(visit.stage, &decision);
-        match decision.reply {
-            None => Answer::Go,
-            Some(_) => self.turned_away(snapshot, visit, decision),
-        }
+        let Some(reply) = &decision.reply else { return Answer::Go };
+        self.meters.flow.replied(reply.code, decision.reason.as_str());
+        self.turned_away(snapshot, visit, decision)
     }
 
     fn turned_away(&self, snapshot: &Snapshot, visit: &Visit<'_>, decision: Decision) -> Answer {

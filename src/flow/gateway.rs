@@ -250,6 +250,8 @@ impl Parts<'_> {
             self.runtime.handle().clone(),
         );
         let names = config.listeners.iter().map(|listener| &*listener.name);
+        let meters = Meters::register(registry, names).map_err(at("metrics"))?;
+        let queue = |name| meters.flow.queue_of(name);
         let house = Arc::new(House {
             snapshot,
             spool: spool.clone(),
@@ -258,16 +260,16 @@ impl Parts<'_> {
                 spill_at_bytes: config.spool.spill_at as usize,
                 spill: Arc::new(SpillDirectory::new(&config.spool.directory)),
             },
-            passwords: Passwords::new(users.clone()),
+            passwords: Passwords::new(users.clone(), queue("passwords")),
             users,
             rates: ArcSwap::from_pointee(load_rates(config)),
             call_ahead: CallAhead::new(opener()),
-            reports: Reports::open(config, resolver.clone(), registry).map_err(at("[reports]"))?,
+            reports: Reports::open(config, resolver.clone(), registry, queue("reports")).map_err(at("[reports]"))?,
             underway: Underway::default(),
-            checks_under_way: Places::new(CHECKS_MAX),
+            checks_under_way: Places::new(CHECKS_MAX, queue("checks")),
             greylist: load_greylist(config),
             trace: Trace::open(&config.data_dir.join(trace::FOLDER), &config.trace, registry).map_err(at("[trace]"))?,
-            meters: Meters::register(registry, names).map_err(at("metrics"))?,
+            meters,
             runtime: self.runtime.handle().clone(),
             clock: DateClock::default(),
         });
@@ -294,6 +296,7 @@ impl Parts<'_> {
             free_space_min: settings.free_space_min,
             messages_max: settings.messages_max,
             quarantine_keep: settings.quarantine_keep,
+            delay_max: delay_max(&self.config),
             ..spool::Options::default()
         };
         std::fs::create_dir_all(&settings.directory).map_err(at("[spool] directory"))?;
@@ -389,11 +392,17 @@ impl Parts<'_> {
     }
 }
 
-/// Keeps the gauge of counted keys up to date until `stop` is there.
+/// What no delay of `[retry]` reaches, chance included.
+pub(super) fn delay_max(config: &Config) -> Duration {
+    config.retry.max * 3 / 2
+}
+
+/// Keeps the gauges of counted keys and of content in memory up to date until `stop` is there.
 async fn count_rates(house: Arc<House>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     loop {
         house.meters.policy.rate_entries.set(house.rates.load().len() as i64);
+        house.meters.flow.content_memory.set(house.content.budget.used_bytes() as i64);
         tokio::select! {
             () = &mut stop => return,
             () = tokio::time::sleep(RATES_COUNTED_EVERY) => {}

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use prometheus::IntGauge;
 use tokio::runtime::Handle;
 
 use crate::base::content::ContentSource;
 use crate::config::settings::RateCount;
 use crate::deliver::call_ahead::CallAhead;
 use crate::front::service::Peer;
+use crate::observe::meters::QueueMeters;
 use crate::observe::trace::Trace;
 use crate::policy::greylist::Greylist;
 use crate::policy::rates::{Hit, RateFacts, Rates};
@@ -59,32 +61,42 @@ pub struct House {
     pub clock: DateClock,
 }
 
-/// A bounded number of places for work that left the reactors.
+/// A bounded number of places for work that left the reactors: a queue between threads, which is counted as one.
 #[derive(Clone)]
 pub struct Places {
     taken: Arc<AtomicUsize>,
     most: usize,
+    meters: QueueMeters,
 }
 
 /// One of them; given back when dropped.
-pub struct Place(Arc<AtomicUsize>);
+pub struct Place {
+    taken: Arc<AtomicUsize>,
+    depth: IntGauge,
+}
 
 impl Places {
     /// `most` places.
-    pub fn new(most: usize) -> Self {
-        Places { taken: Arc::default(), most }
+    pub fn new(most: usize, meters: QueueMeters) -> Self {
+        Places { taken: Arc::default(), most, meters }
     }
 
     /// A place, or nothing if all are taken.
     pub fn enter(&self) -> Option<Place> {
-        let place = Place(self.taken.clone());
-        (self.taken.fetch_add(1, Ordering::Relaxed) < self.most).then_some(place)
+        self.meters.depth.inc();
+        let place = Place { taken: self.taken.clone(), depth: self.meters.depth.clone() };
+        if self.taken.fetch_add(1, Ordering::Relaxed) < self.most {
+            return Some(place);
+        }
+        self.meters.full.inc();
+        None
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.depth.dec();
+        self.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::backend::AdminFault;
 use crate::admin::model::{Filter, QueueAction, QueueDetail, QueueEntry, Selection, State};
+use crate::base::clock;
 use crate::base::id::QueueId;
 use crate::spool::queue::{ItemState, MailQueue, SpoolFault};
 use crate::spool::{self, Action, Enveloped, WhyFacts};
@@ -126,7 +127,7 @@ impl Shared {
     pub fn why(&self, id: QueueId) -> Option<String> {
         let facts = self.spool.why(id)?;
         let about = |destination: &str| self.delivery.why(destination);
-        Some(why::sentence(&facts, self.delivery.is_paused(), &about, SystemTime::now()))
+        Some(why::sentence(&facts, self.delivery.is_paused(), &about, clock::now()))
     }
 
     pub(super) fn queue_why(&self, id: &str) -> Result<String, AdminFault> {
@@ -147,7 +148,7 @@ impl Shared {
 
     /// Messages that `filter` means, oldest first, at most `most`.
     pub(super) fn queue_list(&self, filter: &Filter, most: usize) -> Result<Vec<QueueEntry>, AdminFault> {
-        let meant = Meant::new(filter, SystemTime::now())?;
+        let meant = Meant::new(filter, clock::now())?;
         self.let_time_pass();
         let mut entries = Vec::new();
         let mut from = QueueId(0);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::secret::Secret;
+use crate::observe::meters::QueueMeters;
 use crate::store::users::Users;
 
 use super::house::Places;
@@ -22,8 +23,8 @@ pub struct Passwords {
 
 impl Passwords {
     /// Checks against `users`.
-    pub fn new(users: Arc<Users>) -> Self {
-        Passwords { users, places: Places::new(CHECKS_MAX) }
+    pub fn new(users: Arc<Users>, meters: QueueMeters) -> Self {
+        Passwords { users, places: Places::new(CHECKS_MAX, meters) }
     }
 
     /// Checks `password` on the rayon pool and calls `done` with the canonical login, or nothing when it is wrong.

@@ -20,6 +20,7 @@ use crate::policy::greylist::Greylist;
 use crate::policy::rates::Rates;
 use crate::spool::Spool;
 
+use super::gateway::delay_max;
 use super::house::House;
 use super::snapshot::Snapshot;
 use super::workshop::Workshop;
@@ -102,6 +103,7 @@ impl Shared {
         let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
         self.house.rates.store(Arc::new(rates));
         self.house.snapshot.store(Arc::new(Snapshot::new(config.clone(), checks)));
+        self.spool.set_delay_max(delay_max(&config));
         self.delivery.configure(config.clone());
         if let Some(log) = &self.log {
             log.set_level(&config.log.level);

@@ -46,6 +46,8 @@ pub struct Meters {
     messages: Vec<IntCounter>,
     bytes: Vec<IntCounter>,
     stages: Vec<Histogram>,
+    /// Content in memory, of the budget that all messages share.
+    pub content_memory: IntGauge,
     queue_depth: IntGaugeVec,
     queue_full: IntCounterVec,
 }
@@ -81,6 +83,8 @@ impl Meters {
             let vec = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(vec.clone())).map(|()| vec)
         };
+        let content_memory = IntGauge::new("weir_flow_content_memory_bytes", "Content held in memory")?;
+        registry.register(Box::new(content_memory.clone()))?;
         let stages = HistogramVec::new(
             HistogramOpts::new("weir_flow_stage_seconds", "Time of a message in a stage").buckets(STAGE_SECONDS.into()),
             &["stage"],
@@ -96,6 +100,7 @@ impl Meters {
             messages: of_fates(&messages),
             bytes: of_fates(&bytes),
             stages: STAGES.iter().map(|(_, name)| stages.with_label_values(&[*name])).collect(),
+            content_memory,
             queue_depth: gauges("weir_flow_queue_depth", "What waits between threads by queue", &["queue"])?,
             queue_full: counters("weir_flow_queue_full_total", "How often a queue was full", &["queue"])?,
         })

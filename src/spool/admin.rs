@@ -16,6 +16,7 @@ use super::shared::Shared;
 use super::state::State;
 use super::table::{HELD, Item, Message, NOTIFIED, QUARANTINED};
 use crate::base::audit::Audit;
+use crate::base::clock;
 use crate::base::content::Content;
 use crate::base::id::QueueId;
 use crate::base::unix::{from_millis, millis};
@@ -137,7 +138,7 @@ impl Shared {
     /// # Errors
     /// When the journal can't be written; what was done before stays done.
     pub(super) fn act(&self, filter: &Filter, action: &Action) -> Result<u64, SpoolFault> {
-        let now = millis(SystemTime::now());
+        let now = millis(clock::now());
         let mut acted = 0;
         let mut from = Some(0);
         while let Some(start) = from {
@@ -322,7 +323,7 @@ fn view(state: &State, message: &Message) -> WhyFacts {
     let item_view = |item: &Item| ItemView {
         destination: table.schedule.name_of(item.destination).to_owned(),
         state: item.state,
-        due: from_millis(item.due),
+        due: from_millis(table.due(item)),
         postponed: table.schedule.postponement(item.destination).map(|(until, why)| (from_millis(until), why)),
         last_reply: table.notes.text(item.reply).to_owned(),
         reason: table.notes.text(item.reason).to_owned(),

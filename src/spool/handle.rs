@@ -4,21 +4,21 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
 use super::committer::{Committer, Prepared, Work, release};
 use super::hot::Reading;
-use super::index::{Checkpointer, recover_with};
+use super::index::{Source, recover_with};
 use super::journal::Journal;
 use super::keeper::{Keeper, wants_free};
 use super::meters::Meters;
 use super::queue::{Done, DueDestination, FreshListener, Lease, MailQueue, NewMessage, Outcome, SpoolFault};
 use super::recover::{Damage, Recovered};
 use super::shared::{Options, Shared};
-use super::state::State;
 use super::storage::{Directory, Storage, StoredFile};
+use crate::base::clock;
 use crate::base::id::QueueId;
 use crate::base::unix::{from_millis, millis};
 
@@ -65,10 +65,11 @@ impl Spool {
         let (mut recovered, index) = recover_with(&*storage, options.index.as_deref(), false)?;
         let from_checkpoint = index.is_some();
         save_damaged(&*storage, &recovered);
-        let now = millis(SystemTime::now());
+        let now = millis(clock::now());
         let lost_recipients = recovered.state.reconcile(now);
-        let index = prepare_index(&options, index, &mut recovered.state);
-        recovered.state.table.start(now);
+        let index = Source::of(index, &options);
+        recovered.state.indexed = index.is_some();
+        recovered.state.table.start(now, options.delay_max);
         let opening = Opening {
             records: recovered.records,
             messages: recovered.state.table.len() as u64,
@@ -88,7 +89,7 @@ impl Spool {
         Ok(spool)
     }
 
-    fn start_threads(&self, journal: Journal, index: Option<Checkpointer>) -> io::Result<()> {
+    fn start_threads(&self, journal: Journal, index: Option<Source>) -> io::Result<()> {
         let committer = Committer::new(self.shared.clone(), journal);
         let keeper = Keeper::new(self.shared.clone(), index);
         let spawn = |name: &str| std::thread::Builder::new().name(name.into());
@@ -101,6 +102,11 @@ impl Spool {
     /// How the start went.
     pub fn opening(&self) -> &Opening {
         &self.opening
+    }
+
+    /// No item that was tried waits longer than this from now on, whatever its due time says.
+    pub fn set_delay_max(&self, most: Duration) {
+        self.shared.state.lock().table.set_delay_max(most);
     }
 
     /// Writes what waits, brings the index up to date, and stops. What comes later is answered [`SpoolFault::Stopping`].
@@ -133,7 +139,7 @@ impl Spool {
         let work = Work::Finish {
             id: reading.id,
             destination: reading.destination.clone(),
-            at_ms: millis(SystemTime::now()),
+            at_ms: millis(clock::now()),
             outcomes,
             generated: Vec::new(),
         };
@@ -151,17 +157,6 @@ fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
     if thread.lock().take().is_some_and(|thread| thread.join().is_err()) {
         tracing::error!("a thread of the spool panicked");
     }
-}
-
-/// The index to write to: the one that was believed, or an empty one that is told all.
-fn prepare_index(options: &Options, known: Option<Checkpointer>, state: &mut State) -> Option<Checkpointer> {
-    if known.is_some() {
-        return known;
-    }
-    let created = Checkpointer::create(options.index.as_deref()?);
-    let index = created.inspect_err(|error| tracing::warn!(%error, "the spool runs without an index")).ok()?;
-    state.indexed = true;
-    Some(index)
 }
 
 /// Copies of damaged pieces kept at most; the journal itself keeps them until its segment goes.
@@ -212,7 +207,7 @@ fn sort_free_files(shared: &Shared, names: Vec<String>) -> io::Result<()> {
 
 impl MailQueue for Spool {
     fn next_id(&self) -> QueueId {
-        self.shared.ids.next(SystemTime::now())
+        self.shared.ids.next(clock::now())
     }
 
     fn accept(&self, message: NewMessage, done: Done) {
@@ -245,7 +240,7 @@ impl MailQueue for Spool {
 
     fn next_due(&self) -> Option<SystemTime> {
         let state = self.shared.state.lock();
-        state.table.schedule.next_due(millis(SystemTime::now())).map(from_millis)
+        state.table.schedule.next_due(millis(clock::now())).map(from_millis)
     }
 
     fn lease(&self, destination: &str, now: SystemTime, most: usize) -> Vec<Lease> {
@@ -272,7 +267,7 @@ impl MailQueue for Spool {
         let work = Work::Finish {
             id: lease.id.0,
             destination: lease.destination,
-            at_ms: millis(SystemTime::now()),
+            at_ms: millis(clock::now()),
             outcomes,
             generated: generated.into_iter().map(Prepared::new).collect(),
         };

@@ -12,7 +12,7 @@ use super::codec::{Reader, Writer};
 use super::ledger::Ledger;
 use super::payload;
 use super::recover::{Recovered, recover};
-use super::shared::Shared;
+use super::shared::{Options, Shared};
 use super::state::State;
 use super::storage::Storage;
 use super::table::{Message, Place};
@@ -156,6 +156,29 @@ impl Checkpoint {
     }
 }
 
+/// Where the keeper has its index from.
+pub(super) enum Source {
+    /// The one that was believed.
+    Known(Checkpointer),
+    /// An empty one in this directory, which is told all. Making it waits for the disk, so no start does.
+    Fresh(PathBuf),
+}
+
+impl Source {
+    /// The index to write to, if there is to be one.
+    pub(super) fn of(known: Option<Checkpointer>, options: &Options) -> Option<Self> {
+        known.map(Source::Known).or_else(|| options.index.clone().map(Source::Fresh))
+    }
+
+    /// The index itself.
+    pub(super) fn begin(self) -> io::Result<Checkpointer> {
+        match self {
+            Source::Known(index) => Ok(index),
+            Source::Fresh(directory) => Checkpointer::create(&directory),
+        }
+    }
+}
+
 /// Writes the table's changes into the index, and the checkpoint file behind them.
 pub(super) struct Checkpointer {
     index: Box<dyn Index>,
@@ -273,7 +296,7 @@ fn sum(key: &[u8], value: &[u8]) -> u64 {
 
 impl Checkpointer {
     /// An empty index in `directory`; everything must be written to it.
-    pub(super) fn create(directory: &Path) -> io::Result<Self> {
+    fn create(directory: &Path) -> io::Result<Self> {
         let file = checkpoint_file(directory);
         remove_if_there(&file)?;
         Ok(Checkpointer { index: Box::new(SledIndex::create(directory)?), file, values: 0, checksum: 0 })

@@ -4,14 +4,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::admin::{Action, Filter};
+use super::ages::Stay;
 use super::clean;
-use super::index::Checkpointer;
+use super::index::{Checkpointer, Source};
 use super::journal::FreeFiles;
 use super::queue::ItemState;
 use super::shared::Shared;
+use crate::base::clock;
 use crate::base::unix::millis;
 
 /// Rounds come at least this often.
@@ -19,18 +21,23 @@ const ROUND: Duration = Duration::from_millis(500);
 
 /// How often the quarantine is looked through for what is too old.
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
+/// Not before this time behind a start: until then a clock that was wrong has been set right, or seen to be wrong.
+const RETENTION_REST: Duration = Duration::from_secs(3600);
 
 /// The keeper's own things.
 pub(super) struct Keeper {
     shared: Arc<Shared>,
+    source: Option<Source>,
     index: Option<Checkpointer>,
     checkpointed: Instant,
-    retained: Option<Instant>,
+    /// When the quarantine is looked through next.
+    retention_due: Instant,
 }
 
 impl Keeper {
-    pub(super) fn new(shared: Arc<Shared>, index: Option<Checkpointer>) -> Self {
-        Keeper { shared, index, checkpointed: Instant::now(), retained: None }
+    pub(super) fn new(shared: Arc<Shared>, source: Option<Source>) -> Self {
+        let now = Instant::now();
+        Keeper { shared, source, index: None, checkpointed: now, retention_due: now + RETENTION_REST }
     }
 
     /// Runs until it is told to stop.
@@ -38,8 +45,25 @@ impl Keeper {
         while wait(&self.shared) {
             self.round();
         }
+        self.begin_index();
         // The committer has ended: the index can be brought up to date to the last record.
         self.checkpoint();
+    }
+
+    fn begin_index(&mut self) {
+        match self.source.take().map(Source::begin) {
+            Some(Ok(index)) => self.index = Some(index),
+            Some(Err(error)) => self.give_up_index(&error),
+            None => {}
+        }
+    }
+
+    fn give_up_index(&mut self, error: &io::Error) {
+        tracing::error!(%error, "the index can't be written; the next start reads the whole journal");
+        self.index = None;
+        let mut state = self.shared.state.lock();
+        state.indexed = false;
+        state.changed = Default::default();
     }
 
     fn round(&mut self) {
@@ -57,11 +81,12 @@ impl Keeper {
                 tracing::warn!(%error, step, "the spool's keeper failed; it will try again");
             }
         }
+        self.begin_index();
         if self.checkpoint_is_due() {
             self.checkpoint();
         }
-        if self.retained.is_none_or(|at| at.elapsed() >= RETENTION_EVERY) {
-            self.retained = Some(Instant::now());
+        if self.retention_due <= Instant::now() {
+            self.retention_due = Instant::now() + RETENTION_EVERY;
             self.empty_quarantine();
         }
         measure(&shared);
@@ -81,17 +106,13 @@ impl Keeper {
         self.checkpointed = Instant::now();
         let Some(index) = &mut self.index else { return };
         if let Err(error) = index.checkpoint(&self.shared) {
-            tracing::error!(%error, "the index can't be written; the next start reads the whole journal");
-            self.index = None;
-            let mut state = self.shared.state.lock();
-            state.indexed = false;
-            state.changed = Default::default();
+            self.give_up_index(&error);
         }
     }
 
     fn empty_quarantine(&self) {
         let shared = &self.shared;
-        let cutoff = SystemTime::now().checked_sub(shared.options.quarantine_keep);
+        let cutoff = clock::now().checked_sub(shared.options.quarantine_keep);
         if shared.state.lock().table.counts.items[ItemState::Quarantined as usize] == 0 {
             return;
         }
@@ -192,7 +213,13 @@ fn give_back(shared: &Shared) -> io::Result<()> {
 
 fn measure(shared: &Shared) {
     let meters = &shared.meters;
-    let state = shared.state.lock();
+    let mut state = shared.state.lock();
+    for stay in Stay::ALL {
+        if let Some(oldest) = state.table.oldest(stay) {
+            let age = oldest.map_or(0, |id| millis(clock::now()).saturating_sub(id >> 20));
+            meters.oldest_seconds.with_label_values(&[stay.name()]).set((age / 1000) as i64);
+        }
+    }
     for kind in ItemState::ALL {
         meters.items.with_label_values(&[kind.name()]).set(state.table.counts.items[kind as usize] as i64);
     }
@@ -203,8 +230,6 @@ fn measure(shared: &Shared) {
     meters.file_bytes.set(state.segments.file_bytes() as i64);
     meters.live_bytes.set(state.segments.live_bytes() as i64);
     meters.index_lag.set((state.changed.len() as u64 + state.fresh) as i64);
-    let oldest = state.table.ids_from(0).next().map_or(0, |id| millis(SystemTime::now()).saturating_sub(id >> 20));
-    meters.oldest_seconds.set((oldest / 1000) as i64);
     drop(state);
     meters.submissions.set(shared.submissions.len() as i64);
 }

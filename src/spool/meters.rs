@@ -17,8 +17,8 @@ pub struct Meters {
     pub damaged: IntCounter,
     /// Items by state.
     pub items: IntGaugeVec,
-    /// Seconds since the oldest queued message was accepted.
-    pub oldest_seconds: IntGauge,
+    /// Seconds since the oldest message was accepted that is `queued` (waiting, ready or leased), `held` or `quarantined`.
+    pub oldest_seconds: IntGaugeVec,
     /// Segment files by state: live, free, poisoned.
     pub segments: IntGaugeVec,
     /// Bytes of all segment files.
@@ -72,7 +72,10 @@ impl Meters {
             write_failures: IntCounter::new("weir_spool_write_failures_total", "Failed writes and syncs")?,
             damaged: IntCounter::new("weir_spool_damaged_total", "Damaged pieces found")?,
             items: IntGaugeVec::new(Opts::new("weir_spool_items", "Queued items by state"), &["state"])?,
-            oldest_seconds: IntGauge::new("weir_spool_oldest_seconds", "Age of the oldest queued message")?,
+            oldest_seconds: IntGaugeVec::new(
+                Opts::new("weir_spool_oldest_seconds", "Age of the oldest message by state"),
+                &["state"],
+            )?,
             segments: IntGaugeVec::new(Opts::new("weir_spool_segments", "Segment files by state"), &["state"])?,
             file_bytes: IntGauge::new("weir_spool_file_bytes", "Bytes of all segment files")?,
             live_bytes: IntGauge::new("weir_spool_live_bytes", "Bytes of queued messages")?,

@@ -51,6 +51,7 @@
 //! ```
 
 mod admin;
+mod ages;
 mod batch;
 mod clean;
 mod codec;

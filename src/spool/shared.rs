@@ -31,6 +31,8 @@ pub struct Options {
     pub index: Option<std::path::PathBuf>,
     /// How often the index is brought up to date.
     pub checkpoint_every: Duration,
+    /// No item that was tried waits longer; see [`super::Spool::set_delay_max`].
+    pub delay_max: Duration,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             quarantine_keep: Duration::from_secs(30 * 24 * 3600),
             index: None,
             checkpoint_every: Duration::from_secs(60),
+            delay_max: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::ages::{Ages, Stay};
 use super::message::{HOLD, IndexPart, QUARANTINE};
 use super::names::{NO_NAME, Names};
 use super::queue::{ItemState, LeasedRecipient};
@@ -161,6 +163,8 @@ pub(super) struct Table {
     /// While the journal is read nothing is queued for delivery; [`Table::start`] does it once.
     started: bool,
     now: u64,
+    delay_max: u64,
+    ages: Ages,
 }
 
 impl Table {
@@ -191,6 +195,20 @@ impl Table {
     /// Ids in order from `from`.
     pub(super) fn ids_from(&self, from: u64) -> impl Iterator<Item = u64> {
         self.by_id.range(from..).map(|(id, _)| *id)
+    }
+
+    /// The oldest message in `stay`, if there is one; nothing while the search for it goes on.
+    pub(super) fn oldest(&mut self, stay: Stay) -> Option<Option<u64>> {
+        let is_meant = |state: &&ItemState| Stay::from(**state) == stay;
+        if ItemState::ALL.iter().filter(is_meant).all(|state| self.counts.items[*state as usize] == 0) {
+            return Some(None);
+        }
+        let mut ages = std::mem::take(&mut self.ages);
+        let is_there = |number: u32| self.items_of(self.message(number)).any(|(_, item)| is_meant(&&item.state));
+        let ids = self.by_id.range(ages.from(stay)..).map(|(id, number)| (*id, is_there(*number)));
+        let found = ages.search(stay, ids);
+        self.ages = ages;
+        found.map(Some)
     }
 
     pub(super) fn items_of(&self, message: &Message) -> impl Iterator<Item = (u32, &Item)> {
@@ -266,11 +284,12 @@ impl Table {
         lent: bool,
     ) {
         let destination = self.schedule.add_item(destination);
-        let first = self.messages.get(message).expect("the caller made it").first_item;
+        let Message { first_item: first, id, .. } = *self.messages.get(message).expect("the caller made it");
         self.counts.recipients += recipients.len() as u64;
         self.counts.quarantined_recipients += quarantined(&recipients);
         let state = if lent { ItemState::Leased } else { ItemState::Waiting };
         self.counts.items[state as usize] += 1;
+        self.ages.note(state.into(), id);
         let number = self.items.insert(Item {
             recipients: Recipients::new(recipients),
             due,
@@ -463,8 +482,12 @@ impl Table {
 
     /// Puts an item that is not leased (any more) where its flags and due time say.
     pub(super) fn settle(&mut self, number: u32) {
+        self.settle_at(number, self.due(self.item(number)));
+    }
+
+    fn settle_at(&mut self, number: u32, due: u64) {
         let item = self.item(number);
-        let (due, owner, destination) = (item.due, item.message, item.destination);
+        let (owner, destination) = (item.message, item.destination);
         let flags =
             item.recipients().iter().fold(STOPPED, |all, r| if r.flags & STOPPED == 0 { 0 } else { all & r.flags });
         let any_waits = item.recipients().iter().any(|r| r.flags & STOPPED == 0);
@@ -491,14 +514,30 @@ impl Table {
         let before = std::mem::replace(&mut item.state, state);
         self.counts.items[before as usize] -= 1;
         self.counts.items[state as usize] += 1;
+        let (destination, owner) = (item.destination, item.message);
         if before == ItemState::Ready {
-            let destination = item.destination;
             self.schedule.unready(destination);
+        }
+        if Stay::from(before) != Stay::from(state) {
+            self.ages.note(state.into(), self.message(owner).id);
         }
     }
 
+    /// When an item is due. Its own time may have been said by a clock that was wrong: what was never tried is due, and what was
+    /// does not wait longer than any schedule has it wait.
+    pub(super) fn due(&self, item: &Item) -> u64 {
+        let is_fresh = item.recipients().iter().all(|r| r.attempts == 0);
+        let latest = if is_fresh { self.now } else { self.now.saturating_add(self.delay_max) };
+        if self.started { item.due.min(latest) } else { item.due }
+    }
+
+    pub(super) fn set_delay_max(&mut self, most: Duration) {
+        self.delay_max = most.as_millis() as u64;
+    }
+
     /// Begins to queue for delivery: the journal is read.
-    pub(super) fn start(&mut self, now: u64) {
+    pub(super) fn start(&mut self, now: u64, delay_max: Duration) {
+        self.set_delay_max(delay_max);
         self.started = true;
         self.now = now;
         let messages: Vec<u32> = self.by_id.values().copied().collect();
@@ -513,7 +552,7 @@ impl Table {
         self.now = self.now.max(now);
         while let Some(ticket) = self.schedule.pop_due(now) {
             if self.is_valid(&ticket, ItemState::Waiting) {
-                self.settle(ticket.item);
+                self.settle_at(ticket.item, ticket.due);
             }
         }
         self.schedule.end_postponements(now);

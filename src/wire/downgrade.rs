@@ -1,8 +1,9 @@
-//! A message with 8-bit content for a host that takes 7 bits only: the same message in quoted-printable and base64. Pure.
+//! A message with 8-bit or binary content for a host that takes less: the same message in quoted-printable and base64. Pure.
 //!
-//! RFC 6152 §3 (convert or refuse), RFC 2045 §6 (encodings), RFC 2046 §5.1 (multiparts), RFC 1847 §2.1 (what is signed stays). Nothing is
-//! built whole: a plan of pieces, and blocks of a piece while it is sent. Invariant: decoded, each part is what it was. Header
-//! sections stay as they are but for `Content-Transfer-Encoding`, and what makes a message without MIME one of MIME.
+//! RFC 6152 §3 and RFC 3030 §3 (convert or refuse), RFC 2045 §6 (encodings), RFC 2046 §5.1 (multiparts), RFC 1847 §2.1 (what is signed
+//! stays). Nothing is built whole: a plan of pieces, and blocks of a piece while it is sent. Invariant: decoded, each part is what it
+//! was. Header sections stay as they are but for `Content-Transfer-Encoding`, and what makes a message without MIME one of MIME.
+//! Not here: bare line ends and long lines of parts that are not called binary; DATA mends them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -17,6 +18,8 @@ use super::header::fields;
 const DEPTH_MAX: usize = 20;
 /// Pieces of one plan: some thousands of parts.
 const PIECES_MAX: usize = 20_000;
+/// Longest line of DATA, without CR LF (RFC 5321 §4.5.3.1.6).
+const LINE_BYTES_MAX: usize = 998;
 /// Characters of an encoded line (RFC 2045 §6.7 rule 5, §6.8).
 const LINE_CHARS_MAX: usize = 76;
 /// Bytes that make one full line of base64.
@@ -33,7 +36,7 @@ pub enum Piece {
     Field(&'static str),
     /// As it is.
     Keep(Range<usize>),
-    /// What no reader is shown, or no decoder heeds: 8-bit bytes become `?`.
+    /// What no reader is shown, or no decoder heeds: NUL and 8-bit bytes become `?`.
     Masked(Range<usize>),
     /// Encoded in quoted-printable; `again`: it claims to be so already.
     Quoted {
@@ -44,10 +47,21 @@ pub enum Piece {
     },
 }
 
-/// The pieces of `content` in 7 bits; nothing where that can't be done without breaking it: signed and encrypted multiparts, messages
+/// From what to what a message is brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Lines of 8 bits become lines of 7.
+    EightToSeven,
+    /// Anything (BINARYMIME) becomes lines of 8 bits.
+    BinaryToEight,
+    /// Anything becomes lines of 7 bits.
+    BinaryToSeven,
+}
+
+/// The pieces of `content` behind `step`; nothing where that can't be done without breaking it: signed and encrypted multiparts, messages
 /// of other kinds than RFC 822's, encodings that we do not know.
-pub fn plan(content: &[u8]) -> Option<Vec<Piece>> {
-    let mut walk = Walk { content, pieces: Vec::new() };
+pub fn plan(content: &[u8], step: Step) -> Option<Vec<Piece>> {
+    let mut walk = Walk { content, step, pieces: Vec::new() };
     walk.part(0..content.len(), Kind::Message, 0)?;
     Some(walk.pieces)
 }
@@ -65,6 +79,7 @@ enum Kind {
 
 struct Walk<'a> {
     content: &'a [u8],
+    step: Step,
     pieces: Vec<Piece>,
 }
 
@@ -86,37 +101,81 @@ impl Walk<'_> {
         (self.pieces.len() <= PIECES_MAX).then_some(())
     }
 
+    /// True if bytes of any value between the line ends are taken as they are.
+    fn may_stay(&self, range: &Range<usize>) -> bool {
+        let bytes = &self.content[range.clone()];
+        match self.step {
+            Step::EightToSeven => bytes.is_ascii(),
+            Step::BinaryToEight => memchr::memchr(0, bytes).is_none(),
+            Step::BinaryToSeven => bytes.is_ascii() && memchr::memchr(0, bytes).is_none(),
+        }
+    }
+
+    fn keep_if_it_may_stay(&mut self, range: Range<usize>) -> Option<()> {
+        if self.may_stay(&range) { self.put(Piece::Keep(range)) } else { None }
+    }
+
     fn part(&mut self, range: Range<usize>, kind: Kind, depth: usize) -> Option<()> {
         let bytes = &self.content[range.clone()];
         let head = Head::of(bytes);
         let blank = if bytes[head.end..].starts_with(b"\r\n") { 2 } else { 1 };
         let body = (range.start + head.end + blank).min(range.end)..range.end;
-        if self.content[body.clone()].is_ascii() {
+        let is_binary = self.step != Step::EightToSeven;
+        // Whether a part that stays is called binary, only a look at each part tells.
+        if !is_binary && self.may_stay(&body) {
             return self.put(Piece::Keep(range));
         }
-        if depth > DEPTH_MAX {
-            return None;
+        let is_encoded = !matches!(head.encoding.as_deref(), None | Some("7bit" | "8bit" | "binary"));
+        let has_nul = is_binary && memchr::memchr(0, &bytes[..head.end]).is_some();
+        let has_no_body = head.end == bytes.len();
+        if has_nul || has_no_body || depth > DEPTH_MAX {
+            return self.keep_if_it_may_stay(range);
         }
         let default = if kind == Kind::Digest { "message/rfc822" } else { "text/plain" };
         let media = head.media.clone().unwrap_or_else(|| default.to_owned());
         match media.split_once('/')? {
-            ("multipart", "signed" | "encrypted") => None,
+            ("multipart" | "message", _) if is_encoded => self.keep_if_it_may_stay(range),
+            ("multipart", "signed" | "encrypted") => self.sealed(range, body),
             ("multipart", sub) => {
-                self.head(&range, &head, kind, head.encoding.as_ref().map(|_| SEVEN_BIT))?;
+                let Some(boundary) = &head.boundary else { return self.keep_if_it_may_stay(range) };
+                self.head(&range, &head, kind, self.label_around(&head))?;
                 let inner = if sub == "digest" { Kind::Digest } else { Kind::Text };
-                self.multipart(body, head.boundary.as_deref()?, inner, depth)
+                self.multipart(body, boundary, inner, depth)
             }
             ("message", "rfc822" | "global") => {
-                self.head(&range, &head, kind, head.encoding.as_ref().map(|_| SEVEN_BIT))?;
+                self.head(&range, &head, kind, self.label_around(&head))?;
                 self.part(body, Kind::Message, depth + 1)
             }
-            ("message", _) => None,
+            ("message", _) => self.sealed(range, body),
             (top, _) => self.leaf(&range, body, &head, kind, top == "text"),
         }
     }
 
+    /// A part that may not be changed: it goes as it is, or not at all. Mended line ends would change it too.
+    fn sealed(&mut self, range: Range<usize>, body: Range<usize>) -> Option<()> {
+        if has_clean_lines(&self.content[body]) { self.keep_if_it_may_stay(range) } else { None }
+    }
+
+    /// What a part that holds parts is called behind the step, if it is called anything.
+    fn label_around(&self, head: &Head) -> Option<&'static str> {
+        let label = head.encoding.as_deref()?;
+        Some(match self.step {
+            Step::BinaryToEight if label == "7bit" => SEVEN_BIT,
+            Step::BinaryToEight => EIGHT_BIT,
+            _ => SEVEN_BIT,
+        })
+    }
+
     fn leaf(&mut self, range: &Range<usize>, body: Range<usize>, head: &Head, kind: Kind, is_text: bool) -> Option<()> {
+        let may_stay = self.may_stay(&body);
+        let bytes = &self.content[body.clone()];
         match head.encoding.as_deref().unwrap_or("7bit") {
+            "binary" if may_stay && has_clean_lines(bytes) => {
+                let label = if bytes.is_ascii() { SEVEN_BIT } else { EIGHT_BIT };
+                self.head(range, head, kind, Some(label))?;
+                self.put(Piece::Keep(body))
+            }
+            "7bit" | "8bit" if may_stay => self.put(Piece::Keep(range.clone())),
             "7bit" | "8bit" | "binary" if is_text => {
                 self.head(range, head, kind, Some(QUOTED_PRINTABLE))?;
                 self.put(Piece::Quoted { range: body, again: false })
@@ -125,6 +184,7 @@ impl Walk<'_> {
                 self.head(range, head, kind, Some(BASE64))?;
                 self.put(Piece::Base64(body))
             }
+            _ if may_stay => self.put(Piece::Keep(range.clone())),
             "quoted-printable" => {
                 self.put(Piece::Keep(range.start..body.start))?;
                 self.put(Piece::Quoted { range: body, again: true })
@@ -184,16 +244,29 @@ impl Walk<'_> {
 
     /// What stands before the first delimiter and after the last.
     fn unseen(&mut self, range: Range<usize>) -> Option<()> {
-        let is_ascii = self.content[range.clone()].is_ascii();
-        self.put(if is_ascii { Piece::Keep(range) } else { Piece::Masked(range) })
+        let may_stay = self.may_stay(&range);
+        self.put(if may_stay { Piece::Keep(range) } else { Piece::Masked(range) })
     }
 }
 
+const EIGHT_BIT: &str = "Content-Transfer-Encoding: 8bit\r\n";
 const SEVEN_BIT: &str = "Content-Transfer-Encoding: 7bit\r\n";
 const QUOTED_PRINTABLE: &str = "Content-Transfer-Encoding: quoted-printable\r\n";
 const BASE64: &str = "Content-Transfer-Encoding: base64\r\n";
 const TEXT_UTF8: &str = "Content-Type: text/plain; charset=utf-8\r\n";
 const TEXT_UNKNOWN: &str = "Content-Type: text/plain; charset=unknown-8bit\r\n";
+
+/// True if what stands there is lines: each ended by CR LF, none longer than DATA takes.
+fn has_clean_lines(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(found) = memchr::memchr2(b'\r', b'\n', rest) {
+        if found > LINE_BYTES_MAX || !rest[found..].starts_with(b"\r\n") {
+            return false;
+        }
+        rest = &rest[found + 2..];
+    }
+    rest.len() <= LINE_BYTES_MAX
+}
 
 fn before_line_end(content: &[u8], range: &Range<usize>) -> usize {
     let bytes = &content[range.clone()];
@@ -319,7 +392,8 @@ impl<'a> Iterator for Blocks<'a> {
             Coding::None => Cow::Borrowed(std::mem::take(&mut self.rest)),
             Coding::Mask => {
                 let whole = std::mem::take(&mut self.rest);
-                Cow::Owned(whole.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect())
+                let mask = |byte: &u8| if byte.is_ascii() && *byte != 0 { *byte } else { b'?' };
+                Cow::Owned(whole.iter().map(mask).collect())
             }
             Coding::Base64 => Cow::Owned(self.base64()),
             Coding::Quoted { again } => Cow::Owned(self.quoted(again)),
@@ -380,6 +454,8 @@ fn unit(bytes: &[u8], again: bool) -> (usize, String) {
             (3, String::from_utf8_lossy(&bytes[..3]).into_owned())
         }
         b'=' if again => (1, "=".to_owned()),
+        // A line end of the encoded text, which DATA mends; encoded, it would become one of the decoded text.
+        byte @ (b'\r' | b'\n') if again => (1, char::from(byte).to_string()),
         byte @ (b' ' | b'\t') if again || !ends_line => (1, char::from(byte).to_string()),
         byte @ 33..=126 if byte != b'=' => (1, char::from(byte).to_string()),
         byte => (1, format!("={byte:02X}")),
@@ -393,7 +469,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn converted(content: &[u8]) -> Option<Vec<u8>> {
-        let pieces = plan(content)?;
+        stepped(content, Step::EightToSeven)
+    }
+
+    fn stepped(content: &[u8], step: Step) -> Option<Vec<u8>> {
+        let pieces = plan(content, step)?;
         Some(pieces.iter().flat_map(|piece| piece.blocks(content)).flat_map(|block| block.into_owned()).collect())
     }
 
@@ -453,6 +533,59 @@ mod tests {
         assert!(out.ends_with(b"\r\n\r\na=3D=\r\n=C3=BC \r\n"), "{}", out.escape_ascii());
     }
 
+    /// A multipart with a text and data, both binary, behind a preamble.
+    fn binary(media: &str, text: &[u8], data: &[u8]) -> Vec<u8> {
+        let head =
+            |media: &str| format!("Content-Type: {media}\r\nContent-Transfer-Encoding: Binary\r\n\r\n").into_bytes();
+        [
+            b"MIME-Version: 1.0\r\n".to_vec(),
+            head(&format!("{media}; boundary=b")),
+            b"be\0fore\r\n--b\r\n".to_vec(),
+            head("text/plain"),
+            text.to_vec(),
+            b"\r\n--b\r\n".to_vec(),
+            head("image/x"),
+            data.to_vec(),
+            b"\r\n--b--\r\n".to_vec(),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn binary_parts_become_lines() {
+        let mail = binary("multipart/mixed", b"a\nb\r\nc\r", b"\0\r\n.\n\xff");
+        for (step, label) in [(Step::BinaryToEight, "8bit"), (Step::BinaryToSeven, "7bit")] {
+            let out = String::from_utf8(stepped(&mail, step).unwrap()).unwrap();
+            let expected = format!(
+                "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: {label}\r\n\r\nbe?fore\r\n\
+                 --b\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\na=0Ab\r\nc=0D\r\n\
+                 --b\r\nContent-Type: image/x\r\nContent-Transfer-Encoding: base64\r\n\r\nAA0KLgr/\r\n--b--\r\n"
+            );
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn a_binary_part_that_is_lines_is_only_called_so() {
+        let mail = binary("multipart/mixed", "ü\r\n".as_bytes(), b"ascii");
+        let out = String::from_utf8(stepped(&mail, Step::BinaryToEight).unwrap()).unwrap();
+        assert!(out.contains("text/plain\r\nContent-Transfer-Encoding: 8bit\r\n\r\nü\r\n"), "{out}");
+        assert!(out.contains("image/x\r\nContent-Transfer-Encoding: 7bit\r\n\r\nascii\r\n"), "{out}");
+        let long = binary("multipart/mixed", &[b'x'; LINE_BYTES_MAX + 1], b"");
+        let out = stepped(&long, Step::BinaryToEight).unwrap();
+        assert!(memmem::find(&out, b"text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n").is_some());
+        // What is signed stays to the byte, or does not go.
+        assert!(stepped(&binary("multipart/signed", b"a", b"b"), Step::BinaryToEight).is_none(), "a NUL in it");
+        let signed = b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\xff\r\n--b--\r\n";
+        assert_eq!(stepped(signed, Step::BinaryToEight).unwrap(), signed);
+        assert_eq!(stepped(signed, Step::BinaryToSeven), None);
+        assert_eq!(stepped(&signed[..signed.len() - 1], Step::BinaryToEight), None, "a bare CR in it");
+        assert_eq!(stepped(b"Subject: \0\r\n\r\nx", Step::BinaryToEight), None, "a NUL in a field can't be coded");
+        let encoded =
+            b"Content-Type: message/global\r\nContent-Transfer-Encoding: base64\r\n\r\nU3ViamVjdDogeAoKeQ==\r\n";
+        assert_eq!(stepped(encoded, Step::BinaryToSeven).unwrap(), encoded);
+    }
+
     fn body() -> impl Strategy<Value = Vec<u8>> {
         let bit = prop_oneof![
             Just(b"\r\n".to_vec()),
@@ -484,11 +617,30 @@ mod tests {
         }
 
         #[test]
+        fn binary_decoded_is_what_it_was(text in body(), data in proptest::collection::vec(any::<u8>(), 0..200), seven in any::<bool>()) {
+            // What is read is compared, and what is no UTF-8 is read as something else.
+            let text = String::from_utf8_lossy(&text).into_owned().into_bytes();
+            prop_assume!(memmem::find(&[&text[..], b"\r\n", &data].concat(), b"--b").is_none(), "no boundary of its own");
+            let mail = binary("multipart/mixed", &text, &data);
+            let step = if seven { Step::BinaryToSeven } else { Step::BinaryToEight };
+            let out = stepped(&mail, step).unwrap();
+            prop_assert!(out.is_ascii() || !seven);
+            prop_assert!(memchr::memchr(0, &out).is_none() && has_clean_lines(&out));
+            let decoded = |content: &[u8]| parts(content).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+            prop_assert_eq!(decoded(&out), vec![text, data]);
+            prop_assert_eq!(stepped(&out, step).unwrap(), out, "lines stay as they are");
+        }
+
+        #[test]
         fn nothing_panics(content in proptest::collection::vec(prop_oneof![
             Just(b"Content-Type: multipart/mixed; boundary=b\r\n".to_vec()), Just(b"\r\n".to_vec()), Just(b"\r\n--b\r\n".to_vec()),
             Just(b"--b--".to_vec()), Just(b"Content-Type: message/rfc822\r\n\r\n".to_vec()), Just(b"\n".to_vec()), Just("ü".as_bytes().to_vec()),
-            Just(b"Content-Transfer-Encoding: base64\r\n".to_vec()), proptest::collection::vec(any::<u8>(), 0..5)], 0..20)) {
+            Just(b"Content-Transfer-Encoding: base64\r\n".to_vec()), Just(b"Content-Transfer-Encoding: binary\r\n".to_vec()), proptest::collection::vec(any::<u8>(), 0..5)], 0..20)) {
             let content = content.concat();
+            for step in [Step::BinaryToEight, Step::BinaryToSeven] {
+                let out = stepped(&content, step);
+                prop_assert!(out.is_none_or(|out| memchr::memchr(0, &out).is_none()), "no NUL in DATA");
+            }
             if let Some(out) = converted(&content) {
                 prop_assert!(out.is_ascii() || !content[..Head::of(&content).end].is_ascii() || memmem::find(&content, b"--b").is_some() || memmem::find(&content, b"rfc822").is_some());
             }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,6 +25,8 @@ pub struct Manners {
     pub offers: &'static [&'static str],
     pub hang_at_greeting: bool,
     pub hang_after_dot: bool,
+    /// The same, once it has taken so many messages.
+    pub hang_from: usize,
     pub garbage: bool,
     pub close_mid_reply: bool,
     /// 354 although no recipient was accepted.
@@ -32,6 +35,10 @@ pub struct Manners {
     pub recipients_max: usize,
     /// `421` to MAIL after so many messages.
     pub messages_max: usize,
+    /// How long it thinks about the content.
+    pub thinks: Duration,
+    /// With more connections at once, `451 4.7.1` to RCPT.
+    pub at_once_max: usize,
 }
 
 impl Manners {
@@ -48,11 +55,14 @@ impl Manners {
             offers: &["8BITMIME"],
             hang_at_greeting: false,
             hang_after_dot: false,
+            hang_from: usize::MAX,
             garbage: false,
             close_mid_reply: false,
             data_anyway: false,
             recipients_max: usize::MAX,
             messages_max: usize::MAX,
+            thinks: Duration::ZERO,
+            at_once_max: usize::MAX,
         }
     };
 }
@@ -75,6 +85,35 @@ pub struct Hop {
     pub port: u16,
     taken: Arc<Mutex<Vec<Mail>>>,
     connections: Arc<AtomicUsize>,
+    crowd: Arc<Crowd>,
+}
+
+/// Connections that are open.
+#[derive(Default)]
+struct Crowd {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// One of them.
+struct Guest(Arc<Crowd>);
+
+impl Guest {
+    fn new(crowd: Arc<Crowd>) -> Self {
+        let now = crowd.now.fetch_add(1, Ordering::SeqCst) + 1;
+        crowd.most.fetch_max(now, Ordering::SeqCst);
+        Guest(crowd)
+    }
+
+    fn is_one_of_more_than(&self, most: usize) -> bool {
+        self.0.now.load(Ordering::SeqCst) > most
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Hop {
@@ -85,12 +124,12 @@ impl Hop {
     pub async fn start_at(address: &str, manners: Manners) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let hop = Hop { port, taken: Arc::default(), connections: Arc::default() };
-        let (taken, connections) = (hop.taken.clone(), hop.connections.clone());
+        let hop = Hop { port, taken: Arc::default(), connections: Arc::default(), crowd: Arc::default() };
+        let (taken, connections, crowd) = (hop.taken.clone(), hop.connections.clone(), hop.crowd.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(serve(stream, manners.clone(), taken.clone()));
+                tokio::spawn(serve(stream, manners.clone(), taken.clone(), Guest::new(crowd.clone())));
             }
         });
         hop
@@ -102,6 +141,11 @@ impl Hop {
 
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The most that were open at once.
+    pub fn at_once(&self) -> usize {
+        self.crowd.most.load(Ordering::SeqCst)
     }
 }
 
@@ -142,7 +186,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 type Stream = BufReader<Box<dyn Wire>>;
 
-async fn serve(stream: TcpStream, mut manners: Manners, taken: Arc<Mutex<Vec<Mail>>>) -> std::io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    mut manners: Manners,
+    taken: Arc<Mutex<Vec<Mail>>>,
+    guest: Guest,
+) -> std::io::Result<()> {
     let mut stream: Stream = BufReader::new(Box::new(stream));
     greet(&mut stream, &manners).await?;
     let mut mail = Mail { mail_from: String::new(), recipients: Vec::new(), content: Vec::new() };
@@ -177,6 +226,7 @@ async fn serve(stream: TcpStream, mut manners: Manners, taken: Arc<Mutex<Vec<Mai
                 say(&mut stream, "250 2.1.0 ok").await?;
             }
             "RCPT" if mail.recipients.len() >= manners.recipients_max => say(&mut stream, "452 4.5.3 too many").await?,
+            "RCPT" if guest.is_one_of_more_than(manners.at_once_max) => say(&mut stream, "451 4.7.1 slow down").await?,
             "RCPT" => {
                 if manners.rcpt.starts_with('2') {
                     mail.recipients.push(line.trim_end().to_owned());
@@ -240,9 +290,10 @@ async fn say_hello(stream: &mut Stream, manners: &Manners) -> std::io::Result<()
 }
 
 async fn end(stream: &mut Stream, manners: &Manners, mail: &mut Mail, taken: &Mutex<Vec<Mail>>) -> std::io::Result<()> {
-    if manners.hang_after_dot {
+    if manners.hang_after_dot || taken.lock().unwrap().len() >= manners.hang_from {
         std::future::pending::<()>().await;
     }
+    tokio::time::sleep(manners.thinks).await;
     if !mail.recipients.is_empty() && manners.after_dot.starts_with('2') {
         taken.lock().unwrap().push(mail.clone());
     }

@@ -51,7 +51,12 @@ pub struct Hop {
 impl Hop {
     /// Offers `keywords` in EHLO and LHLO.
     pub fn start(manner: Manner, keywords: &'static [&'static str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", manner, keywords)
+    }
+
+    /// The same at an address.
+    pub fn start_at(address: &str, manner: Manner, keywords: &'static [&'static str]) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let hop = Hop { port, manner: Arc::new(AtomicU8::new(manner as u8)), taken: Arc::default() };
         let (manner, taken) = (hop.manner.clone(), hop.taken.clone());

@@ -38,6 +38,8 @@ pub fn folder() -> TempDir {
 pub struct Weir {
     child: Child,
     folder: TempDir,
+    /// What the shell does before.
+    first: String,
 }
 
 impl Weir {
@@ -52,7 +54,7 @@ impl Weir {
         let config = config.replace("DIR", &folder.path().display().to_string());
         fs::write(folder.path().join("weir.toml"), config).expect("the folder is writable");
         let child = spawn(first, folder.path());
-        let mut weir = Weir { child, folder };
+        let mut weir = Weir { child, folder, first: first.to_owned() };
         weir.wait_ready();
         weir
     }
@@ -139,7 +141,7 @@ impl Weir {
     /// Starts it again on the same folder.
     pub fn restart(&mut self) {
         let _ = fs::remove_file(self.run_file());
-        self.child = spawn("", self.folder.path());
+        self.child = spawn(&self.first, self.folder.path());
         self.wait_ready();
     }
 

@@ -58,7 +58,15 @@ pub struct Answer {
     pub tls: &'static str,
 }
 
+/// This host has no descriptor or memory left (RFC 3463 §3.4: system full).
+const LACK_OF_MEANS: Enhanced = Enhanced(4, 3, 1);
+
 impl Answer {
+    /// True if what failed is a means of this host: the next hop is not to blame, and the mail was not tried.
+    pub fn is_ours(&self) -> bool {
+        !self.is_reply && self.status == LACK_OF_MEANS
+    }
+
     /// What a server replied about a recipient.
     pub fn from_reply(reply: &RemoteReply, remote: &Arc<str>, reports_success: bool) -> Self {
         let status = reply.status();

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -17,7 +18,7 @@ use super::sick::Sick;
 use super::target::{self, Target};
 use super::terms::{self, Demand, HostFacts, Terms, Wish};
 use super::tls::ClientTls;
-use super::{Answer, Fate};
+use super::{Answer, Fate, LACK_OF_MEANS};
 use crate::config::settings::{Config, DeliverTls, Login, NextHop};
 use crate::deliver::meters::Meters;
 use crate::deliver::mta_sts::{Sts, StsAnswer, applied};
@@ -199,7 +200,9 @@ impl Opener {
             let plain = Terms { demand: Demand::Plain, ..terms.clone() };
             tried = self.try_target(config, target, manner, &plain, (refuse_self, &mut local)).await;
         }
-        self.count(target.address, tried.is_ok());
+        if !matches!(&tried, Err(Failed::Other(answer)) if answer.is_ours()) {
+            self.count(target.address, tried.is_ok());
+        }
         tried.map(|opened| opened.connection)
     }
 
@@ -291,7 +294,7 @@ impl Opener {
         let connect = timeout(config.deliver.connect_timeout, TcpStream::connect(target.address));
         let stream = match connect.await {
             Err(_) => return Err(other("no connection in time".to_owned())),
-            Ok(Err(error)) => return Err(other(format!("no connection: {error}"))),
+            Ok(Err(error)) => return Err(Failed::Other(no_connection(&error, peer))),
             Ok(Ok(stream)) => stream,
         };
         *local = stream.local_addr().ok().map(|address| address.ip());
@@ -319,7 +322,7 @@ impl Opener {
         let connected = timeout(config.deliver.connect_timeout, UnixStream::connect(path)).await;
         let stream = match connected {
             Err(_) => return Err(unreachable_answer(format!("{peer}: no connection in time"))),
-            Ok(Err(error)) => return Err(unreachable_answer(format!("{peer}: {error}"))),
+            Ok(Err(error)) => return Err(no_connection(&error, peer)),
             Ok(Ok(stream)) => stream,
         };
         let policy = Arc::new(AppliedPolicy::none("localhost"));
@@ -386,6 +389,14 @@ impl Refusals {
 fn peer_name(target: &Target) -> Arc<str> {
     let ip = target.address.ip();
     if *target.host == *ip.to_string() { format!("[{ip}]").into() } else { format!("{} [{ip}]", target.host).into() }
+}
+
+/// What a failed connect says. Without descriptors or memory of our own it says nothing of the host.
+fn no_connection(error: &std::io::Error, peer: Arc<str>) -> Answer {
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let is_ours = Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno));
+    let status = if is_ours { LACK_OF_MEANS } else { Enhanced(4, 4, 1) };
+    Answer { remote: Some(peer), ..Answer::local(Fate::Deferred, status, format!("no connection: {error}")) }
 }
 
 pub(super) fn unreachable_answer(text: String) -> Answer {

@@ -52,7 +52,7 @@ struct Begun {
     job: Job,
     positions: Vec<usize>,
     transaction: Transaction,
-    /// The content in 7 bits, if the server takes no others.
+    /// The content in other bytes, if the server does not take those it has.
     converted: Option<Vec<Piece>>,
 }
 
@@ -116,7 +116,8 @@ impl<'a, F: Feed> Run<'a, F> {
 
     /// `Err` gives the job back with all answers: it does not fit this server.
     fn begin(&mut self, mut job: Job) -> Result<Begun, Box<Job>> {
-        let form = match Form::of(&job.lease.content, &self.connection.offers, self.settings.eight_bit) {
+        let body = job.lease.envelope.body;
+        let form = match Form::of(&job.lease.content, body, &self.connection.offers, self.settings.eight_bit) {
             Ok(form) => form,
             Err(unfit) => return Err(unfit_for(job, &unfit, &self.connection.peer)),
         };

@@ -24,6 +24,7 @@ use prometheus::Registry;
 
 use crate::config::Config;
 use crate::dns::Resolver;
+use crate::observe::meters::QueueMeters;
 use crate::verify::reports::aggregate::{self, Published};
 use crate::verify::reports::destination::TlsDestination;
 use crate::verify::reports::journal::Journal;
@@ -72,10 +73,15 @@ struct Disk {
 }
 
 impl Reports {
-    /// Reads what was collected before.
+    /// Reads what was collected before. `queue` counts the reports of others that wait to be read.
     /// # Errors
     /// In words: if the folder can't be made or read, or a metric's name is taken.
-    pub fn open(config: &Config, resolver: Arc<Resolver>, registry: &Registry) -> Result<Self, String> {
+    pub fn open(
+        config: &Config,
+        resolver: Arc<Resolver>,
+        registry: &Registry,
+        queue: QueueMeters,
+    ) -> Result<Self, String> {
         let folder = config.data_dir.join(FOLDER);
         let (mut dmarc, mut tls, mut shelf) = (DmarcLedger::default(), TlsLedger::default(), Shelf::default());
         let rows = config.reports.rows;
@@ -96,7 +102,7 @@ impl Reports {
             failures: Mutex::default(),
             redactor: Redactor::new()?,
             resolver,
-            places: Places::new(UNDER_WAY_MAX),
+            places: Places::new(UNDER_WAY_MAX, queue),
             desk: Mutex::default(),
             sending: tokio::sync::Mutex::default(),
             meters: Meters::register(registry).map_err(|error| error.to_string())?,

@@ -18,6 +18,8 @@ pub struct ContentNeeds {
     pub long_line: bool,
     /// A NUL byte.
     pub nul: bool,
+    /// Only BINARYMIME takes it; the content alone does not tell, for its sender's word counts too.
+    pub binary: bool,
 }
 
 /// Longest line of text in DATA, without CR LF (RFC 5321 §4.5.3.1.6).
@@ -35,6 +37,7 @@ impl ContentNeeds {
             bare,
             long_line,
             nul: memchr(0, content).is_some(),
+            binary: false,
         }
     }
 }
@@ -208,7 +211,10 @@ mod tests {
     #[test]
     fn needs_are_seen() {
         let needs = ContentNeeds::of("Subject: ä\r\n\r\nx\0y\n".as_bytes());
-        assert_eq!(needs, ContentNeeds { eight_bit: true, utf8_header: true, bare: true, nul: true, long_line: false });
+        assert_eq!(
+            needs,
+            ContentNeeds { eight_bit: true, utf8_header: true, bare: true, nul: true, ..Default::default() }
+        );
         assert_eq!(
             ContentNeeds::of("Subject: a\r\n\r\nä\r\n".as_bytes()),
             ContentNeeds { eight_bit: true, ..Default::default() }

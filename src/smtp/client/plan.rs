@@ -1,7 +1,7 @@
 //! How a message goes to a server: what it needs against what is offered, and the commands that say so. Pure.
 //!
 //! RFC 1870 (SIZE), RFC 3030 (BINARYMIME), RFC 3461 (DSN), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 8689 (REQUIRETLS). What can't go is
-//! refused here, before a word is said. Whether eight-bit content is converted for a server without 8BITMIME is the driver's affair.
+//! refused here, before a word is said. Whether content is converted for a server without 8BITMIME or BINARYMIME is the driver's affair.
 
 use std::io::Write as _;
 
@@ -84,7 +84,7 @@ impl Plan {
         if offers.size.is_some_and(|limit| bytes > limit) {
             return Err(TOO_LARGE);
         }
-        let binary = envelope.body == BodyType::BinaryMime || needs.nul;
+        let binary = needs.binary || needs.nul;
         if binary && !offers.binary_mime {
             return Err(if needs.nul { NUL } else { NOT_BINARY });
         }
@@ -197,19 +197,19 @@ pub(super) mod tests {
         let plain = Capabilities::default();
         let binary = Capabilities { chunking: true, binary_mime: true, ..Capabilities::default() };
         let small = Capabilities { size: Some(5), ..Capabilities::default() };
-        let (base, mut secret, mut utf8, mut bin) = (envelope(1), envelope(1), envelope(1), envelope(1));
+        let (base, mut secret, mut utf8) = (envelope(1), envelope(1), envelope(1));
         secret.require_tls = true;
         utf8.reverse_path = Some(Mailbox::parse("ä@b.example", true).unwrap());
-        bin.body = BodyType::BinaryMime;
         let nul = ContentNeeds { nul: true, ..ContentNeeds::default() };
+        let bin = ContentNeeds { binary: true, ..ContentNeeds::default() };
         let none = ContentNeeds::default();
         let table = [
             (&base, none, &plain, None),
             (&base, none, &small, Some(Enhanced(5, 3, 4))),
             (&base, nul, &plain, Some(Enhanced(5, 6, 0))),
             (&base, nul, &binary, None),
-            (&bin, none, &plain, Some(Enhanced(5, 6, 3))),
-            (&bin, none, &binary, None),
+            (&base, bin, &plain, Some(Enhanced(5, 6, 3))),
+            (&base, bin, &binary, None),
             (&utf8, none, &plain, Some(Enhanced(5, 6, 7))),
             (&secret, none, &plain, Some(Enhanced(5, 7, 30))),
         ];
