@@ -1,11 +1,15 @@
 //! The filter from outside: hostile messages are judged in bounded time, rules load, and what must be caught is caught.
 
+#[path = "filter/attached.rs"]
+mod attached;
 #[path = "filter/hard.rs"]
 mod hard;
 #[path = "filter/limits.rs"]
 mod limits;
 #[path = "filter/parity.rs"]
 mod parity;
+#[path = "filter/seen.rs"]
+mod seen;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
