@@ -11,6 +11,8 @@ mod parity;
 #[path = "filter/seen.rs"]
 mod seen;
 mod support;
+#[path = "filter/tools.rs"]
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
