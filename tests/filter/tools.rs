@@ -61,6 +61,36 @@ fn files_folders_mbox_and_standard_input_are_scanned() {
     assert!(out(&words).contains("GTUBE") && out(&words).contains("rules/20_text.cf:"), "{}", out(&words));
 }
 
+/// Nothing that stands in a rule file is dropped silently.
+#[test]
+fn check_names_what_cannot_be_loaded_with_file_line_and_reason() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path();
+    let bad = "body A /(/\nbody B eval:unknown()\nscore C x\nfrob 1\nbody GOOD /good/\n";
+    fs::write(path.join("bad.cf"), bad).expect("own folder");
+    let config = |rules: &str| {
+        let listener = "[[listener]]\nname = \"a\"\nrole = \"mx\"\naddress = \"127.0.0.1:0\"\n";
+        let text = format!("hostname = \"mx.test\"\ndata_dir = \"data\"\n{listener}[filter]\nrules = [{rules}]\n");
+        fs::write(path.join("weir.toml"), text).expect("own folder");
+    };
+    let check = |more: &[&str]| weir(path, &[&["check", "--config", "weir.toml"], more].concat(), None);
+    config("\"bad.cf\"");
+    let said = check(&[]);
+    assert!(said.status.success(), "the gateway would run: {said:?}");
+    for wanted in [
+        "bad.cf:1: error: A: unclosed group",
+        "bad.cf:2: error: B: the function unknown is not known here",
+        "bad.cf:3: error: score: `x` is no number",
+        "bad.cf:4: note: `frob` is not a setting of this filter",
+        "loaded, 3 errors, 1 notes",
+    ] {
+        assert!(out(&said).contains(wanted), "{wanted}: {}", out(&said));
+    }
+    assert_eq!(out(&check(&["--quiet"])).lines().count(), 3, "errors only");
+    config("\"built-in\"");
+    assert!(out(&check(&["--quiet"])).is_empty(), "all is well");
+}
+
 /// An index of `number` messages, a third of them spam, and the messages.
 fn index(folder: &Path, name: &str, number: usize) {
     let mut lines = String::new();
