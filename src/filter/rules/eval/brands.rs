@@ -1,7 +1,8 @@
 //! Brands (`brand NAME DOMAIN…`): who bears a name that is not his, in a display name or in a link's host. Ours. Pure.
 //!
 //! A name of several words is written with `_`, which stands for a blank, a hyphen or nothing; `*` as the last label of a domain stands
-//! for a country's ending and for com, net and org, because whoever owns `brand.com` owns those, and anybody buys `brand.top`.
+//! for a country's ending and for com, net and org, because whoever owns `brand.com` owns those, and anybody buys `brand.top`. Names that
+//! are words or programs too (`brand_common`) count in display names, not in hosts: `outlook.club.example` is honest.
 
 use std::collections::HashSet;
 
@@ -22,15 +23,6 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("check_brand_uri", |context, _| hosts(context).iter().any(|host| context.lists.brands.is_abused_by(host))),
     ("check_uri_homograph", |context, _| hosts(context).iter().any(|host| is_homograph(host))),
-    // The name or the subject is a brand's, the sender is not, and no link leads to the brand.
-    ("check_brand_bait", |context, _| {
-        let (brands, view) = (&context.lists.brands, context.texts.view);
-        let (name, address) = view.author();
-        let from = address.rsplit_once('@').map_or("", |(_, host)| host);
-        let (claim, hosts) = (plain(&format!("{name} | {}", view.subject)), hosts(context));
-        let is_bait = |brand| !brands.owns(brand, from) && !hosts.iter().any(|host| brands.owns(brand, host));
-        !hosts.is_empty() && brands.named(&claim).any(is_bait)
-    }),
 ];
 
 /// Shorter names are found in a host as whole pieces only: they begin other words.
