@@ -1,12 +1,18 @@
 //! The filter from outside: hostile messages are judged in bounded time, rules load, and what must be caught is caught.
 
+#[path = "filter/attached.rs"]
+mod attached;
 #[path = "filter/hard.rs"]
 mod hard;
 #[path = "filter/limits.rs"]
 mod limits;
 #[path = "filter/parity.rs"]
 mod parity;
+#[path = "filter/seen.rs"]
+mod seen;
 mod support;
+#[path = "filter/tools.rs"]
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

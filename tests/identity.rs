@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests may fail a test
 
+#[path = "identity/explained.rs"]
+mod explained;
 #[path = "identity/hostile.rs"]
 mod hostile;
 #[path = "identity/overrides.rs"]

@@ -312,6 +312,35 @@ fn times_of_a_wrong_clock_hold_up_nothing() {
     assert_eq!(leased(SystemTime::now()), HashSet::from([ahead, later]), "what was never tried is due");
     assert_eq!(leased(SystemTime::now() + 9 * HOUR), HashSet::from([tried]), "and what was, within its schedule");
     assert!(spool.verify().unwrap().is_clean());
+
+/// Retention is looked at when the spool is opened and each minute: what is older than `quarantine_keep` goes, and only that.
+#[test]
+fn quarantined_mail_goes_when_its_time_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let keeping = |keep: Duration| {
+        let options = Options { quarantine_keep: keep, ..small() };
+        Spool::open(directory.path(), options, Meters::unregistered()).unwrap()
+    };
+    let with = |spool: &Spool, disposition| NewMessage { disposition, ..message(spool, "d1", 10) };
+    let spool = keeping(Duration::from_secs(3600));
+    accept(&spool, with(&spool, Disposition::Quarantine("score 9".into()))).unwrap();
+    accept(&spool, with(&spool, Disposition::Hold("by hand".into()))).unwrap();
+    let queued = accept(&spool, message(&spool, "d1", 10)).unwrap();
+    drop(spool);
+    let audit = |spool: &Spool| spool.audit(SystemTime::UNIX_EPOCH, SystemTime::now());
+    let spool = keeping(Duration::from_secs(3600));
+    assert_eq!(audit(&spool).quarantined_now, 1);
+    drop(spool);
+    let spool = keeping(Duration::ZERO);
+    let began = Instant::now();
+    while audit(&spool).quarantined_now > 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is kept for ever");
+        std::thread::yield_now();
+    }
+    assert!(audit(&spool).balanced);
+    assert_eq!(lease_one(&spool, "d1").id, queued, "other mail stays");
+    let held = Filter { states: vec![ItemState::Held], ..Filter::default() };
+    assert_eq!(spool.act(&held, &Action::Release), Ok(1), "what an operator holds has no time");
 }
 
 #[test]

@@ -395,6 +395,9 @@ fn a_replay_says_what_would_change_and_says_it_again() {
     let new = replay(&["--rules", &rules.path().display().to_string()]);
     assert!(new.contains("newly rejected: 1\n") && new.contains("W_THREE 3 -> 16"), "{new}");
     assert!(new.contains("newly accepted: 1\n") && new.contains("W_TWENTY 20 -> -"), "{new}");
+    let cost = gate.weir.cli(&["replay", "--since", "1h"]).stderr;
+    let cost = String::from_utf8_lossy(&cost);
+    assert!(cost.contains("cost: ") && cost.contains(" µs a message then, "), "{cost}");
     assert!(!gate.weir.cli(&["replay", "--set", "explode=1"]).status.success());
 }
 

@@ -5,7 +5,10 @@
 
 mod archive;
 mod format;
+pub mod listing;
 mod tnef;
+
+use std::collections::HashSet;
 
 use super::budget::{Budget, Limit};
 use super::message::{Body, View};
@@ -30,25 +33,38 @@ const SYMBOLS: [(&str, f64, &str); 14] = [
     ("VIRUS_EICAR", 100.0, "The anti-virus test file of EICAR"),
 ];
 
-/// Extensions that Windows runs when clicked (the list that Outlook and Gmail refuse, shortened to what is seen in mail).
-const DANGEROUS: [&str; 37] = [
-    "ade", "adp", "apk", "appx", "bat", "chm", "cmd", "com", "cpl", "dll", "exe", "hta", "img", "ins", "iso", "isp",
-    "jar", "jnlp", "js", "jse", "lib", "lnk", "mde", "msc", "msi", "msp", "mst", "one", "pif", "ps1", "scr", "sct",
-    "vbe", "vbs", "vhd", "wsf", "wsh",
-];
-/// Extensions that look harmless in front of a dangerous one.
-const HARMLESS: [&str; 14] =
-    ["avi", "csv", "doc", "docx", "gif", "htm", "html", "jpeg", "jpg", "pdf", "png", "rtf", "txt", "xls"];
+/// The last extension of a file's name, in lower case; dots and blanks at the end are not seen by who opens it. Empty if there is none.
+pub fn extension(name: &str) -> String {
+    split_extension(name).map(|(_, last)| last.to_lowercase()).unwrap_or_default()
+}
+
+fn split_extension(name: &str) -> Option<(&str, &str)> {
+    name.trim_end_matches(['.', ' ']).rsplit_once('.')
+}
+
+/// Names of files that tell, as the rule files list them.
+#[derive(Default)]
+pub struct Extensions {
+    /// `dangerous_extensions`: what runs when it is opened.
+    pub dangerous: HashSet<String>,
+    /// `harmless_extensions`: what such a file hides behind.
+    pub harmless: HashSet<String>,
+}
+
 /// Bytes at the front of a file that are searched for a signature.
 const SIGNATURE_BYTES_MAX: usize = 4096;
 
 /// Collects symbols, each once, with the file that was its reason.
-#[derive(Default)]
-struct Findings {
+struct Findings<'e> {
     found: Vec<(&'static str, String)>,
+    extensions: &'e Extensions,
 }
 
-impl Findings {
+impl<'e> Findings<'e> {
+    fn new(extensions: &'e Extensions) -> Self {
+        Findings { found: Vec::new(), extensions }
+    }
+
     fn add(&mut self, name: &'static str, file: &str) {
         if !self.found.iter().any(|(known, _)| *known == name) {
             self.found.push((name, file.chars().filter(|c| !c.is_control()).take(100).collect()));
@@ -59,12 +75,13 @@ impl Findings {
         if name.contains(['\u{202e}', '\u{2067}']) {
             self.add("ATTACHED_REVERSED_NAME", name);
         }
-        let lower = name.trim_end_matches(['.', ' ']).to_lowercase();
-        let mut extensions = lower.rsplit('.');
-        let (Some(last), Some(before)) = (extensions.next(), extensions.next()) else { return };
-        if DANGEROUS.contains(&last) {
+        let last = extension(name);
+        if self.extensions.dangerous.contains(&last) {
             self.add(if in_archive { "ARCHIVE_EXECUTABLE" } else { "ATTACHED_EXECUTABLE" }, name);
-            if extensions.next().is_some() && HARMLESS.contains(&before.trim()) {
+            // `a.pdf     .exe`: blanks push the last one out of sight.
+            if split_extension(name)
+                .is_some_and(|(front, _)| self.extensions.harmless.contains(extension(front).trim()))
+            {
                 self.add("ATTACHED_DOUBLE_EXTENSION", name);
             }
         }
@@ -72,9 +89,12 @@ impl Findings {
 }
 
 /// The symbols of all attachments.
-pub fn inspect(view: &View<'_>, budget: &mut Budget) -> Vec<Symbol> {
-    let mut findings = Findings::default();
+pub fn inspect(view: &View<'_>, extensions: &Extensions, budget: &mut Budget) -> Vec<Symbol> {
+    let mut findings = Findings::new(extensions);
     for part in &view.parts {
+        if budget.is_late() {
+            break;
+        }
         let name = part.name.as_deref().unwrap_or_default();
         let bytes = part.bytes();
         findings.name(name, false);
@@ -99,7 +119,7 @@ fn symbol(name: &'static str, file: &str) -> Symbol {
     Symbol::new(Judge::Attachment, name, Points::new(row.1), row.2).because(format!("`{file}`"))
 }
 
-fn file(findings: &mut Findings, name: &str, bytes: &[u8], declared: &str, budget: &mut Budget) {
+fn file(findings: &mut Findings<'_>, name: &str, bytes: &[u8], declared: &str, budget: &mut Budget) {
     let format = format(bytes);
     if format.belies(name, declared) {
         findings.add("ATTACHED_TYPE_LIE", name);
@@ -110,14 +130,16 @@ fn file(findings: &mut Findings, name: &str, bytes: &[u8], declared: &str, budge
         Format::Image => findings.add("ATTACHED_IMAGE", name),
         Format::Ole => compound(findings, name, bytes),
         Format::Tnef => open_tnef(findings, name, bytes, 0, budget),
-        Format::Closed | Format::Rar => findings.add("ARCHIVE_UNREADABLE", name),
-        Format::Gzip | Format::SevenZip | Format::Tar | Format::Zip => archive::look(findings, name, bytes, 0, budget),
+        Format::Closed => findings.add("ARCHIVE_UNREADABLE", name),
+        Format::Cabinet | Format::Gzip | Format::Rar | Format::SevenZip | Format::Tar | Format::Zip => {
+            archive::look(findings, name, bytes, 0, budget);
+        }
         Format::Other => {}
     }
 }
 
 /// A text that is none.
-fn disguised(findings: &mut Findings, name: &str, text: &str, declared: &str) {
+fn disguised(findings: &mut Findings<'_>, name: &str, text: &str, declared: &str) {
     let format = format(text.as_bytes());
     let is_program = format == Format::Executable && text.bytes().take(SIGNATURE_BYTES_MAX).any(|byte| byte == 0);
     if is_program {
@@ -129,7 +151,7 @@ fn disguised(findings: &mut Findings, name: &str, text: &str, declared: &str) {
 }
 
 /// Each file of an Outlook container counts as if it were attached itself.
-fn open_tnef(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
+fn open_tnef(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
     findings.add("ATTACHED_TNEF", name);
     if depth >= budget.left(Limit::ArchiveDepth) {
         budget.exceed(Limit::ArchiveDepth);
@@ -150,7 +172,7 @@ fn open_tnef(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budg
 }
 
 /// Macros and encryption of a compound document, by the names in its directory; they are UTF-16 there.
-fn compound(findings: &mut Findings, name: &str, bytes: &[u8]) {
+fn compound(findings: &mut Findings<'_>, name: &str, bytes: &[u8]) {
     if has_stream(bytes, "_VBA_PROJECT") || has_stream(bytes, "VBA") {
         findings.add("ATTACHED_MACRO", name);
     }
@@ -170,11 +192,17 @@ fn eicar() -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
+    /// Some of those that are listed in rules/05_data.cf.
+    pub fn extensions() -> Extensions {
+        let of = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Extensions { dangerous: of(&["exe", "js", "scr"]), harmless: of(&["doc", "pdf"]) }
+    }
+
     fn names(raw: &[u8]) -> Vec<String> {
-        inspect(&View::read(raw), &mut Budget::default()).into_iter().map(|symbol| symbol.name).collect()
+        inspect(&View::read(raw), &extensions(), &mut Budget::default()).into_iter().map(|symbol| symbol.name).collect()
     }
 
     #[test]
@@ -198,7 +226,8 @@ mod tests {
     }
 
     fn found(bytes: &[u8]) -> Vec<&'static str> {
-        let mut findings = Findings::default();
+        let extensions = extensions();
+        let mut findings = Findings::new(&extensions);
         file(&mut findings, "a.dat", bytes, "application/octet-stream", &mut Budget::default());
         findings.found.into_iter().map(|(name, _)| name).collect()
     }

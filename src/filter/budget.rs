@@ -14,6 +14,8 @@ pub enum Limit {
     ArchiveEntries,
     /// Unpacked size over packed size of one entry.
     ArchiveRatio,
+    /// DNS queries of the identity checks, which count for themselves.
+    DnsQueries,
     /// Bytes of the top header section.
     HeaderBytes,
     /// Fields of the top header section.
@@ -30,7 +32,7 @@ pub enum Limit {
     ScanBytes,
     /// Bytes of text that rules and classifier see.
     TextBytes,
-    /// Milliseconds of reading and rules.
+    /// Milliseconds of processor time for reading and judging.
     TimeMillis,
     /// URLs.
     Urls,
@@ -44,18 +46,26 @@ pub struct LimitRow {
     pub symbol: &'static str,
     /// The bound.
     pub default: u64,
+    /// What the symbol adds to the score.
+    pub points: f64,
     /// Why this much.
     pub reason: &'static str,
 }
 
+/// Points of a limit that was exceeded: honest mail does not, but it alone does not convict.
+const POINTS: f64 = 1.0;
+/// Points of a message whose rules were not all worked out: it is marked, whatever they would have said.
+const POINTS_UNSEEN: f64 = 5.0;
+
 const MIB: u64 = 1024 * 1024;
 
 /// All limits, in the order of [`Limit`].
-pub const LIMITS: [LimitRow; 14] = [
+pub const LIMITS: [LimitRow; 15] = [
     row(Limit::ArchiveBytes, "LIMIT_ARCHIVE_BYTES", 8 * MIB, "enough to find macros and names, far below a bomb"),
     row(Limit::ArchiveDepth, "LIMIT_ARCHIVE_DEPTH", 3, "nobody honest nests deeper by mail"),
     row(Limit::ArchiveEntries, "LIMIT_ARCHIVE_ENTRIES", 1_000, "a source tree still fits"),
     row(Limit::ArchiveRatio, "LIMIT_ARCHIVE_RATIO", 1_000, "deflate's greatest ratio is 1,032"),
+    row(Limit::DnsQueries, "LIMIT_DNS_QUERIES", 128, "ten terms of SPF with ten hosts each, ten keys, a few policies"),
     row(Limit::HeaderBytes, "LIMIT_HEADER_BYTES", 256 * 1024, "Exchange's own bound"),
     row(Limit::HeaderFields, "LIMIT_HEADER_FIELDS", 1_000, "100 Received fields with their signatures fit"),
     row(Limit::Nesting, "LIMIT_NESTING", 64, "Postfix's mime_nesting_limit is 100, Rspamd's 64"),
@@ -69,12 +79,15 @@ pub const LIMITS: [LimitRow; 14] = [
         256 * 1024,
         "a book's chapter; SpamAssassin skips mail above 500 KiB whole",
     ),
-    row(Limit::TimeMillis, "LIMIT_TIME", 2_000, "the other limits keep it below a tenth of this"),
+    LimitRow {
+        points: POINTS_UNSEEN,
+        ..row(Limit::TimeMillis, "LIMIT_TIME", 2_000, "the other limits keep it below a tenth of this")
+    },
     row(Limit::Urls, "LIMIT_URLS", 500, "newsletters have up to 200"),
 ];
 
 const fn row(limit: Limit, symbol: &'static str, default: u64, reason: &'static str) -> LimitRow {
-    LimitRow { limit, symbol, default, reason }
+    LimitRow { limit, symbol, default, points: POINTS, reason }
 }
 
 /// What one message has used. A stage asks with [`Budget::take`] before it does the work.
@@ -82,11 +95,21 @@ const fn row(limit: Limit, symbol: &'static str, default: u64, reason: &'static 
 pub struct Budget {
     left: [u64; LIMITS.len()],
     exceeded: u32,
+    timer: Option<Timer>,
+}
+
+/// Tells milliseconds since any time that stays the same.
+pub type Clock = fn() -> u64;
+
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    clock: Clock,
+    until: u64,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { left: std::array::from_fn(|place| LIMITS[place].default), exceeded: 0 }
+        Budget { left: std::array::from_fn(|place| LIMITS[place].default), exceeded: 0, timer: None }
     }
 }
 
@@ -122,6 +145,24 @@ impl Budget {
         self.exceeded |= 1 << limit as u32;
     }
 
+    /// From now on the time is bounded, which `clock` tells and which ran since `began`. Without it there is no such bound.
+    pub fn time(&mut self, clock: Clock, began: u64) {
+        self.timer = Some(Timer { clock, until: began.saturating_add(self.left(Limit::TimeMillis)) });
+    }
+
+    /// Looks at the clock: true if the time is up, and work that is not begun is to be left undone.
+    pub fn is_late(&mut self) -> bool {
+        if self.timer.is_some_and(|timer| (timer.clock)() > timer.until) {
+            self.exceed(Limit::TimeMillis);
+        }
+        self.was_late()
+    }
+
+    /// True if the time was up at the last look at the clock.
+    pub fn was_late(&self) -> bool {
+        self.exceeded & (1 << Limit::TimeMillis as u32) != 0
+    }
+
     /// The limits that were exceeded.
     pub fn exceeded(&self) -> impl Iterator<Item = &'static LimitRow> + '_ {
         LIMITS.iter().filter(|row| self.exceeded & (1 << row.limit as u32) != 0)
@@ -137,6 +178,20 @@ mod tests {
         for (place, row) in LIMITS.iter().enumerate() {
             assert_eq!(row.limit as usize, place, "{}", row.symbol);
         }
+    }
+
+    #[test]
+    fn time_is_up_once_and_stays_so() {
+        fn clock() -> u64 {
+            2_051
+        }
+        let mut budget = Budget::default();
+        assert!(!budget.is_late(), "nobody looks at a clock");
+        budget.time(clock, 51);
+        assert!(!budget.is_late());
+        budget.time(clock, 50);
+        assert!(!budget.was_late() && budget.is_late() && budget.was_late());
+        assert_eq!(budget.exceeded().map(|row| (row.symbol, row.points)).collect::<Vec<_>>(), [("LIMIT_TIME", 5.0)]);
     }
 
     #[test]

@@ -7,12 +7,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use super::attachment;
-use super::budget::{Limit, LimitRow};
+use super::attachment::{self, Extensions};
+use super::budget::{Clock, LimitRow};
 use super::classifier::file::ModelError;
 use super::classifier::{Label, Learned, Models, Opinion, features};
 use super::duplicates::{self, Digest};
@@ -54,9 +53,6 @@ impl Facts {
     }
 }
 
-/// Points of a limit that was exceeded: honest mail does not, but it alone does not convict.
-const LIMIT_POINTS: f64 = 1.0;
-
 /// Judges messages.
 pub struct Engine {
     policy: ArcSwap<Policy>,
@@ -70,12 +66,17 @@ pub struct Engine {
 struct Policy {
     thresholds: Thresholds,
     rules: Rules,
+    extensions: Extensions,
 }
 
 impl Policy {
     fn load(filter: &Filter) -> Self {
-        let policy =
-            Policy { thresholds: Thresholds::from(&filter.scores), rules: Rules::load(Source::configured(filter)) };
+        let rules = Rules::load(Source::configured(filter));
+        let extensions = Extensions {
+            dangerous: rules.listed("dangerous_extensions"),
+            harmless: rules.listed("harmless_extensions"),
+        };
+        let policy = Policy { thresholds: Thresholds::from(&filter.scores), rules, extensions };
         // Compiling a large set leaves a fifth of all memory free in places that the threads which judge don't use.
         give_back_memory();
         policy
@@ -124,12 +125,17 @@ impl Engine {
 
     /// The verdict on one message.
     pub fn judge(&self, content: &[u8], facts: &Facts) -> Verdict {
-        let began = Instant::now();
+        self.judge_timed(content, facts, cpu_millis)
+    }
+
+    /// The same by another clock: once it is past the limit, no further rule is worked out and no further archive opened.
+    pub fn judge_timed(&self, content: &[u8], facts: &Facts, clock: Clock) -> Verdict {
+        let timer = (clock, clock());
         let view = View::read(content);
         let facts = &*self.with_bulk(facts, &view);
         let opinion = self.models.judge(&features::extract(&view), facts.domain());
         let believed = classifier_symbol(&opinion).into_iter().collect();
-        Verdict { probability: Some(opinion.probability), ..self.judge_view(view, facts, believed, Some(began)) }
+        Verdict { probability: Some(opinion.probability), ..self.judge_view(view, facts, believed, Some(timer)) }
     }
 
     /// The verdict on a recorded message: rules, attachments and limits are asked again, `facts` and `believed` taken as they were.
@@ -138,15 +144,24 @@ impl Engine {
         self.judge_view(View::read(content), facts, believed, None)
     }
 
-    fn judge_view(&self, mut view: View<'_>, facts: &Facts, believed: Vec<Symbol>, began: Option<Instant>) -> Verdict {
+    fn judge_view(
+        &self,
+        mut view: View<'_>,
+        facts: &Facts,
+        believed: Vec<Symbol>,
+        timer: Option<(Clock, u64)>,
+    ) -> Verdict {
         let policy = self.policy.load();
         let mut budget = std::mem::take(&mut view.budget);
+        if let Some((clock, began)) = timer {
+            budget.time(clock, began);
+        }
         let hits = policy.rules.run(&view, facts, &mut budget);
         let mut symbols: Vec<Symbol> = hits.into_iter().filter_map(|hit| rule_symbol(&policy.rules, hit)).collect();
         join(&mut symbols, &facts.symbols);
-        symbols.extend(attachment::inspect(&view, &mut budget));
+        symbols.extend(attachment::inspect(&view, &policy.extensions, &mut budget));
         symbols.extend(believed);
-        budget.take(Limit::TimeMillis, began.map_or(0, |began| began.elapsed().as_millis() as u64));
+        budget.is_late();
         symbols.extend(budget.exceeded().map(limit_symbol));
         Verdict::new(symbols, policy.thresholds, None)
     }
@@ -189,6 +204,12 @@ impl Engine {
         }
         self.models.save()
     }
+}
+
+/// Milliseconds of processor time that this thread has had: those that others had are not the message's fault.
+fn cpu_millis() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000
 }
 
 /// The classifier's symbol; nothing if it has no opinion worth a tenth of a point.
@@ -239,5 +260,5 @@ fn join(symbols: &mut Vec<Symbol>, found: &[Symbol]) {
 }
 
 fn limit_symbol(row: &'static LimitRow) -> Symbol {
-    Symbol::new(Judge::Limit, row.symbol, Points::new(LIMIT_POINTS), format!("Over the limit of {}", row.default))
+    Symbol::new(Judge::Limit, row.symbol, Points::new(row.points), format!("Over the limit of {}", row.default))
 }

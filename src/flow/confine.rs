@@ -55,6 +55,10 @@ fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
     let mut read: Vec<PathBuf> = config.tls.pairs().flat_map(|pair| [&pair.certificate, &pair.key]).cloned().collect();
     read.extend(config.deliver.ca_file.clone());
     read.extend(config.filter.rules.iter().cloned());
+    // Beside a file of rules stand the lists that it reads.
+    read.extend(
+        config.filter.rules.iter().filter(|path| path.is_file()).filter_map(|path| path.parent()).map(Path::to_owned),
+    );
     read.push(config.auth.users_file.clone());
     // Their folders, so that a reload can read the keys that `weir dkim rotate` puts beside them.
     read.extend(config.dkim.iter().filter_map(|dkim| dkim.key.parent()).map(Path::to_owned));

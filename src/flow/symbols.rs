@@ -1,10 +1,15 @@
 //! Results of SPF, DKIM, DMARC and ARC as symbols, under the names that SpamAssassin's users know, with the DNS answer. Pure.
 //!
-//! They carry no points of their own: rules name them, and `score` lines give them theirs.
+//! They carry no points of their own: rules name them, and `score` lines give them theirs. DNS queries are a limit of the filter's
+//! table, which the identity checks count: a message that used up its share has that limit's symbol and points.
 
+use crate::filter::budget::{LIMITS, Limit, LimitRow};
 use crate::filter::{Judge, Points, Symbol};
 use crate::verify::dmarc::Policy;
-use crate::verify::{Asked, Outcome, Results};
+use crate::verify::{Asked, LOOKUPS_MAX, Outcome, Results};
+
+const QUERIES: &LimitRow = &LIMITS[Limit::DnsQueries as usize];
+const _: () = assert!(QUERIES.default == LOOKUPS_MAX as u64, "what is published is what is in force");
 
 /// The symbols of `results`; `asked` is what DNS said on the way.
 pub fn of(results: &Results, asked: &[Asked]) -> Vec<Symbol> {
@@ -12,7 +17,18 @@ pub fn of(results: &Results, asked: &[Asked]) -> Vec<Symbol> {
     found.extend(dkim(results, asked));
     found.extend(dmarc(results, asked));
     found.extend(arc(results));
+    found.extend(results.lookups_spent.then(queries));
     found
+}
+
+/// Believed when the message is judged again: nobody asks DNS then.
+fn queries() -> Symbol {
+    Symbol::new(
+        Judge::Identity,
+        QUERIES.symbol,
+        Points::new(QUERIES.points),
+        format!("Over the limit of {}", QUERIES.default),
+    )
 }
 
 fn symbol(name: impl Into<String>, description: String, evidence: Option<String>) -> Symbol {

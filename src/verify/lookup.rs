@@ -81,7 +81,7 @@ pub fn is_askable(name: &str) -> bool {
 #[derive(Debug)]
 pub struct Bounded<L> {
     inner: Arc<L>,
-    left: AtomicU32,
+    left: Arc<AtomicU32>,
     until: Instant,
     log: Arc<Log>,
 }
@@ -89,12 +89,12 @@ pub struct Bounded<L> {
 impl<L: Lookup> Bounded<L> {
     /// At most `lookups` questions, all answered before `until`.
     pub fn new(inner: Arc<L>, lookups: u32, until: Instant) -> Self {
-        Bounded { inner, left: AtomicU32::new(lookups), until, log: Arc::default() }
+        Bounded { inner, left: Arc::new(AtomicU32::new(lookups)), until, log: Arc::default() }
     }
 
-    /// The same, remembering what is asked in `log`.
-    pub fn logged(self, log: Arc<Log>) -> Self {
-        Bounded { log, ..self }
+    /// The same share and the same memory with a time of its own: what is still asked there counts here too.
+    pub fn until(&self, until: Instant) -> Self {
+        Bounded { inner: self.inner.clone(), left: self.left.clone(), until, log: self.log.clone() }
     }
 
     /// What was asked so far.

@@ -31,7 +31,7 @@ pub use author::{Author, AuthorError};
 pub use message::Message;
 pub use outcome::Outcome;
 pub use signer::Signer;
-pub use verifier::{Begun, Facts, Greeted, Verifier};
+pub use verifier::{Begun, Facts, Greeted, LOOKUPS_MAX, Verifier};
 
 /// Everything that was found out about a message's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Results {
     pub arc: arc::ArcResult,
     /// The author, or why there is none.
     pub author: Result<Author, AuthorError>,
+    /// All DNS look-ups of a message were used up: what came last may have had no answer.
+    pub lookups_spent: bool,
 }
 
 impl Results {

@@ -22,7 +22,7 @@ use super::{Results, arc, author, dkim, dmarc, reverse};
 use crate::base::unix::now_secs;
 
 /// Look-ups of one message: SPF 10 with 10 addresses each and HELO besides stay below; 10 DKIM keys; a few walks.
-const LOOKUPS_MAX: u32 = 128;
+pub const LOOKUPS_MAX: u32 = 128;
 /// PTR and the addresses of ten names.
 const NAME_LOOKUPS_MAX: u32 = 11;
 /// RFC 7208 §4.6.4 asks for at least 20 seconds.
@@ -148,8 +148,7 @@ impl<L: Lookup> Verifier<L> {
     pub async fn finish(&self, begun: Begun<L>, message: &Message) -> Results {
         let started = Instant::now();
         // The content took as long as it took; what is left gets its own time.
-        let dns = Bounded::new(self.dns.clone(), begun.dns.left(), started + LOOKUP_TIME_MAX);
-        let dns = dns.logged(begun.dns.log().clone());
+        let dns = begun.dns.until(started + LOOKUP_TIME_MAX);
         let now = now_secs();
         let (dkim, arc, (helo, mail_from)) =
             tokio::join!(dkim::check(&dns, message, now), arc::check(&dns, message), self.spf(&begun, &dns));
@@ -157,7 +156,8 @@ impl<L: Lookup> Verifier<L> {
         let found = author.as_ref().map_err(|error| *error);
         let decides = mail_from.as_ref().unwrap_or(&helo);
         let dmarc = dmarc::check(&dns, found, Some(decides), &dkim, fastrand::u8(0..100)).await;
-        let results = Results { helo, mail_from, dkim, dmarc, arc, author };
+        let lookups_spent = dns.left() == 0;
+        let results = Results { helo, mail_from, dkim, dmarc, arc, author, lookups_spent };
         self.count_bounds(message, &dns);
         self.meters.count(&results, started.elapsed(), LOOKUPS_MAX - dns.left());
         results

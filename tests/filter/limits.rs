@@ -6,13 +6,14 @@ use std::process::Command;
 
 use base64::Engine as _;
 use prometheus::Registry;
-use weir::filter::Facts;
+use weir::config::Config;
 use weir::filter::budget::LIMITS;
 use weir::filter::meters::Meters;
+use weir::filter::{Engine, Facts};
 
 use super::{engine, root};
 
-fn attached(name: &str, content: &[u8]) -> Vec<u8> {
+pub fn attached(name: &str, content: &[u8]) -> Vec<u8> {
     let text = base64::engine::general_purpose::STANDARD.encode(content);
     let head = format!(
         "From: a@b.example\nMIME-Version: 1.0\nContent-Type: application/octet-stream; name=\"{name}\"\nContent-Transfer-Encoding: base64\n\n"
@@ -21,7 +22,7 @@ fn attached(name: &str, content: &[u8]) -> Vec<u8> {
     [head.as_bytes(), &lines.join(&b'\n'), b"\n"].concat()
 }
 
-fn zipped(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub fn zipped(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, content) in files {
         writer.start_file(name.as_str(), zip::write::SimpleFileOptions::default()).expect("in memory");
@@ -36,7 +37,7 @@ fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| rng.alphanumeric() as u8).collect()
 }
 
-/// A message over the limit of this symbol; nothing for those that need a fault or a slow machine.
+/// A message over the limit of this symbol; nothing for those that need a slow machine, or DNS (tests/identity/hostile.rs).
 fn over(symbol: &str) -> Option<Vec<u8>> {
     let html =
         |body: &str| format!("From: a@b.example\nMIME-Version: 1.0\nContent-Type: text/html\n\n{body}").into_bytes();
@@ -76,7 +77,7 @@ fn over(symbol: &str) -> Option<Vec<u8>> {
         "LIMIT_PARSER_FAULTS" => {
             fs::read(root().join("tests/vectors/mime").join(PARSER_FAULT)).expect("the vector is there")
         }
-        "LIMIT_TIME" => return None,
+        "LIMIT_DNS_QUERIES" | "LIMIT_TIME" => return None,
         other => panic!("{other} is a limit without a test"),
     })
 }
@@ -119,4 +120,59 @@ fn every_limit_is_in_the_published_table() {
         let line = format!("| `{}` | {} |", row.symbol, row.default);
         assert!(readme.contains(&line), "README's table lacks: {line}");
     }
+}
+
+/// A clock on which a minute passes between two looks, and the first of them stands still.
+fn a_minute_each() -> u64 {
+    use std::cell::Cell;
+    thread_local!(static LOOKS: Cell<u64> = const { Cell::new(0) });
+    LOOKS.with(|looks| looks.replace(looks.get() + 1)) * 60_000
+}
+
+/// One that stands still for three looks, and then is far ahead.
+fn late_at_the_fourth_look() -> u64 {
+    use std::cell::Cell;
+    thread_local!(static LOOKS: Cell<u64> = const { Cell::new(0) });
+    if LOOKS.with(|looks| looks.replace(looks.get() + 1)) > 3 { 60_000 } else { 0 }
+}
+
+/// When the time is up, no further rule is worked out: neither what would be seen nor what would be missed counts, no archive is opened,
+/// and the message is marked for it.
+#[test]
+fn time_that_is_up_stops_all_further_work() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let many: String =
+        (0..40).map(|number| format!("body W_{number} /word{number} and/\nscore W_{number} 1\n")).collect();
+    let nice = "body N_GOOD /word/\nscore N_GOOD -50\ntflags N_GOOD nice\nbody __SEEN /word3 and/\nmeta M_MISSED !__SEEN\nscore M_MISSED 3\n";
+    fs::write(folder.path().join("a.cf"), many + nice).expect("own folder");
+    let mut filter = Config::default_for(std::path::Path::new("/nonexistent")).filter;
+    filter.rules = vec![folder.path().to_owned()];
+    let engine = Engine::open(&filter, None).expect("no model is read");
+    let text: String = (0..40).map(|number| format!("word{number} and\n")).collect();
+    let zip = zipped(&[("run.exe".to_owned(), b"MZ".to_vec())]);
+    let attached = String::from_utf8(attached("a.zip", &zip)).expect("ASCII");
+    let (_, part) = attached.split_once("MIME-Version: 1.0\n").expect("a part");
+    let mail = format!(
+        "From: a@b.example\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\n{text}\n--b\n{part}\n--b--\n"
+    );
+    let counted = |clock: weir::filter::budget::Clock| {
+        let verdict = engine.judge_timed(mail.as_bytes(), &Facts::default(), clock);
+        let hits = verdict.symbols.iter().filter(|symbol| symbol.name.starts_with("W_")).count();
+        (hits, verdict)
+    };
+    let (hits, verdict) = counted(|| 0);
+    assert_eq!(hits, 40);
+    assert!(verdict.has("N_GOOD") && verdict.has("ARCHIVE_EXECUTABLE") && !verdict.has("LIMIT_TIME"));
+    let (hits, verdict) = counted(a_minute_each);
+    assert_eq!(hits, 0, "{:?}", verdict.symbols);
+    for unseen in ["N_GOOD", "M_MISSED", "ARCHIVE_EXECUTABLE"] {
+        assert!(!verdict.has(unseen), "{unseen}");
+    }
+    assert!(verdict.has("LIMIT_TIME") && verdict.is_spam(), "no free pass: {}", verdict.summary());
+    let (hits, partly) = counted(late_at_the_fourth_look);
+    assert!((1..40).contains(&hits) && partly.has("LIMIT_TIME"), "what was worked out by then counts: {hits}");
+    let registry = Registry::new();
+    let meters = Meters::register(&registry).expect("names are free");
+    meters.count(&verdict, 0.1);
+    assert_eq!(meters.over_limit.with_label_values(&["LIMIT_TIME"]).get(), 1);
 }

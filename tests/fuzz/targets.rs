@@ -60,6 +60,11 @@ targets! {
           d=x.example; s=s; h=from; bh=AA==; b=AA==\r\nARC-Authentication-Results: i=1; x; dmarc=pass\r\n\r\n",
     ]
     archive [ZIP, b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03KL\x04\x00\x9f\x1e\x8c\xd3\x03\x00\x00\x00", b"7z\xbc\xaf'\x1c\x00\x04", b"Rar!\x1a\x07\x01\x00"]
+    archive_names [
+        b"\0\0\x73\0\0\x0d\0\0\0\0\0\0\0\0\0\x74\0\x80\x21\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0axyz\0\0\x7b\0\x40\x07\0",
+        b"\0\0\0\0\x03\x01\0\0\0\0\0\0\x0e\x02\x03\x03\x03\0\x03\0\0\x01\x01a\x02\x01\0xyz\0\0\0\0\x03\x05\0\0",
+        b"MSCF\0\0\0\0\0\0\0\0\0\0\0\0\x24\0\0\0\0\0\0\0\x03\x01\x01\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0a\0",
+    ]
     authentication_results [b" mx.example 1; dkim=pass (x) reason=\"y\" header.d=a.example; spf=fail smtp.mailfrom=b"]
     author [b" \"A, (b)\" <a@b.example>", b"Team: a@b.example, <c@b.example>;", b"=?utf-8?q?a?= <a@b.example>"]
     clamd_answer [b"stream: Eicar-Test-Signature FOUND", b"stream: OK", b"INSTREAM size limit exceeded. ERROR"]
@@ -101,6 +106,8 @@ targets! {
     rules [
         b"body A /fo+ (?:b|c)/i\nscore A 1.5\nheader B Subject =~ /x/\nmeta C (A && !B) + 1 > 2\nuri D /%{x}/\nrawbody E /<a/\n\
           describe A words\nifplugin X\nfull F /a.*b/s\nendif\nreplace_tag X [a-z]\nheader __G exists:To\n",
+        b"redirector_pattern m'^http://x\\.(\\w+).*?(?<=[?&])q=(.*)'i\nbrand a_b x.* y.example\nbody H eval:check_brand_uri()\n\
+          dangerous_extensions foo\ndelist brand a_b y.example\nbody I eval:check_attached_extension('dangerous_extensions')\n",
     ]
     sasl_messages [b"\0user\0pass", b"n,,n=user,r=nonce"]
     smtp_client [b"220 x ESMTP\r\n250-x\r\n250-SIZE 10\r\n250-AUTH PLAIN SCRAM-SHA-256\r\n250 STARTTLS\r\n220 2.0.0 go\r\n"]
@@ -145,13 +152,22 @@ fn arc_chain(data: &[u8]) {
     }
 }
 
+/// As many names as may be, and no more, whatever kind of list the bytes are taken for.
+fn archive_names(data: &[u8]) {
+    for front in [&b"Rar!\x1a\x07\x00"[..], b"Rar!\x1a\x07\x01\x00", b""] {
+        let bytes = [front, data].concat();
+        assert!(attachment::listing::rar(&bytes, 5).names.len() <= 5);
+        assert!(attachment::listing::cabinet(&bytes, 5).names.len() <= 5);
+    }
+}
+
 /// The bytes are an attachment, which is found by its first bytes and by its name.
 fn archive(data: &[u8]) {
     let head = b"Content-Type: application/octet-stream; name=\"a.zip\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n";
     let raw = [&head[..], data].concat();
     let mut view = View::read(&raw);
     let mut budget = std::mem::take(&mut view.budget);
-    let _ = attachment::inspect(&view, &mut budget);
+    let _ = attachment::inspect(&view, &Default::default(), &mut budget);
 }
 
 fn authentication_results(data: &[u8]) {

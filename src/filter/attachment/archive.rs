@@ -1,4 +1,4 @@
-//! Archives listed in memory: names, encryption, what is nested, macros. Pure. ZIP, 7z, tar, gzip.
+//! Archives listed in memory: names, encryption, what is nested, macros. Pure. ZIP, 7z, tar, gzip, RAR, cabinets.
 //!
 //! Entry counts, depth, bytes taken out and their ratio to what was packed are bounded by the message's budget.
 
@@ -6,7 +6,8 @@ use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::format::{Format, format};
-use super::{Findings, compound, open_tnef};
+use super::listing::{self, Listing};
+use super::{Findings, compound, extension, open_tnef};
 use crate::filter::budget::{Budget, Limit};
 
 /// Bytes taken out of one entry: the front is enough to know what it is, a nested archive needs all of itself.
@@ -18,7 +19,7 @@ const RATIO_BYTES_MIN: u64 = 1024 * 1024;
 const ARCHIVES: [&str; 10] = ["7z", "ace", "bz2", "cab", "gz", "rar", "tar", "tgz", "xz", "zip"];
 
 /// Looks into an archive.
-pub fn look(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
+pub fn look(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
     if depth >= budget.left(Limit::ArchiveDepth) {
         budget.exceed(Limit::ArchiveDepth);
         return;
@@ -29,6 +30,8 @@ pub fn look(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budge
         Format::SevenZip => seven_zip(findings, bytes, budget),
         Format::Tar => tar(findings, bytes, depth, budget),
         Format::Gzip => gzip(findings, name, bytes, depth, budget),
+        Format::Rar => listed(findings, "rar", listing::rar(bytes, names_left(budget)), budget),
+        Format::Cabinet => listed(findings, "cab", listing::cabinet(bytes, names_left(budget)), budget),
         _ => Some(()),
     }));
     if !matches!(read, Ok(Some(()))) {
@@ -37,19 +40,24 @@ pub fn look(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budge
 }
 
 /// What stands in an archive: its name counts, and its content if it is an archive or program itself.
-fn entry(findings: &mut Findings, name: &str, content: &[u8], depth: u64, budget: &mut Budget) {
+fn entry(findings: &mut Findings<'_>, name: &str, content: &[u8], depth: u64, budget: &mut Budget) {
     match format(content) {
         Format::Executable => findings.add("ARCHIVE_EXECUTABLE", name),
-        Format::Gzip | Format::SevenZip | Format::Tar | Format::Zip => {
+        Format::Cabinet | Format::Gzip | Format::Rar | Format::SevenZip | Format::Tar | Format::Zip => {
             findings.add("ARCHIVE_NESTED", name);
             look(findings, name, content, depth + 1, budget);
         }
-        Format::Closed | Format::Rar => findings.add("ARCHIVE_NESTED", name),
+        Format::Closed => findings.add("ARCHIVE_NESTED", name),
         Format::Image => findings.add("ATTACHED_IMAGE", name),
         Format::Ole => compound(findings, name, content),
         Format::Tnef => open_tnef(findings, name, content, depth + 1, budget),
         Format::Html | Format::Other => {}
     }
+}
+
+/// True if one more entry may be looked at.
+fn next_entry(budget: &mut Budget) -> bool {
+    budget.take(Limit::ArchiveEntries, 1) && !budget.is_late()
 }
 
 fn take_out(reader: impl Read, packed: u64, budget: &mut Budget) -> Option<Vec<u8>> {
@@ -65,10 +73,10 @@ fn take_out(reader: impl Read, packed: u64, budget: &mut Budget) -> Option<Vec<u
     read.ok().map(|_| content)
 }
 
-fn zip(findings: &mut Findings, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
+fn zip(findings: &mut Findings<'_>, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).ok()?;
     for place in 0..archive.len() {
-        if !budget.take(Limit::ArchiveEntries, 1) {
+        if !next_entry(budget) {
             return Some(());
         }
         let (name, encrypted, packed, size) = {
@@ -99,7 +107,7 @@ fn zip(findings: &mut Findings, bytes: &[u8], depth: u64, budget: &mut Budget) -
 }
 
 /// Names only: unpacking solid blocks costs more than a name is worth.
-fn seven_zip(findings: &mut Findings, bytes: &[u8], budget: &mut Budget) -> Option<()> {
+fn seven_zip(findings: &mut Findings<'_>, bytes: &[u8], budget: &mut Budget) -> Option<()> {
     let mut cursor = Cursor::new(bytes);
     let archive = match sevenz_rust2::Archive::read(&mut cursor, &sevenz_rust2::Password::empty()) {
         Ok(archive) => archive,
@@ -120,22 +128,45 @@ fn seven_zip(findings: &mut Findings, bytes: &[u8], budget: &mut Budget) -> Opti
         findings.add("ARCHIVE_ENCRYPTED", "7z");
     }
     for file in &archive.files {
-        if !budget.take(Limit::ArchiveEntries, 1) {
+        if !next_entry(budget) {
             break;
         }
-        findings.name(&file.name, true);
-        let extension = file.name.rsplit_once('.').map(|(_, last)| last.to_ascii_lowercase()).unwrap_or_default();
-        if ARCHIVES.contains(&extension.as_str()) {
-            findings.add("ARCHIVE_NESTED", &file.name);
-        }
+        entry_unseen(findings, &file.name);
     }
     Some(())
 }
 
-fn tar(findings: &mut Findings, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
+/// What is known of a file by its name alone.
+fn entry_unseen(findings: &mut Findings<'_>, name: &str) {
+    findings.name(name, true);
+    if ARCHIVES.contains(&extension(name).as_str()) {
+        findings.add("ARCHIVE_NESTED", name);
+    }
+}
+
+/// One more than there may be, so that too many are seen as such.
+fn names_left(budget: &Budget) -> usize {
+    budget.left(Limit::ArchiveEntries) as usize + 1
+}
+
+/// Names only, as of 7z.
+fn listed(findings: &mut Findings<'_>, kind: &str, listing: Listing, budget: &mut Budget) -> Option<()> {
+    if listing.encrypted {
+        findings.add("ARCHIVE_ENCRYPTED", listing.names.first().map_or(kind, String::as_str));
+    }
+    for name in &listing.names {
+        if !next_entry(budget) {
+            return Some(());
+        }
+        entry_unseen(findings, name);
+    }
+    listing.whole.then_some(())
+}
+
+fn tar(findings: &mut Findings<'_>, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
     let mut archive = tar::Archive::new(bytes);
     for file in archive.entries().ok()? {
-        if !budget.take(Limit::ArchiveEntries, 1) {
+        if !next_entry(budget) {
             break;
         }
         let file = file.ok()?;
@@ -148,7 +179,7 @@ fn tar(findings: &mut Findings, bytes: &[u8], depth: u64, budget: &mut Budget) -
     Some(())
 }
 
-fn gzip(findings: &mut Findings, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
+fn gzip(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
     let inner = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".tgz")).unwrap_or(name);
     findings.name(inner, true);
     budget.take(Limit::ArchiveEntries, 1);
@@ -167,6 +198,7 @@ pub(super) mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::tests::extensions;
     use super::*;
 
     /// A ZIP with one file.
@@ -178,7 +210,8 @@ pub(super) mod tests {
     }
 
     fn found(bytes: &[u8]) -> (Vec<&'static str>, Budget) {
-        let mut findings = Findings::default();
+        let extensions = extensions();
+        let mut findings = Findings::new(&extensions);
         let mut budget = Budget::default();
         look(&mut findings, "a.zip", bytes, 0, &mut budget);
         (findings.found.into_iter().map(|(name, _)| name).collect(), budget)

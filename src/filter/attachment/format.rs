@@ -3,7 +3,9 @@
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// bzip2, xz, cabinet, ACE: archives that are not looked into.
+    /// A cabinet of Microsoft's.
+    Cabinet,
+    /// bzip2, xz, zstd: packed files that are not looked into.
     Closed,
     /// A program, or a shortcut that starts one.
     Executable,
@@ -47,7 +49,7 @@ const MAGICS: [(&[u8], Format); 20] = [
     (b"\x1f\x8b", Format::Gzip),
     (b"BZh", Format::Closed),
     (b"\xfd7zXZ\x00", Format::Closed),
-    (b"MSCF", Format::Closed),
+    (b"MSCF", Format::Cabinet),
     (b"\x28\xb5\x2f\xfd", Format::Closed),
     (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", Format::Image),
     (b"vhdxfile", Format::Image),
@@ -81,7 +83,16 @@ fn is_html(bytes: &[u8]) -> bool {
 impl Format {
     /// True for what is archived files to a reader.
     pub fn is_archive(self) -> bool {
-        matches!(self, Format::Closed | Format::Gzip | Format::Rar | Format::SevenZip | Format::Tar | Format::Zip)
+        matches!(
+            self,
+            Format::Cabinet
+                | Format::Closed
+                | Format::Gzip
+                | Format::Rar
+                | Format::SevenZip
+                | Format::Tar
+                | Format::Zip
+        )
     }
 
     /// True if something of this kind under the name or type of a picture, a sound, a PDF or a plain text is a lie.

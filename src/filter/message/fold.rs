@@ -128,6 +128,7 @@ fn look_alike(c: char) -> Option<char> {
         ('ո', 'n'),
         ('օ', 'o'),
         ('һ', 'h'),
+        ('ӏ', 'l'),
     ];
     TABLE.iter().find(|&&(from, _)| from == c).map(|&(_, to)| to)
 }

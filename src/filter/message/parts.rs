@@ -170,8 +170,8 @@ impl<'x> Leaves<'x, '_> {
         let base64 = part.encoding == Encoding::Base64 || declares_base64(&part);
         let encoding_problem = part.is_encoding_problem;
         let body = match part.body {
-            PartType::Text(text) => Body::Text(text),
-            PartType::Html(text) => Body::Html(text),
+            PartType::Text(text) => Body::Text(unnamed_utf8(charset.as_deref(), own.encoded, text)),
+            PartType::Html(text) => Body::Html(unnamed_utf8(charset.as_deref(), own.encoded, text)),
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => Body::Binary(bytes),
             // An attached message that was encoded owns its bytes, one that was not shares ours.
             PartType::Message(inner) => {
@@ -212,6 +212,14 @@ impl<'x> Leaves<'x, '_> {
             body: Body::Text(super::guess_text(body)),
         });
     }
+}
+
+/// A text that says it is ASCII, has more than that, and is UTF-8: so mail programs show it. Encoded ones are ASCII as they stand here.
+fn unnamed_utf8<'x>(charset: Option<&str>, encoded: &'x [u8], text: Cow<'x, str>) -> Cow<'x, str> {
+    if charset != Some("us-ascii") || encoded.is_ascii() {
+        return text;
+    }
+    std::str::from_utf8(encoded).map_or(text, Cow::Borrowed)
 }
 
 fn declares_base64(part: &MessagePart<'_>) -> bool {

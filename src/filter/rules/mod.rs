@@ -17,6 +17,7 @@ mod literal;
 mod matcher;
 mod meta;
 mod pattern;
+mod redirect;
 mod relax;
 mod relays;
 mod run;
@@ -28,7 +29,7 @@ mod strong;
 mod texts;
 mod uris;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
@@ -39,6 +40,7 @@ pub use definition::{Problem, Severity};
 use group::Group;
 use matcher::Matcher;
 use meta::Expression;
+use redirect::Redirectors;
 use run::Run;
 use scratch::Scratch;
 pub use source::Source;
@@ -149,9 +151,11 @@ impl Rules {
         let definitions: Vec<&Definition> = source.rules.values().collect();
         let compiled: Vec<(Rule, Vec<Problem>)> =
             definitions.par_iter().map(|definition| compile(definition, &source, &names)).collect();
-        let mut rules =
-            Rules { examples: source.examples.clone(), lists: eval::Lists::new(&source.lists), ..Rules::default() };
+        let (redirectors, problems) = Redirectors::compile(&source.redirectors);
+        let lists = eval::Lists::new(&source.lists, redirectors);
+        let mut rules = Rules { examples: source.examples.clone(), lists, ..Rules::default() };
         rules.problems.clone_from(&source.problems);
+        rules.problems.extend(problems);
         for (rule, problems) in compiled {
             rules.rules.push(rule);
             rules.problems.extend(problems);
@@ -176,6 +180,11 @@ impl Rules {
     pub fn names_loaded(&self) -> impl Iterator<Item = &str> {
         let loaded = self.rules.iter().filter(|rule| !matches!(rule.kind, Compiled::Void));
         loaded.map(|rule| rule.name.as_str())
+    }
+
+    /// The words of a list setting.
+    pub fn listed(&self, list: &str) -> HashSet<String> {
+        self.lists.words(list)
     }
 
     /// Metas after those that they name; those in a circle are void.

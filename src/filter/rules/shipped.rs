@@ -1,7 +1,8 @@
 //! The rules of the folder `rules/`, built in, so that one binary filters out of the box. Pure.
 
 /// Each file's name and text, in the order of names.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 7] = [
+    DATA,
     ("rules/10_lists.cf", include_str!("../../../rules/10_lists.cf")),
     ("rules/20_text.cf", include_str!("../../../rules/20_text.cf")),
     ("rules/30_phishing.cf", include_str!("../../../rules/30_phishing.cf")),
@@ -9,6 +10,9 @@ pub const SHIPPED: [(&str, &str); 6] = [
     ("rules/50_header.cf", include_str!("../../../rules/50_header.cf")),
     ("rules/60_offers.cf", include_str!("../../../rules/60_offers.cf")),
 ];
+
+/// The one of them that holds lists only, which functions and the look into attachments need whatever rules are in force.
+pub const DATA: (&str, &str) = ("rules/05_data.cf", include_str!("../../../rules/05_data.cf"));
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::condition;
 use super::definition::{Call, Definition, Example, FieldSpec, Flags, Kind, Place, Problem, Severity, Test};
 use super::eval::identity;
-use super::shipped::SHIPPED;
+use super::shipped::{DATA, SHIPPED};
 use crate::config::settings::Filter;
 
 /// All that was read.
@@ -27,6 +27,8 @@ pub struct Source {
     pub flags: HashMap<String, Flags>,
     /// Words of list settings (`freemail_domains`, `enlist_uri_host` …) by setting, in lower case.
     pub lists: HashMap<String, Vec<String>>,
+    /// `redirector_pattern` lines in their order.
+    pub redirectors: Vec<(Place, String)>,
     /// `## hit:` and `## miss:` lines.
     pub examples: Vec<Example>,
     /// What is not in force.
@@ -44,10 +46,9 @@ const PASSED_OVER: &str = " add_header adsp_override asn_lookup asn_use_geodb as
     use_bayes use_auto_whitelist txrep_factor def_welcomelist_from_dkim def_welcomelist_from_spf def_welcomelist_auth \
     def_whitelist_auth def_whitelist_from_dkim def_whitelist_from_spf user_scores_dsn lang version_tag ";
 /// Settings that change verdicts there and have no effect here: words of their names, and why.
-const WITHOUT_EFFECT: [(&str, &str); 8] = [
+const WITHOUT_EFFECT: [(&str, &str); 7] = [
     (" priority ", "rules run in the order in which they need each other"),
     (" shortcircuit ", "all rules are run"),
-    (" redirector_pattern ", "redirectors are unwrapped by their form"),
     (
         " trusted_networks internal_networks originating_ip_headers clear_originating_ip_headers ",
         "`networks` of [relay] are trusted",
@@ -62,46 +63,52 @@ const LISTS: &str = " freemail_domains freemail_whitelist freemail_welcomelist \
     welcomelist_from whitelist_from welcomelist_to whitelist_to blocklist_from blacklist_from blocklist_to blacklist_to \
     welcomelist_from_rcvd whitelist_from_rcvd def_welcomelist_from_rcvd def_whitelist_from_rcvd more_spam_to all_spam_to \
     welcomelist_subject whitelist_subject blocklist_subject blacklist_subject \
-    ok_locales util_rb_tld welcomelist_bounce_relays whitelist_bounce_relays ";
+    ok_locales util_rb_tld welcomelist_bounce_relays whitelist_bounce_relays dangerous_extensions suspect_extensions harmless_extensions \
+    brand_common ";
+/// In `rules` of a configuration: the rules that are built in, beside the others.
+const BUILT_IN: &str = "built-in";
 /// Bytes of a rule file.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Problems that are kept.
 const PROBLEMS_MAX: usize = 10_000;
 
 impl Source {
-    /// Reads files and folders of `.cf` files, in the order of names.
+    /// Reads files and folders of `.cf` files, in the order of names; the lists that are built in are there already.
     pub fn read(paths: &[PathBuf]) -> Self {
         let mut source = Source::default();
+        source.add(DATA.0, DATA.1.as_bytes());
         source.read_all(paths);
         source
     }
 
     fn read_all(&mut self, paths: &[PathBuf]) {
-        let source = self;
         for path in paths {
+            if path.ends_with(BUILT_IN) && !path.exists() {
+                self.add_built_in();
+                continue;
+            }
             for file in files(path) {
-                match fs::metadata(&file).and_then(|meta| {
-                    if meta.len() > FILE_BYTES_MAX {
-                        Err(std::io::Error::other("the file is too large"))
-                    } else {
-                        fs::read(&file)
+                let name = file.display().to_string();
+                match read_file(&file) {
+                    Ok(bytes) => self.add(&name, &bytes),
+                    Err(error) => {
+                        self.problem(&Place { file: name.into(), line: 0 }, Severity::Error, error.to_string());
                     }
-                }) {
-                    Ok(bytes) => source.add(&file.display().to_string(), &bytes),
-                    Err(error) => source.problem(
-                        &Place { file: file.display().to_string().into(), line: 0 },
-                        Severity::Error,
-                        error.to_string(),
-                    ),
                 }
             }
         }
-        source.finish();
+        self.finish();
     }
 
-    /// Reads what a configuration names; the rules that are built in if it names nothing at all.
+    fn add_built_in(&mut self) {
+        SHIPPED.iter().for_each(|(name, text)| self.add(name, text.as_bytes()));
+    }
+
+    /// Reads what a configuration names; the rules that are built in if it names nothing at all. Attachments are judged by the lists
+    /// that are built in even if there is no rule.
     pub fn configured(filter: &Filter) -> Self {
         let mut source = Source::default();
+        source.add(DATA.0, DATA.1.as_bytes());
         if !filter.rules_shipped && filter.rules.is_empty() {
             return source;
         }
@@ -110,7 +117,7 @@ impl Source {
             source.read_all(&filter.rules);
             return source;
         }
-        SHIPPED.iter().for_each(|(name, text)| source.add(name, text.as_bytes()));
+        source.add_built_in();
         source.finish();
         source
     }
@@ -181,6 +188,10 @@ impl Source {
     }
 
     fn line(&mut self, word: &str, rest: &str, place: &Place, last_rule: &mut String) -> Result<(), String> {
+        if let Some((list, words)) = list(word, rest) {
+            self.extend(&list, words);
+            return Ok(());
+        }
         match word {
             "header" | "body" | "rawbody" | "full" | "uri" | "mimeheader" | "meta" | "uri_detail" => {
                 let (name, rest) = split_word(rest);
@@ -207,11 +218,13 @@ impl Source {
                 self.joints.insert(format!("{} {name}", &word["replace_".len()..]), text.to_owned());
             }
             "replace_rules" => self.replaced.extend(rest.split_ascii_whitespace().map(str::to_owned)),
-            "enlist_uri_host" | "enlist_addrlist" => {
-                let (list, words) = split_word(rest);
-                self.extend(&format!("{word} {}", list.trim_matches(['(', ')'])), words);
+            "list_file" => self.list_file(rest, place, last_rule)?,
+            "delist" => {
+                let (word, rest) = split_word(rest);
+                let (list, words) = list(word, rest).ok_or("this is no list")?;
+                self.shorten(&list, words);
             }
-            _ if LISTS.contains(&format!(" {word} ")) => self.extend(word, rest),
+            "redirector_pattern" => self.redirectors.push((place.clone(), rest.to_owned())),
             _ if PASSED_OVER.contains(&format!(" {word} ")) || word.starts_with("bayes_stopword") => {}
             "replace_start" | "replace_end" => return Err("tags are always written <…> here".to_owned()),
             _ => {
@@ -247,6 +260,33 @@ impl Source {
         self.lists.entry(list.to_owned()).or_default().extend(words);
     }
 
+    /// Takes words out of a list; with none named, the list is gone.
+    fn shorten(&mut self, list: &str, words: &str) {
+        let gone: Vec<String> = words.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
+        match self.lists.get_mut(list) {
+            Some(known) if !gone.is_empty() => known.retain(|word| !gone.contains(word)),
+            _ => _ = self.lists.remove(list),
+        }
+    }
+
+    /// `list_file SETTING… FILE`: each line of the file stands behind the setting; `#` begins a comment.
+    fn list_file(&mut self, rest: &str, place: &Place, last_rule: &mut String) -> Result<(), String> {
+        let (head, name) = rest.trim().rsplit_once([' ', '\t']).ok_or("write `list_file SETTING FILE`")?;
+        let (word, front) = split_word(head);
+        list(word, front).ok_or_else(|| format!("`{word}` is no list"))?;
+        let file = Path::new(&*place.file).parent().unwrap_or(Path::new("")).join(name);
+        let bytes = read_file(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let file: Arc<str> = file.display().to_string().into();
+        for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+            let line = without_comment(&readable(line));
+            if !line.trim().is_empty() {
+                let place = Place { file: file.clone(), line: number + 1 };
+                self.line(word, &format!("{front} {}", line.trim()), &place, last_rule)?;
+            }
+        }
+        Ok(())
+    }
+
     fn problem(&mut self, place: &Place, severity: Severity, text: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(Problem { place: place.clone(), text, severity });
@@ -279,6 +319,26 @@ impl Source {
 struct Block {
     active: bool,
     failed: bool,
+}
+
+/// The list that a setting adds to, and the words; nothing for a setting that is no list.
+fn list<'t>(word: &str, rest: &'t str) -> Option<(String, &'t str)> {
+    match word {
+        "enlist_uri_host" | "enlist_addrlist" | "brand" => {
+            let (name, words) = split_word(rest);
+            let name = name.trim_matches(['(', ')']);
+            let name = if word == "brand" { name.to_lowercase() } else { name.to_owned() };
+            Some((format!("{word} {name}"), words))
+        }
+        _ => LISTS.contains(&format!(" {word} ")).then(|| (word.to_owned(), rest)),
+    }
+}
+
+fn read_file(file: &Path) -> std::io::Result<Vec<u8>> {
+    if fs::metadata(file)?.len() > FILE_BYTES_MAX {
+        return Err(std::io::Error::other("the file is too large"));
+    }
+    fs::read(file)
 }
 
 fn files(path: &Path) -> Vec<PathBuf> {

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use super::eval::Lists;
 use crate::filter::message::View;
+use crate::filter::message::url::percent_decode;
 
 /// URIs of one message that rules see.
 const URIS_MAX: usize = 1_000;
@@ -16,7 +17,10 @@ const WORD_BYTES_MAX: usize = 256;
 /// Each URI once.
 pub fn all(view: &View<'_>, lists: &Lists) -> Vec<String> {
     let mut uris = Uris::default();
-    view.urls.iter().for_each(|url| uris.add(url.text.clone()));
+    for url in &view.urls {
+        uris.add(url.text.clone());
+        url.written.iter().for_each(|written| uris.add(written.clone()));
+    }
     for link in view.pages.iter().flat_map(|page| &page.links) {
         uris.target(&link.href);
     }
@@ -26,6 +30,7 @@ pub fn all(view: &View<'_>, lists: &Lists) -> Vec<String> {
     for host in bare_hosts(view.plain_text(), lists) {
         uris.add(format!("http://{host}"));
     }
+    uris.unwrap(lists);
     uris.found
 }
 
@@ -75,6 +80,19 @@ impl Uris {
             self.add(format!("http://{href}"));
         }
         self.add(href.to_owned());
+    }
+
+    /// Adds where redirectors lead, and where those lead, each as written and decoded.
+    fn unwrap(&mut self, lists: &Lists) {
+        let mut at = 0;
+        // What is added is looked at as well; it ends, because nothing is added twice and only so much is.
+        while let Some(uri) = self.found.get(at).cloned() {
+            at += 1;
+            if let Some(target) = host(&uri).and_then(|_| lists.redirectors.target(&uri)) {
+                self.target(&percent_decode(target));
+                self.target(target);
+            }
+        }
     }
 }
 
@@ -137,7 +155,7 @@ mod tests {
     fn what_a_mail_program_makes_clickable_is_seen() {
         let raw = b"Content-Type: text/html\n\n<a href='mailto:A@b.example?subject=x'>me</a><img src='Pic/1.gif'>\
             <a href='#top'>t</a> or (c.d@e.example), see shop.example/now and file.txt, e.g. a@b";
-        let lists = Lists::new(&[("util_rb_tld".to_owned(), vec!["example".to_owned()])].into());
+        let lists = Lists::new(&[("util_rb_tld".to_owned(), vec!["example".to_owned()])].into(), Default::default());
         let view = View::read(raw);
         assert_eq!(
             all(&view, &lists),

@@ -12,6 +12,17 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         links(context).any(|url| url.is_ip() && url.anchor.starts_with("https://"))
     }),
     ("check_iframe_src", |context, _| any_page(context, |page| page.links.iter().any(|link| link.element == "frame"))),
+    // Ours: of whatever scheme; what a redirector on the way to what is shown does is no lie.
+    ("check_link_text_mismatch", |context, _| {
+        let leads_to = |domain: &str| {
+            let mut redirected = context.texts.view.urls.iter().filter(|url| url.source == Source::Redirected);
+            redirected.any(|url| url.domain() == domain)
+        };
+        links(context).any(|url| {
+            let shown = shown_domain(&url.anchor);
+            shown.is_some_and(|domain| domain != url.domain() && !leads_to(&domain))
+        })
+    }),
     ("check_uri_truncated", |context, _| context.texts.view.urls.iter().any(|url| url.text.len() >= URL_BYTES_MAX)),
     ("html_eval", |context, arguments| {
         let (Some(name), Some(test)) = (arguments.first(), arguments.get(1)) else { return false };
@@ -19,6 +30,11 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("html_image_only", |context, arguments| {
         any_page(context, |page| page.images > 0 && within(page.source_bytes as f64, arguments, 0))
+    }),
+    // Ours: bytes of text that no reader sees, and whether they are more than those that he does.
+    ("html_hidden_text", |context, arguments| {
+        let (hidden, seen) = (context.texts.view.hidden.len(), context.texts.view.text.len());
+        number(arguments, 0).is_some_and(|least| hidden as f64 >= least) && hidden > seen
     }),
     // Ours: what is seen counts, where SpamAssassin's html_image_only counts the source.
     ("html_image_and_text", |context, arguments| {
@@ -74,6 +90,15 @@ fn number_of(page: &Page, name: &str) -> Option<f64> {
 
 fn links<'c>(context: &'c Context<'_, '_, '_>) -> impl Iterator<Item = &'c Url> {
     context.texts.view.urls.iter().filter(|url| url.source == Source::Href)
+}
+
+/// The domain of the address that a link's text is, if it is one and nothing else.
+fn shown_domain(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase();
+    let rest = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let host = rest.or(Some(text.as_str()).filter(|text| text.starts_with("www.")))?;
+    let host = host.split(['/', ':', '?', '#']).next()?;
+    (host.contains('.') && !text.contains(char::is_whitespace)).then(|| registered(host).to_owned())
 }
 
 /// A link whose text shows an https address in another domain than the target's, on a page with so many links.

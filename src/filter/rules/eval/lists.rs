@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::brands::Brands;
 use super::{Context, Function};
+use crate::filter::rules::redirect::Redirectors;
 use crate::filter::rules::uris;
 
 /// By name.
@@ -75,12 +77,16 @@ pub struct Lists {
     words: HashMap<String, HashSet<String>>,
     globs: HashMap<String, Vec<String>>,
     pairs: HashMap<String, Vec<(String, String)>>,
+    /// `brand` lines.
+    pub brands: Brands,
+    /// What links are unwrapped by.
+    pub redirectors: Redirectors,
 }
 
 impl Lists {
     /// Lists by the name of their setting.
-    pub fn new(lists: &HashMap<String, Vec<String>>) -> Self {
-        let mut all = Lists::default();
+    pub fn new(lists: &HashMap<String, Vec<String>>, redirectors: Redirectors) -> Self {
+        let mut all = Lists { redirectors, ..Lists::default() };
         for (name, words) in lists {
             if name.ends_with("_from_rcvd") {
                 let pairs = words.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
@@ -91,7 +97,14 @@ impl Lists {
             all.words.insert(name.clone(), plain.into_iter().collect());
             all.globs.insert(name.clone(), globs);
         }
+        let brands = lists.iter().filter_map(|(name, words)| Some((name.strip_prefix("brand ")?, words.as_slice())));
+        all.brands = Brands::new(brands, &all.words("brand_common"));
         all
+    }
+
+    /// The words of a list without globs.
+    pub fn words(&self, list: &str) -> HashSet<String> {
+        self.words.get(list).cloned().unwrap_or_default()
     }
 
     /// True if the list has any word.

@@ -2,7 +2,9 @@
 //!
 //! A function that is not here makes its rule a problem at load, never a silent miss.
 
+mod attached;
 mod body;
+mod brands;
 mod charsets;
 mod dates;
 mod forged;
@@ -83,8 +85,10 @@ impl Asked {
     }
 }
 
-const TABLES: [&[(&str, Function)]; 12] = [
+const TABLES: [&[(&str, Function)]; 14] = [
+    attached::FUNCTIONS,
     body::FUNCTIONS,
+    brands::FUNCTIONS,
     charsets::FUNCTIONS,
     dates::FUNCTIONS,
     forged::FUNCTIONS,
