@@ -312,6 +312,7 @@ fn times_of_a_wrong_clock_hold_up_nothing() {
     assert_eq!(leased(SystemTime::now()), HashSet::from([ahead, later]), "what was never tried is due");
     assert_eq!(leased(SystemTime::now() + 9 * HOUR), HashSet::from([tried]), "and what was, within its schedule");
     assert!(spool.verify().unwrap().is_clean());
+}
 
 /// Retention is looked at when the spool is opened and each minute: what is older than `quarantine_keep` goes, and only that.
 #[test]
