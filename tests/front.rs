@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Answers each line; see `command`.
 struct Lines {
     name: String,
+    listener: usize,
     output: Vec<u8>,
     control: Option<Control>,
     ask: Option<String>,
@@ -57,6 +58,7 @@ impl Lines {
                 self.say("go ahead");
                 self.control = Some(Control::StartTls);
             }
+            "WHICH" => self.say(&format!("listener {}", self.listener)),
             "WAKE" => self.timeout = Some(now + Duration::from_millis(rest.parse().unwrap())),
             _ => self.say("what?"),
         }
@@ -123,6 +125,7 @@ impl Service for LineService {
         let secure = tls.map_or("plain", |facts| facts.version);
         let mut lines = Lines {
             name: peer.remote.to_string(),
+            listener: peer.listener,
             output: Vec::new(),
             control: None,
             ask: None,
@@ -170,7 +173,8 @@ struct Server {
 
 fn setup(tls: ListenerTls) -> ListenerSetup {
     let limits = Limits { connections_per_ip: 10_000, connections_per_net: 10_000, ..Limits::default() };
-    ListenerSetup { address: "127.0.0.1:0".parse().unwrap(), tls, proxy_networks: vec![], trusted: vec![], limits }
+    let address = "127.0.0.1:0".parse().unwrap();
+    ListenerSetup { name: "one".into(), terms: "lines", address, tls, proxy_networks: vec![], trusted: vec![], limits }
 }
 
 fn serve(setups: Vec<ListenerSetup>) -> Server {
@@ -179,12 +183,16 @@ fn serve(setups: Vec<ListenerSetup>) -> Server {
     let tls = TlsStore::open(&none, folder.path(), "localhost").unwrap();
     let service = Arc::new(LineService::default());
     let meters = Meters::new().unwrap();
-    let bound = bind(setups, 2, &mut Vec::new()).unwrap();
+    let bound = bind(setups, 2, Vec::new()).unwrap();
     let front = bound.start(service.clone(), Some(&tls), meters.clone()).unwrap();
     Server { front, service, meters, folder, tls }
 }
 
 impl Server {
+    fn renew(&self, setups: Vec<ListenerSetup>) -> Vec<String> {
+        self.front.reloader().prepare(setups).unwrap().commit()
+    }
+
     fn address(&self) -> SocketAddr {
         self.front.local_addrs()[0]
     }
@@ -593,10 +601,118 @@ fn new_settings_hold_for_the_next_connection() {
     let mut kept = server.connect();
     let mut changed = setup(ListenerTls::None);
     changed.limits.connections = 1;
-    server.front.reloader().reload(vec![changed]);
+    assert!(server.renew(vec![changed]).is_empty(), "the same listener, under other limits");
     Client::new(dial(server.address())).expect("no total");
     kept.send("ECHO kept\r\n");
     kept.expect("kept");
+}
+
+#[test]
+fn listeners_come_and_go_and_what_is_connected_goes_on() {
+    let server = serve(vec![setup(ListenerTls::None)]);
+    let first = server.address();
+    let mut kept = server.connect();
+    let second = ListenerSetup { name: "two".into(), ..setup(ListenerTls::Implicit) };
+    let told = server.renew(vec![setup(ListenerTls::None), second.clone()]);
+    let new = server.front.local_addrs()[1];
+    assert_eq!(told, [format!("listener two at {new}: new")]);
+    server.connect_tls(dial(new)).expect_start("hello");
+    server.connect();
+
+    let told = server.renew(vec![second.clone()]);
+    assert_eq!(told, [format!("listener one at {first}: closed; its connections go on: 1")]);
+    assert_eq!(server.front.local_addrs(), [new]);
+    assert_eq!(TcpStream::connect(first).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    kept.send("WHICH\r\nASK later\r\n");
+    kept.expect("listener 0");
+    kept.expect("answered later");
+
+    // The number of the one that is gone is given away only once nobody is connected under it.
+    let which = |place: usize| {
+        let mut client = Client::new(dial(server.front.local_addrs()[place]));
+        client.expect_start("hello");
+        client.send("WHICH\r\n");
+        client.line()
+    };
+    let third = ListenerSetup { name: "three".into(), ..setup(ListenerTls::None) };
+    server.renew(vec![second.clone(), third.clone()]);
+    assert_eq!(which(1), "listener 2");
+    kept.send("QUIT\r\n");
+    kept.expect("bye");
+    kept.expect_end();
+    let fourth = ListenerSetup { name: "four".into(), ..setup(ListenerTls::None) };
+    until("its number is free", || {
+        server.renew(vec![second.clone(), third.clone(), fourth.clone()]);
+        let number = which(2);
+        server.renew(vec![second.clone(), third.clone()]);
+        number == "listener 0"
+    });
+}
+
+#[test]
+fn other_terms_at_the_same_address_are_for_new_connections() {
+    let server = serve(vec![setup(ListenerTls::None)]);
+    let address = server.address();
+    let mut old = server.connect();
+    let secure = ListenerSetup { terms: "others", ..setup(ListenerTls::Implicit) };
+    assert_eq!(server.renew(vec![secure]), [format!("listener one at {address}: changed, for new connections")]);
+    assert_eq!(server.address(), address, "the sockets stay, and so does the port that the system chose");
+    let mut new = server.connect_tls(dial(address));
+    new.expect_start("hello");
+    new.send("WHICH\r\n");
+    new.expect("listener 1");
+    old.send("WHICH\r\n");
+    old.expect("listener 0");
+}
+
+#[test]
+fn an_address_that_cant_be_bound_leaves_all_as_it_is() {
+    let server = serve(vec![setup(ListenerTls::None)]);
+    let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let named = |name: &str| ListenerSetup { name: name.into(), ..setup(ListenerTls::None) };
+    let taken = ListenerSetup { address: theirs.local_addr().unwrap(), ..named("taken") };
+    let before = server.front.local_addrs();
+    let fault = server.front.reloader().prepare(vec![named("free"), taken]).err().unwrap();
+    assert_eq!(fault.kind(), ErrorKind::AddrInUse);
+    assert!(fault.to_string().starts_with("listener taken at 127.0.0.1:"), "{fault}");
+    assert_eq!(server.front.local_addrs(), before);
+    server.connect();
+    drop(server.front.reloader().prepare(vec![]).unwrap());
+    server.connect();
+}
+
+#[test]
+fn no_connection_is_lost_while_terms_change_to_and_fro() {
+    let server = serve(vec![setup(ListenerTls::None)]);
+    let with_terms = |terms| ListenerSetup { terms, ..setup(ListenerTls::None) };
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| (0..400).for_each(|_| drop(server.connect())));
+        let mut rounds = 0;
+        while !clients.is_finished() {
+            server.renew(vec![with_terms(if rounds % 2 == 0 { "others" } else { "lines" })]);
+            rounds += 1;
+        }
+        assert!(rounds > 10, "{rounds} reloads");
+    });
+}
+
+#[test]
+fn a_listener_may_move_from_all_addresses_to_one_and_back() {
+    let server = serve(vec![ListenerSetup { address: "0.0.0.0:0".parse().unwrap(), ..setup(ListenerTls::None) }]);
+    let port = server.address().port();
+    for address in [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([0, 0, 0, 0], port))] {
+        server.renew(vec![ListenerSetup { address, ..setup(ListenerTls::None) }]);
+        assert_eq!(server.front.local_addrs(), [address]);
+        Client::new(dial(SocketAddr::from(([127, 0, 0, 1], port)))).expect_start("hello");
+        let other = TcpStream::connect(SocketAddr::from(([127, 0, 0, 2], port)));
+        assert_eq!(other.is_ok(), address.ip().is_unspecified());
+    }
+    // One address may also be another listener than all the others.
+    let narrow = ListenerSetup { address: SocketAddr::from(([127, 0, 0, 1], port)), ..setup(ListenerTls::Implicit) };
+    let both = [ListenerSetup { address: SocketAddr::from(([0, 0, 0, 0], port)), ..setup(ListenerTls::None) }, narrow];
+    server.renew(both.to_vec());
+    server.connect_tls(dial(both[1].address)).expect_start("hello");
+    Client::new(dial(SocketAddr::from(([127, 0, 0, 2], port)))).expect_start("hello");
 }
 
 /// Runs in a process of its own, because the limit of descriptors is the process's.
@@ -648,16 +764,19 @@ os.execv(sys.argv[1], sys.argv[1:])";
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         return assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
     };
-    let mut sockets = weir::front::systemd::activated_sockets();
+    let sockets = weir::front::systemd::activated_sockets();
     assert_eq!(sockets.len(), 1);
     let address = SocketAddr::new("127.0.0.1".parse().unwrap(), port.parse().unwrap());
     let listener = ListenerSetup { address, ..setup(ListenerTls::None) };
-    let bound = bind(vec![listener], 2, &mut sockets).unwrap();
-    assert!(sockets.is_empty());
+    let bound = bind(vec![listener.clone()], 2, sockets).unwrap();
     let front = bound.start(Arc::new(LineService::default()), None, Meters::new().unwrap()).unwrap();
-    for _ in 0..10 {
-        Client::new(dial(address)).expect_start("hello");
-    }
+    let greeted = || (0..10).for_each(|_| Client::new(dial(address)).expect_start("hello"));
+    greeted();
+    // A reload that drops the listener leaves the socket with us, since nobody else could bind it, and the next one takes it again.
+    let told = front.reloader().prepare(vec![]).unwrap().commit();
+    assert!(told[0].ends_with("closed; systemd still holds the port: take it out of weir.socket too"), "{told:?}");
+    assert_eq!(front.reloader().prepare(vec![listener]).unwrap().commit(), [format!("listener one at {address}: new")]);
+    greeted();
     assert!(front.is_whole());
     front.stop(PATIENCE);
 }

@@ -118,13 +118,15 @@ pub fn run(options: &Options) -> io::Result<serde_json::Value> {
         ..Limits::default()
     };
     let setup = ListenerSetup {
+        name: "load".into(),
+        terms: "load",
         address: options.address("on"),
         tls: ListenerTls::StartTls,
         proxy_networks: vec![],
         trusted: vec![],
         limits,
     };
-    let bound = bind(vec![setup], options.get("reactors", "1"), &mut Vec::new())?;
+    let bound = bind(vec![setup], options.get("reactors", "1"), Vec::new())?;
     println!("listening {}", bound.local_addrs()[0]);
     let meters = Meters::new().map_err(io::Error::other)?;
     let front = bound.start(Arc::new(Nothing), Some(&tls), meters.clone())?;

@@ -8,11 +8,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use landlock::{ABI, Access, AccessFs, BitFlags, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules};
 use nix::libc;
 use nix::unistd::{Gid, Uid, User};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -35,10 +37,12 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Becomes `user`, if the process is root, with that user's group and no other, and gives up gaining rights by exec.
+/// Becomes `user`, if the process is root, with that user's group and no other, and gives up gaining rights by exec. Of root's
+/// rights one is kept, as BIND's named does: to take ports below 1024, for listeners that a reload brings. `sockets` go
+/// over to the user, as the kernel lets only their owner listen beside them (SO_REUSEPORT).
 /// # Errors
 /// When there is no such user, or it is root, or the kernel refuses.
-pub fn drop_privileges(user: &str) -> io::Result<Outcome> {
+pub fn drop_privileges<'a>(user: &str, sockets: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Outcome> {
     rustix::thread::set_no_new_privs(true)?;
     if !Uid::effective().is_root() {
         return Ok(Outcome::Absent("not started as root"));
@@ -48,14 +52,22 @@ pub fn drop_privileges(user: &str) -> io::Result<Outcome> {
     if found.uid.is_root() {
         return Err(io::Error::other(format!("`{user}` is root")));
     }
+    for socket in sockets {
+        std::os::unix::fs::fchown(socket, Some(found.uid.as_raw()), None)?;
+    }
+    let kept = rustix::thread::capabilities(None)?.permitted & CapabilitySet::NET_BIND_SERVICE;
+    rustix::thread::set_keep_capabilities(true)?;
     nix::unistd::setgroups(&[])?;
     nix::unistd::setresgid(found.gid, found.gid, found.gid)?;
     nix::unistd::setresuid(found.uid, found.uid, found.uid)?;
+    rustix::thread::set_keep_capabilities(false)?;
+    let only = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, only)?;
     // The saved ids went too; a kernel or library that kept one would let us come back.
     if nix::unistd::setuid(Uid::from_raw(0)).is_ok() || nix::unistd::setgid(Gid::from_raw(0)).is_ok() {
         return Err(io::Error::other("root could be regained"));
     }
-    Ok(Outcome::Applied(format!("runs as {user}, uid {}", found.uid)))
+    Ok(Outcome::Applied(format!("runs as {user}, uid {}, with the right to bind and no other", found.uid)))
 }
 
 /// What may still be reached in the file system.
@@ -238,6 +250,7 @@ fn not_a_thread() -> io::Result<SeccompRule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
     use std::process::Command;
 
     /// Runs `body` in a process of its own, as what it does can't be undone.
@@ -301,19 +314,40 @@ mod tests {
     }
 
     #[test]
-    fn root_is_given_up_for_good() {
-        in_child("root_is_given_up_for_good", || {
+    fn root_is_given_up_for_good_but_for_the_right_to_bind() {
+        in_child("root_is_given_up_for_good_but_for_the_right_to_bind", || {
+            let none = std::iter::empty;
             if !Uid::effective().is_root() {
-                assert!(matches!(drop_privileges("nobody").unwrap(), Outcome::Absent(_)));
+                assert!(matches!(drop_privileges("nobody", none()).unwrap(), Outcome::Absent(_)));
                 return;
             }
-            assert!(drop_privileges("no-such-user-here").is_err());
-            assert!(drop_privileges("root").is_err());
-            let outcome = drop_privileges("nobody").unwrap();
+            assert!(drop_privileges("no-such-user-here", none()).is_err());
+            assert!(drop_privileges("root", none()).is_err());
+            let wide = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            wide.set_reuse_port(true).unwrap();
+            wide.bind(&std::net::SocketAddr::from(([0, 0, 0, 0], 0)).into()).unwrap();
+            wide.listen(1).unwrap();
+            let outcome = drop_privileges("nobody", [wide.as_fd()].into_iter()).unwrap();
             assert!(matches!(outcome, Outcome::Applied(_)), "{outcome}");
             assert!(!Uid::effective().is_root());
             assert!(nix::unistd::setuid(Uid::from_raw(0)).is_err());
             assert!(rustix::thread::no_new_privs().unwrap());
+            let kept = rustix::thread::capabilities(None).unwrap();
+            let only = CapabilitySet::NET_BIND_SERVICE;
+            assert_eq!((kept.permitted, kept.effective, kept.inheritable), (only, only, CapabilitySet::empty()));
+            restrict_calls().unwrap();
+            std::thread::spawn(|| {
+                // A port that nobody has; what is below 1024 and free is taken without a rule, so several are tried.
+                let low = (600..1024).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
+                assert!(low.is_some(), "ports below 1024 can be bound by threads made later, under seccomp");
+                assert!(rustix::thread::set_capabilities(None, rustix::thread::capabilities(None).unwrap()).is_err());
+            })
+            .join()
+            .unwrap();
+            let port = wide.local_addr().unwrap().as_socket().unwrap().port();
+            let beside = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            beside.set_reuse_port(true).unwrap();
+            beside.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
         });
     }
 }

@@ -2,10 +2,9 @@
 
 use super::Config;
 use super::scanners::Service;
-use super::settings::Listener;
 
 impl Config {
-    /// Takes from the `running` configuration what the process holds and a reload can't change: sockets, directories, its own
+    /// Takes from the `running` configuration what the process holds and a reload can't change: other sockets than the listeners', directories, its own
     /// rights, what was opened at the start. Names what differed, for an operator; all else can be swapped while mail flows.
     pub fn keep_held(&mut self, running: &Config) -> Vec<String> {
         let mut waiting = Vec::new();
@@ -36,7 +35,6 @@ impl Config {
         };
         keep("[log] json", held(&mut self.log.json, &running.log.json));
         keep("[security]", held(&mut self.security, &running.security));
-        waiting.extend(align_listeners(&running.listeners, &mut self.listeners));
         waiting
     }
 }
@@ -46,26 +44,6 @@ fn held<T: Clone + PartialEq>(next: &mut T, running: &T) -> bool {
     let differs = next != running;
     next.clone_from(running);
     differs
-}
-
-/// Brings `new` into the order of the running listeners: ports are bound at the start only, so one that is gone stays as
-/// it is and one that is new has to wait. Names those.
-fn align_listeners(running: &[Listener], new: &mut Vec<Listener>) -> Vec<String> {
-    let mut rest = std::mem::take(new);
-    let mut moved = Vec::new();
-    let is_same =
-        |a: &Listener, b: &Listener| a.address == b.address && a.name == b.name && a.tls == b.tls && a.role == b.role;
-    for old in running {
-        new.push(match rest.iter().position(|listener| is_same(listener, old)) {
-            Some(place) => rest.remove(place),
-            None => {
-                moved.push(format!("listener {} {}", old.name, old.address));
-                old.clone()
-            }
-        });
-    }
-    moved.extend(rest.iter().map(|listener| format!("new listener {} {}", listener.name, listener.address)));
-    moved
 }
 
 #[cfg(test)]
@@ -87,17 +65,5 @@ mod tests {
         let mut moved = parse("data_dir = '/d'\n[admin]\naddress = 'off'\n[security]\nseccomp = false\n");
         assert_eq!(moved.keep_held(&old), ["[admin]", "[security]"]);
         assert!(moved.admin.address.is_some() && moved.security.seccomp, "what runs stays what it is");
-    }
-
-    #[test]
-    fn listeners_keep_their_order_and_their_ports() {
-        let listener = |name: &str, port: u16, size: &str| {
-            format!("[[listener]]\nname = '{name}'\naddress = '127.0.0.1:{port}'\nrole = 'mx'\nsize = '{size}'\n")
-        };
-        let old = parse(&(listener("a", 1, "1 MiB") + &listener("b", 2, "1 MiB")));
-        let mut next = parse(&(listener("c", 3, "2 MiB") + &listener("b", 2, "2 MiB")));
-        assert_eq!(next.keep_held(&old), ["listener a 127.0.0.1:1", "new listener c 127.0.0.1:3"]);
-        let kept: Vec<_> = next.listeners.iter().map(|l| (&*l.name, l.limits.size >> 20)).collect();
-        assert_eq!(kept, [("a", 1), ("b", 2)]);
     }
 }

@@ -9,15 +9,16 @@ use crate::base::harden;
 use crate::config::Config;
 use crate::config::scanners::ScannerPlace;
 use crate::config::settings::NextHop;
+use crate::front::Bound;
 
-/// Does what `[security]` asks for.
+/// Does what `[security]` asks for. `listeners` go over to the user that we become.
 /// # Errors
 /// With the setting in the text.
-pub fn confine(config: &Config, config_file: Option<&Path>) -> io::Result<()> {
+pub fn confine(config: &Config, config_file: Option<&Path>, listeners: &Bound) -> io::Result<()> {
     let named =
         |setting: &'static str| move |error: io::Error| io::Error::new(error.kind(), format!("{setting}: {error}"));
     if let Some(user) = &config.security.user {
-        let done = harden::drop_privileges(user).map_err(named("user"))?;
+        let done = harden::drop_privileges(user, listeners.sockets()).map_err(named("user"))?;
         tracing::info!(%done, "privileges");
     }
     if config.security.landlock {

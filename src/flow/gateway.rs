@@ -91,7 +91,6 @@ pub struct Gateway {
     front: Front,
     runtime: Runtime,
     stop: watch::Sender<bool>,
-    run_file: RunFile,
 }
 
 /// Everything that was bound before privileges went.
@@ -104,9 +103,9 @@ struct Ports {
 
 impl Ports {
     fn bind(config: &Config) -> Result<Self, StartError> {
-        let mut activated = activated_sockets();
         let reactors = std::thread::available_parallelism().map_or(1, usize::from);
-        let front = front::bind(setups(config), reactors, &mut activated).map_err(at("a listener can't be bound"))?;
+        let front =
+            front::bind(setups(config), reactors, activated_sockets()).map_err(at("a listener can't be bound"))?;
         let pop3 = Pop3Listeners::bind(&config.store).map_err(at("[store] can't be bound"))?;
         let admin =
             config.admin.address.map(TcpListener::bind).transpose().map_err(at("[admin] address can't be bound"))?;
@@ -128,7 +127,7 @@ impl Gateway {
         make(&config.store.directory).map_err(at("[store] directory"))?;
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
-        confine(&config, config_file.as_deref()).map_err(at("[security]"))?;
+        confine(&config, config_file.as_deref(), &ports.front).map_err(at("[security]"))?;
         if let Some(log) = &log {
             log.detach();
         }
@@ -144,15 +143,15 @@ impl Gateway {
         }
         let parts = Parts { config, tls, metrics, runtime: &runtime };
         let built = parts.build(config_file, log)?;
-        parts.serve(ports, built, runtime.handle().clone()).map(|(front, stop, run_file, shared)| {
+        parts.serve(ports, built, runtime.handle().clone()).map(|(front, stop, shared)| {
             tracing::info!(hostname = %shared.house.snapshot.load().config.hostname, "serving");
-            Gateway { shared, front, stop, run_file, runtime }
+            Gateway { shared, front, stop, runtime }
         })
     }
 
     /// Where a listener is, by its name; `pop3`, `pop3s` and `admin` too.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
-        self.run_file.address(name)
+        self.shared.run_file.lock().address(name)
     }
 
     /// The queue.
@@ -194,7 +193,7 @@ impl Gateway {
         self.shared.house.save_lessons();
         self.shared.spool.close();
         self.shared.house.trace.close();
-        self.run_file.remove();
+        self.shared.run_file.lock().remove();
         tracing::info!(conversations_cut = stopped.cut, deliveries_finished = finished, "stopped");
         self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
@@ -223,7 +222,8 @@ impl Parts<'_> {
         let resolver = Arc::new(resolver.with_meters(dns::meters::Meters::register(registry).map_err(at("metrics"))?));
         let workshop = Workshop::new(resolver.clone(), registry).map_err(at("metrics"))?;
         let checks = workshop.checks(config, None).map_err(at("checks"))?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(config.clone(), checks)));
+        let meters = Meters::register(registry).map_err(at("metrics"))?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::new(config.clone(), checks, &meters.flow)));
         let spool = Arc::new(self.open_spool()?);
         let users = Arc::new(Users::open(&config.auth.users_file).map_err(at("[auth] users"))?);
         let store_meters = Arc::new(store::meters::Meters::register(registry).map_err(at("metrics"))?);
@@ -249,8 +249,6 @@ impl Parts<'_> {
             },
             self.runtime.handle().clone(),
         );
-        let names = config.listeners.iter().map(|listener| &*listener.name);
-        let meters = Meters::register(registry, names).map_err(at("metrics"))?;
         let queue = |name| meters.flow.queue_of(name);
         let house = Arc::new(House {
             snapshot,
@@ -281,6 +279,7 @@ impl Parts<'_> {
             tls: self.tls.clone(),
             client_tls: tls,
             front: Mutex::default(),
+            run_file: Mutex::new(RunFile::new(&config.data_dir)),
             config_file,
             log,
             started: SystemTime::now(),
@@ -317,11 +316,12 @@ impl Parts<'_> {
         ports: Ports,
         built: Built,
         handle: tokio::runtime::Handle,
-    ) -> Result<(Front, watch::Sender<bool>, RunFile, Arc<Shared>), StartError> {
+    ) -> Result<(Front, watch::Sender<bool>, Arc<Shared>), StartError> {
         let Built { shared, mailboxes, store_meters, tls_results: (tls_sink, tls_results) } = built;
-        let mut run_file = RunFile::new(&self.config.data_dir);
+        let mut run_file = shared.run_file.lock();
+        run_file.set_listeners(&self.config.listeners, &ports.front.local_addrs());
         for (listener, address) in self.config.listeners.iter().zip(ports.front.local_addrs()) {
-            run_file.add(&listener.name, address);
+            tracing::info!(name = %listener.name, %address, "listening");
         }
         for (name, address) in [("pop3", ports.pop3.pop3_address()), ("pop3s", ports.pop3.pop3s_address())] {
             address.into_iter().for_each(|address| run_file.add(name, address));
@@ -367,7 +367,8 @@ impl Parts<'_> {
             run_file.add("admin", self.serve_admin(listener, &shared, stopped, &handle)?);
         }
         run_file.write().map_err(at("data_dir"))?;
-        Ok((front, stop, run_file, shared))
+        drop(run_file);
+        Ok((front, stop, shared))
     }
 
     fn serve_admin(

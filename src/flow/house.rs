@@ -114,6 +114,6 @@ impl House {
     /// A conversation is over: its counters join the process's.
     pub fn session_closed(&self, peer: &Peer, counters: &SessionCounters) {
         self.underway.closed(peer);
-        self.meters.session_closed(peer.listener, counters);
+        self.meters.session_closed(&self.snapshot.load().listeners[peer.listener], counters);
     }
 }

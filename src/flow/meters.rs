@@ -7,6 +7,8 @@ use crate::policy::meters as policy;
 use crate::smtp::server::counters::SessionCounters;
 use crate::smtp::server::meters as smtp;
 
+use super::snapshot::ListenerView;
+
 /// What the conductor counts.
 #[derive(Clone, Debug)]
 pub struct Meters {
@@ -17,22 +19,17 @@ pub struct Meters {
     /// Failed logins.
     pub auth_failures: IntCounter,
     smtp: smtp::Meters,
-    sessions: Vec<(String, gateway::SessionMeters)>,
 }
 
 impl Meters {
-    /// Registers them; `listeners` are the listeners' names in their order.
+    /// Registers them.
     /// # Errors
     /// If one of the names is taken.
-    pub fn register<'a>(
-        registry: &Registry,
-        listeners: impl Iterator<Item = &'a str>,
-    ) -> Result<Self, prometheus::Error> {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let flow = gateway::Meters::register(registry)?;
         let auth_failures = IntCounter::new("weir_smtp_auth_failures_total", "Logins that failed")?;
         registry.register(Box::new(auth_failures.clone()))?;
         Ok(Meters {
-            sessions: listeners.map(|name| (name.to_owned(), flow.sessions_of(name))).collect(),
             policy: policy::Meters::register(registry)?,
             smtp: smtp::Meters::register(registry)?,
             flow,
@@ -40,19 +37,9 @@ impl Meters {
         })
     }
 
-    /// A session began on this listener.
-    pub fn session_opened(&self, listener: usize) {
-        if let Some((_, meters)) = self.sessions.get(listener) {
-            meters.opened.inc();
-            meters.open.inc();
-        }
-    }
-
     /// A session ended.
-    pub fn session_closed(&self, listener: usize, counters: &SessionCounters) {
-        if let Some((name, meters)) = self.sessions.get(listener) {
-            meters.open.dec();
-            self.smtp.session_ended(name, counters);
-        }
+    pub fn session_closed(&self, listener: &ListenerView, counters: &SessionCounters) {
+        listener.sessions.open.dec();
+        self.smtp.session_ended(&listener.listener.name, counters);
     }
 }

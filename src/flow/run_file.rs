@@ -5,18 +5,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::config::settings::Listener;
+
 use super::shared::write_whole;
 
 /// What runs where.
 pub struct RunFile {
     path: PathBuf,
-    addresses: BTreeMap<String, SocketAddr>,
+    /// Of `[[listener]]`, which a reload may change.
+    listeners: Vec<(String, SocketAddr)>,
+    others: Vec<(String, SocketAddr)>,
 }
 
 impl RunFile {
     /// For a gateway in `data_dir`.
     pub fn new(data_dir: &Path) -> Self {
-        RunFile { path: data_dir.join("run.json"), addresses: BTreeMap::new() }
+        RunFile { path: data_dir.join("run.json"), listeners: Vec::new(), others: Vec::new() }
     }
 
     /// The address of that name as a running gateway wrote it into `data_dir`.
@@ -26,25 +30,40 @@ impl RunFile {
         run["addresses"][name].as_str()?.parse().ok()
     }
 
-    /// A listener is at `address`. A second one of the same name gets a number.
+    /// These are the listeners now.
+    pub fn set_listeners(&mut self, listeners: &[Listener], addresses: &[SocketAddr]) {
+        let names = listeners.iter().map(|listener| listener.name.to_string());
+        self.listeners = names.zip(addresses.iter().copied()).collect();
+    }
+
+    /// Something else listens at `address`.
     pub fn add(&mut self, name: &str, address: SocketAddr) {
-        let free = |name: &String| !self.addresses.contains_key(name);
-        let numbered = (2..).map(|n| format!("{name}{n}"));
-        let name = std::iter::once(name.to_owned()).chain(numbered).find(free).expect("numbers do not end");
         tracing::info!(name = %name, address = %address, "listening");
-        self.addresses.insert(name, address);
+        self.others.push((name.to_owned(), address));
+    }
+
+    /// All by name; a second one of the same name gets a number.
+    fn addresses(&self) -> BTreeMap<String, SocketAddr> {
+        let mut addresses = BTreeMap::new();
+        for (name, address) in self.listeners.iter().chain(&self.others) {
+            let numbered = (2..).map(|n| format!("{name}{n}"));
+            let mut names = std::iter::once(name.clone()).chain(numbered);
+            let free = names.find(|name| !addresses.contains_key(name)).expect("numbers do not end");
+            addresses.insert(free, *address);
+        }
+        addresses
     }
 
     /// The address of that name.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
-        self.addresses.get(name).copied()
+        self.addresses().get(name).copied()
     }
 
     /// Writes the file.
     /// # Errors
     /// When `data_dir` can't be written.
     pub fn write(&self) -> io::Result<()> {
-        let text = serde_json::json!({ "pid": std::process::id(), "addresses": self.addresses });
+        let text = serde_json::json!({ "pid": std::process::id(), "addresses": self.addresses() });
         write_whole(&self.path, text.to_string().as_bytes())
     }
 

@@ -260,10 +260,11 @@ impl Service for SmtpService {
 
     fn open(&self, now: Instant, peer: &Peer, tls: Option<TlsFacts>) -> Admission<Session> {
         let snapshot = self.house.snapshot.load();
-        let session = snapshot.listeners[peer.listener].session.clone();
-        self.house.meters.session_opened(peer.listener);
+        let listener = &snapshot.listeners[peer.listener];
+        listener.sessions.opened.inc();
+        listener.sessions.open.inc();
         Admission::Open(Session::new(
-            session,
+            listener.session.clone(),
             self.house.content.clone(),
             peer.remote.ip(),
             peer.remote.port(),

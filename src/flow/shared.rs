@@ -1,6 +1,7 @@
 //! What outlives one configuration: the rooms as a reload and the admin API reach them. I/O: the configuration file; small files.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use crate::spool::Spool;
 
 use super::gateway::delay_max;
 use super::house::House;
+use super::run_file::RunFile;
 use super::snapshot::Snapshot;
 use super::workshop::Workshop;
 
@@ -38,7 +40,9 @@ pub struct Shared {
     pub workshop: Workshop,
     pub tls: Arc<TlsStore>,
     pub client_tls: ClientTls,
+    /// Its lock keeps reloads apart, too.
     pub front: Mutex<Option<front::Reloader>>,
+    pub run_file: Mutex<RunFile>,
     pub config_file: Option<PathBuf>,
     pub log: Option<LogHandle>,
     pub started: SystemTime,
@@ -83,35 +87,50 @@ pub fn load_rates(config: &Config) -> Rates {
 
 impl Shared {
     /// Reads the configuration again. What it says is in force when this returns, but for what needs a restart, which is
-    /// named; a bad file changes nothing.
+    /// named; what became of listeners is told before it. A bad file, or an address that can't be bound, changes nothing.
     /// # Errors
-    /// All that is wrong with the file.
+    /// All that is wrong.
     pub fn reload(&self) -> Result<String, String> {
         let file =
             self.config_file.as_ref().ok_or("started without a configuration file, so there is none to read again")?;
+        let front = self.front.lock();
+        let front =
+            front.as_ref().filter(|_| !self.stopping.load(Ordering::Relaxed)).ok_or("the gateway is stopping")?;
         let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
         let running = self.house.snapshot.load_full();
         let waiting = config.keep_held(&running.config);
         let checks = self.workshop.checks(&config, Some(&running.checks))?;
         let outward = self.outward(&running.config, &config)?;
+        let listeners = front.prepare(setups(&config)).map_err(|error| format!("error: {error}"))?;
         self.renew_certificate(&running.config, &config)?;
         self.turn_to(outward);
-        if let Some(front) = self.front.lock().as_ref() {
-            front.reload(setups(&config));
-        }
         let config = Arc::new(config);
         let rates = self.house.rates.load().reconfigured(&config.rates, SystemTime::now());
         self.house.rates.store(Arc::new(rates));
-        self.house.snapshot.store(Arc::new(Snapshot::new(config.clone(), checks)));
+        let (before, meters) = (&running.listeners, &self.house.meters.flow);
+        let next = Snapshot::following(before, config.clone(), checks, meters, listeners.by_number());
+        self.house.snapshot.store(Arc::new(next));
         self.spool.set_delay_max(delay_max(&config));
         self.delivery.configure(config.clone());
+        self.tell_where(&config, &listeners.local_addrs());
+        let mut told = listeners.commit();
         if let Some(log) = &self.log {
             log.set_level(&config.log.level);
         }
-        let waiting =
-            if waiting.is_empty() { String::new() } else { format!("needs a restart: {}", waiting.join(", ")) };
-        tracing::info!(file = %file.display(), %waiting, "configuration in force");
-        Ok(waiting)
+        if !waiting.is_empty() {
+            told.push(format!("needs a restart: {}", waiting.join(", ")));
+        }
+        tracing::info!(file = %file.display(), waiting = %waiting.join(", "), "configuration in force");
+        Ok(told.join("\n"))
+    }
+
+    /// Notes where the listeners are.
+    fn tell_where(&self, config: &Config, addresses: &[SocketAddr]) {
+        let mut run_file = self.run_file.lock();
+        run_file.set_listeners(&config.listeners, addresses);
+        if let Err(error) = run_file.write() {
+            tracing::error!(%error, "run.json can't be written");
+        }
     }
 
     /// What the new configuration asks DNS with and believes of other hosts; nothing where it stayed the same.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::config::settings::{Listener, Mode};
 use crate::deliver::route::Routes;
+use crate::observe::meters::{Meters, SessionMeters};
 use crate::policy::Domains;
 use crate::smtp::server::settings::SessionSettings;
 
@@ -12,6 +13,7 @@ use super::checks::Checks;
 use super::lists::Lists;
 
 /// What a listener's conversations need.
+#[derive(Clone)]
 pub struct ListenerView {
     /// As configured.
     pub listener: Listener,
@@ -19,6 +21,8 @@ pub struct ListenerView {
     pub session: Arc<SessionSettings>,
     /// A scanner or milter sees its mail.
     pub scanned: bool,
+    /// Where they are counted.
+    pub sessions: SessionMeters,
 }
 
 impl ListenerView {
@@ -42,27 +46,44 @@ pub struct Snapshot {
     pub checks: Arc<Checks>,
     /// What `[service]` judges with: a listener that listens nowhere.
     pub service: Listener,
-    /// In the order of the configuration.
+    /// By the number that connections know their listener by ([`crate::front::Prepared::by_number`]). One that is gone from the
+    /// configuration stays as it was, for those who came to it.
     pub listeners: Vec<ListenerView>,
 }
 
 impl Snapshot {
-    /// Derives everything from `config`.
-    pub fn new(config: Arc<Config>, checks: Arc<Checks>) -> Self {
+    /// Derives everything from `config`, whose listeners have their order for a number.
+    pub fn new(config: Arc<Config>, checks: Arc<Checks>, meters: &Meters) -> Self {
+        let by_number: Vec<Option<usize>> = (0..config.listeners.len()).map(Some).collect();
+        Snapshot::following(&[], config, checks, meters, &by_number)
+    }
+
+    /// The same after a reload: `by_number` tells which of `config`'s listeners has a number, or that it is as `before`.
+    pub fn following(
+        before: &[ListenerView],
+        config: Arc<Config>,
+        checks: Arc<Checks>,
+        meters: &Meters,
+        by_number: &[Option<usize>],
+    ) -> Self {
         let view = |listener: &Listener| ListenerView {
             session: Arc::new(SessionSettings::from_listener(&config, listener)),
             scanned: checks.scanners.see(listener),
+            sessions: meters.sessions_of(&listener.name),
             listener: listener.clone(),
         };
-        let listeners = config.listeners.iter().map(view).collect();
-        let service = config.service_listener();
+        let gone = |view: &ListenerView| ListenerView { scanned: checks.scanners.see(&view.listener), ..view.clone() };
+        let listeners = by_number.iter().enumerate().map(|(number, place)| match place {
+            Some(place) => view(&config.listeners[*place]),
+            None => gone(&before[number]),
+        });
         Snapshot {
-            service,
+            listeners: listeners.collect(),
+            service: config.service_listener(),
             domains: Domains::new(config.clone()),
             lists: Lists::new(config.clone()),
             routes: Routes::new(&config),
             checks,
-            listeners,
             config,
         }
     }

@@ -6,16 +6,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use prometheus::{IntCounter, IntGauge};
 
 use super::connection::{Connection, Flags, Talk};
 use super::gate::Place;
-use super::listen::ListenerSetup;
-use super::meters::Meters;
+use super::listen::{BACKLOG, ListenerSetup};
 use super::reactor::{Reactor, WAKER};
 use super::service::{Peer, Refusal, Service};
 
@@ -26,58 +25,59 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Listening sockets of one reactor.
 pub(super) struct Listeners {
-    all: Vec<Listener>,
+    doors: Vec<Door>,
     reserve: Option<OwnedFd>,
     paused_until: Option<Instant>,
     open: bool,
 }
 
-struct Listener {
-    socket: Option<TcpListener>,
+/// One listening socket.
+pub(super) struct Door {
+    socket: TcpListener,
+    /// The socket's own number, never used again.
+    number: usize,
+    /// The listener that its connections are of.
+    listener: usize,
     /// The local address of every connection, unless bound to a wildcard.
     fixed: Option<SocketAddr>,
     /// More connections may wait (edge-triggered: true until an accept finds none).
     ready: bool,
-    opened: IntGauge,
-    accepted: IntCounter,
+}
+
+impl Door {
+    /// Watches `socket`.
+    pub fn new(registry: &Registry, socket: std::net::TcpListener, number: usize, listener: usize) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token_of(number), Interest::READABLE)?;
+        let fixed = Some(local).filter(|address| !address.ip().is_unspecified());
+        Ok(Door { socket, number, listener, fixed, ready: true })
+    }
+
+    /// Watches it no longer. Closing alone is not enough: systemd's sockets are open elsewhere too, and would go on to wake us.
+    pub fn shut(mut self, registry: &Registry) {
+        if let Err(error) = registry.deregister(&mut self.socket) {
+            tracing::debug!(%error, "a listening socket was not watched");
+        }
+    }
 }
 
 impl Listeners {
-    /// Registers `sockets`, one a listener.
-    pub fn new(
-        registry: &Registry,
-        sockets: Vec<std::net::TcpListener>,
-        setups: &[std::sync::Arc<ListenerSetup>],
-        meters: &Meters,
-    ) -> io::Result<Self> {
-        let mut all = Vec::new();
-        for (index, socket) in sockets.into_iter().enumerate() {
-            let name = setups[index].address.to_string();
-            let local = socket.local_addr()?;
-            let mut socket = TcpListener::from_std(socket);
-            registry.register(&mut socket, token_of(index), Interest::READABLE)?;
-            all.push(Listener {
-                socket: Some(socket),
-                fixed: Some(local).filter(|address| !address.ip().is_unspecified()),
-                ready: true,
-                opened: meters.open.with_label_values(&[&name]),
-                accepted: meters.accepted.with_label_values(&[&name]),
-            });
-        }
-        Ok(Listeners { all, reserve: make_reserve(), paused_until: None, open: true })
+    /// With the sockets of the start.
+    pub fn new(doors: Vec<Door>) -> Self {
+        Listeners { doors, reserve: make_reserve(), paused_until: None, open: true }
     }
 
-    /// True if the token was a listener's.
+    /// True if the token was a listening socket's.
     pub fn handle_event(&mut self, token: Token) -> bool {
-        let index = WAKER.0 - 1 - token.0;
-        let Some(listener) = self.all.get_mut(index) else { return false };
-        listener.ready = true;
+        let Some(door) = self.doors.iter_mut().find(|door| token_of(door.number) == token) else { return false };
+        door.ready = true;
         true
     }
 
     /// True if accepting can go on at once.
     pub fn is_busy(&self) -> bool {
-        self.open && self.paused_until.is_none() && self.all.iter().any(|listener| listener.ready)
+        self.open && self.paused_until.is_none() && self.doors.iter().any(|door| door.ready)
     }
 
     /// When accepting goes on after a pause.
@@ -86,29 +86,16 @@ impl Listeners {
     }
 
     /// Stops listening.
-    pub fn close(&mut self) {
+    pub fn close(&mut self, registry: &Registry) {
         self.open = false;
-        for listener in &mut self.all {
-            listener.socket = None;
-            listener.ready = false;
-        }
-    }
-
-    pub fn count_opened(&self, listener: usize) {
-        self.all[listener].opened.inc();
-        self.all[listener].accepted.inc();
-    }
-
-    pub fn count_closed(&self, listener: usize) {
-        self.all[listener].opened.dec();
+        self.doors.drain(..).for_each(|door| door.shut(registry));
     }
 
     fn accept_one(&mut self, index: usize) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-        let Some(socket) = &self.all[index].socket else { return Ok(None) };
-        match socket.accept() {
+        match self.doors[index].socket.accept() {
             Ok(accepted) => Ok(Some(accepted)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.all[index].ready = false;
+                self.doors[index].ready = false;
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -116,14 +103,26 @@ impl Listeners {
     }
 }
 
-/// Listeners' tokens lie just below the waker's.
-fn token_of(listener: usize) -> Token {
-    Token(WAKER.0 - 1 - listener)
+/// Listening sockets' tokens lie just below the waker's.
+fn token_of(number: usize) -> Token {
+    Token(WAKER.0 - 1 - number)
 }
 
 /// A descriptor to give up in need. An event descriptor, because a sandbox may forbid to open files.
 fn make_reserve() -> Option<OwnedFd> {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
+}
+
+/// A reload's part for one reactor.
+pub(super) struct Change {
+    /// Sockets that listen from now on.
+    pub opened: Vec<Door>,
+    /// Socket and listener: whose its next connections are.
+    pub moved: Vec<(usize, usize)>,
+    /// Sockets that listen no longer.
+    pub closed: Vec<usize>,
+    /// Told when all of it is done.
+    pub done: mpsc::Sender<()>,
 }
 
 impl<S: Service> Reactor<S> {
@@ -133,13 +132,40 @@ impl<S: Service> Reactor<S> {
             return;
         }
         self.listeners.paused_until = None;
-        for index in 0..self.listeners.all.len() {
-            for _ in 0..ACCEPTS_PER_TURN {
-                if !self.listeners.all[index].ready || !self.accept_from(index) {
-                    break;
-                }
+        for index in 0..self.listeners.doors.len() {
+            self.accept_up_to(ACCEPTS_PER_TURN, index);
+        }
+    }
+
+    fn accept_up_to(&mut self, most: usize, index: usize) {
+        for _ in 0..most {
+            if !self.listeners.doors[index].ready || !self.accept_from(index) {
+                break;
             }
         }
+    }
+
+    /// Does its part of a reload.
+    pub(super) fn renew_doors(&mut self, change: Change) {
+        if self.listeners.open {
+            self.listeners.doors.extend(change.opened);
+        }
+        for (number, listener) in change.moved {
+            self.listeners
+                .doors
+                .iter_mut()
+                .filter(|door| door.number == number)
+                .for_each(|door| door.listener = listener);
+        }
+        for number in change.closed {
+            let Some(index) = self.listeners.doors.iter().position(|door| door.number == number) else { continue };
+            // Who got as far as the backlog was answered by the kernel already: closing would cut them off.
+            self.listeners.doors[index].ready = true;
+            self.accept_up_to(BACKLOG, index);
+            self.listeners.doors.swap_remove(index).shut(self.poll.registry());
+        }
+        // Nobody waits if the reload was given up.
+        let _ = change.done.send(());
     }
 
     /// Accepts one; false if this listener has to wait.
@@ -163,8 +189,8 @@ impl<S: Service> Reactor<S> {
         }
     }
 
-    fn peer_of(&self, listener: usize, stream: &TcpStream, remote: SocketAddr) -> Peer {
-        let fixed = self.listeners.all[listener].fixed;
+    fn peer_of(&self, door: usize, stream: &TcpStream, remote: SocketAddr) -> Peer {
+        let Door { fixed, listener, .. } = self.listeners.doors[door];
         let local = fixed.or_else(|| stream.local_addr().ok()).unwrap_or(remote);
         Peer { remote: canonical(remote), local: canonical(local), listener }
     }

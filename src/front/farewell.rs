@@ -101,7 +101,7 @@ impl<S: Service> Reactor<S> {
     pub(super) fn forget(&mut self, key: Key, connection: &mut Connection<S::Machine>) {
         let talk = std::mem::replace(&mut connection.talk, Talk::Leaving);
         self.close_talk(&connection.peer, talk);
-        self.listeners.count_closed(connection.peer.listener);
+        self.shared.count_closed(connection.peer.listener);
         self.connections.release(key);
     }
 
@@ -134,7 +134,7 @@ impl<S: Service> Reactor<S> {
 
     fn begin_stop(&mut self, deadline: Instant) {
         self.accept(); // those who wait at the door are told
-        self.listeners.close();
+        self.listeners.close(self.poll.registry());
         self.stopping = Some(Stopping { deadline, open_before: self.connections.len(), cut: 0 });
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get_mut(key) else { continue };

@@ -1,7 +1,8 @@
 //! Stage 1, accept: mio reactors, listeners, TLS, timers, PROXY protocol. I/O: sockets.
 //!
 //! Drives any [`crate::base::machine::Machine`] and has never heard of SMTP. [`bind`] takes the ports, while the process
-//! may still do that; [`Bound::start`] serves them, one reactor thread a core; [`Front::stop`] lets conversations finish.
+//! may still do that; [`Bound::start`] serves them, one reactor thread a core; [`Reloader`] changes the listeners that
+//! there are; [`Front::stop`] lets conversations finish.
 //! A connection never changes its thread, an idle one holds no buffer, and a panic ends one conversation only.
 
 mod accept;
@@ -14,6 +15,7 @@ mod listen;
 pub mod meters;
 pub mod proxy;
 mod reactor;
+mod renew;
 pub mod service;
 mod shared;
 mod slab;
@@ -24,8 +26,8 @@ mod wheel;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,13 +35,16 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use farewell::Stopped;
 pub use listen::ListenerSetup;
+pub use renew::{Prepared, Reloader};
 
+use accept::{Door, Listeners};
 use gate::Gate;
-use inbox::{Alarm, Inbox};
+use inbox::Inbox;
 use meters::Meters;
 use reactor::Reactor;
+use renew::{Open, Running, Wire};
 use service::Service;
-use shared::{Control, Shared};
+use shared::{Control, Listening, Shared};
 use tls::TlsStore;
 
 /// Descriptors that connections never get: spool, deliveries, look-ups, logs need them.
@@ -47,43 +52,61 @@ const DESCRIPTORS_KEPT: u64 = 512;
 
 /// Listening sockets that nobody serves yet.
 pub struct Bound {
-    setups: Vec<Arc<ListenerSetup>>,
+    open: Vec<Open>,
     /// By reactor, then by listener.
     sockets: Vec<Vec<TcpListener>>,
+    activated: Vec<OwnedFd>,
 }
 
 /// Binds all listeners for `reactors` threads. Sockets in `activated` are used where their address is a listener's;
-/// what is left there fits none.
+/// those that fit none are kept for a reload that names them.
 /// # Errors
-/// When an address can't be bound; the text names it.
-pub fn bind(setups: Vec<ListenerSetup>, reactors: usize, activated: &mut Vec<OwnedFd>) -> io::Result<Bound> {
-    let mut bound = Bound { setups: Vec::new(), sockets: (0..reactors.max(1)).map(|_| Vec::new()).collect() };
-    for mut setup in setups {
-        let listener = listen::bind(&setup, bound.sockets.len(), activated)?;
-        setup.address = listener.address;
-        bound.setups.push(Arc::new(setup));
+/// When an address can't be bound; the text names the listener, and what to do.
+pub fn bind(setups: Vec<ListenerSetup>, reactors: usize, activated: Vec<OwnedFd>) -> io::Result<Bound> {
+    let sockets = (0..reactors.max(1)).map(|_| Vec::new()).collect();
+    let mut bound = Bound { open: Vec::new(), sockets, activated };
+    for (number, setup) in setups.into_iter().enumerate() {
+        let listener = listen::bind(&setup, bound.sockets.len(), &bound.activated, &bound.local_addrs())?;
+        let wanted = setup.address;
+        let setup = Arc::new(ListenerSetup { address: listener.address, ..setup });
+        bound.open.push(Open { wanted, setup, number, door: number, activated: listener.activated });
         for (sockets, socket) in bound.sockets.iter_mut().zip(listener.sockets) {
             sockets.push(socket);
         }
     }
+    bound.name_unused();
     Ok(bound)
 }
 
 impl Bound {
     /// Where each listener is, in the order given; port 0 has become a real one.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.setups.iter().map(|setup| setup.address).collect()
+        self.open.iter().map(|open| open.setup.address).collect()
+    }
+
+    /// All of our own sockets.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().flatten().map(AsFd::as_fd)
+    }
+
+    /// Connections to a socket that systemd listens on and nobody serves would wait for ever.
+    fn name_unused(&self) {
+        for address in self.activated.iter().filter_map(listen::bound_to) {
+            if !self.open.iter().any(|open| listen::is_same(address, open.setup.address)) {
+                tracing::warn!(%address, "systemd listens there for us, but no listener has that address");
+            }
+        }
     }
 
     /// Starts the reactor threads. `tls` may be missing if no listener has TLS.
     /// # Errors
     /// When a poll or thread can't be made.
     pub fn start<S: Service>(self, service: Arc<S>, tls: Option<&TlsStore>, meters: Meters) -> io::Result<Front> {
-        let addresses = self.local_addrs();
+        let listeners = self.open.iter().map(|open| Listening::new(open.setup.clone(), &meters)).collect();
         let control =
-            Arc::new(Control { setups: ArcSwap::from_pointee(self.setups.clone()), stop_at: ArcSwapOption::empty() });
+            Arc::new(Control { listeners: ArcSwap::from_pointee(listeners), stop_at: ArcSwapOption::empty() });
         let gate = Gate::new(connections_possible());
-        let mut front = Front { addresses, control: control.clone(), gate: gate.clone(), reactors: Vec::new() };
+        let (mut threads, mut wires) = (Vec::new(), Vec::new());
         for (number, sockets) in self.sockets.into_iter().enumerate() {
             let poll = mio::Poll::new()?;
             let alarm = inbox::alarm(&poll, reactor::WAKER)?;
@@ -94,27 +117,32 @@ impl Bound {
                 meters: meters.clone(),
                 control: control.clone(),
             };
-            let listeners = accept::Listeners::new(poll.registry(), sockets, &self.setups, &meters)?;
-            let reactor = Reactor::new(poll, shared, Arc::new(Inbox::new(alarm.clone())), listeners);
-            let thread = std::thread::Builder::new().name(format!("reactor-{number}")).spawn(|| reactor.run())?;
-            front.reactors.push((alarm, thread));
+            let watched = std::iter::zip(sockets, &self.open)
+                .map(|(socket, open)| Door::new(poll.registry(), socket, open.door, open.number));
+            let listeners = Listeners::new(watched.collect::<io::Result<_>>()?);
+            let (sender, changes) = mpsc::channel();
+            wires.push(Wire { registry: poll.registry().try_clone()?, changes: sender, alarm: alarm.clone() });
+            let reactor = Reactor::new(poll, shared, Arc::new(Inbox::new(alarm)), listeners, changes);
+            threads.push(std::thread::Builder::new().name(format!("reactor-{number}")).spawn(|| reactor.run())?);
         }
-        Ok(front)
+        let running = Running { next_door: self.open.len(), open: self.open, activated: self.activated };
+        let reloader = Reloader::new(control.clone(), meters, wires, running);
+        Ok(Front { reloader, control, gate, threads })
     }
 }
 
 /// The running front end. Dropped without [`Front::stop`] it goes on serving.
 pub struct Front {
-    addresses: Vec<SocketAddr>,
+    reloader: Reloader,
     control: Arc<Control>,
     gate: Arc<Gate>,
-    reactors: Vec<(Arc<Alarm>, JoinHandle<Stopped>)>,
+    threads: Vec<JoinHandle<Stopped>>,
 }
 
 impl Front {
     /// Where each listener is.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.reloader.local_addrs()
     }
 
     /// Connections now.
@@ -124,22 +152,20 @@ impl Front {
 
     /// True while all reactors run; false is a defect, and the process should be started anew.
     pub fn is_whole(&self) -> bool {
-        self.reactors.iter().all(|(_, thread)| !thread.is_finished())
+        self.threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// A handle for [`Reloader::reload`].
+    /// The handle that changes its listeners.
     pub fn reloader(&self) -> Reloader {
-        Reloader { control: self.control.clone() }
+        self.reloader.clone()
     }
 
     /// Stops accepting, lets conversations end until `patience` has passed, then cuts them. Returns when all are gone.
     pub fn stop(self, patience: Duration) -> Stopped {
         self.control.stop_at.store(Some(Arc::new(Instant::now() + patience)));
-        for (alarm, _) in &self.reactors {
-            alarm.ring();
-        }
+        self.reloader.ring();
         let mut sum = Stopped::default();
-        for (_, thread) in self.reactors {
+        for thread in self.threads {
             match thread.join() {
                 Ok(stopped) => {
                     sum.finished += stopped.finished;
@@ -149,26 +175,6 @@ impl Front {
             }
         }
         sum
-    }
-}
-
-/// Changes the settings of a running front end.
-#[derive(Clone)]
-pub struct Reloader {
-    control: Arc<Control>,
-}
-
-impl Reloader {
-    /// Takes new settings for all listeners, in the order in which they were bound; where they listen stays as it
-    /// is, and one without new settings keeps its own. Connections that are there keep what they were admitted by.
-    pub fn reload(&self, setups: Vec<ListenerSetup>) {
-        let old = self.control.setups.load_full();
-        let mut new = setups.into_iter();
-        let renew = |old: &Arc<ListenerSetup>| match new.next() {
-            Some(new) => Arc::new(ListenerSetup { address: old.address, ..new }),
-            None => old.clone(),
-        };
-        self.control.setups.store(Arc::new(old.iter().map(renew).collect()));
     }
 }
 

@@ -5,13 +5,13 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-use super::accept::Listeners;
+use super::accept::{Change, Listeners};
 use super::connection::{Connection, End, Talk};
 use super::farewell::{Stopped, Stopping};
 use super::inbox::Inbox;
@@ -47,10 +47,19 @@ pub(super) struct Reactor<S: Service> {
     /// Connections that have more to do without an event.
     queued: Vec<Key>,
     pub stopping: Option<Stopping>,
+    /// Reloads' parts for this reactor, and one that was found before sleeping.
+    changes: mpsc::Receiver<Change>,
+    change: Option<Change>,
 }
 
 impl<S: Service> Reactor<S> {
-    pub fn new(poll: Poll, shared: Shared<S>, inbox: Arc<Inbox<Answer<S>>>, listeners: Listeners) -> Self {
+    pub fn new(
+        poll: Poll,
+        shared: Shared<S>,
+        inbox: Arc<Inbox<Answer<S>>>,
+        listeners: Listeners,
+        changes: mpsc::Receiver<Change>,
+    ) -> Self {
         let now = Instant::now();
         Reactor {
             poll,
@@ -64,6 +73,8 @@ impl<S: Service> Reactor<S> {
             answers: Vec::new(),
             queued: Vec::new(),
             stopping: None,
+            changes,
+            change: None,
         }
     }
 
@@ -80,6 +91,9 @@ impl<S: Service> Reactor<S> {
             self.handle_answers();
             self.handle_timers();
             self.handle_queued();
+            if let Some(change) = self.change.take() {
+                self.renew_doors(change);
+            }
             self.accept();
             self.report(began);
             if let Some(stopped) = self.check_stop() {
@@ -91,7 +105,12 @@ impl<S: Service> Reactor<S> {
     fn sleep(&mut self, events: &mut Events) {
         self.inbox.alarm.before_sleep();
         let stop_unseen = self.stopping.is_none() && self.shared.control.stop_at.load().is_some();
-        let busy = stop_unseen || !self.queued.is_empty() || !self.inbox.is_empty() || self.listeners.is_busy();
+        self.change = self.changes.try_recv().ok();
+        let busy = stop_unseen
+            || self.change.is_some()
+            || !self.queued.is_empty()
+            || !self.inbox.is_empty()
+            || self.listeners.is_busy();
         let timeout = if busy { Some(Duration::ZERO) } else { self.next_deadline() };
         if let Err(error) = self.poll.poll(events, timeout)
             && error.kind() != io::ErrorKind::Interrupted
@@ -230,7 +249,7 @@ impl<S: Service> Reactor<S> {
             self.connections.release(key);
             return Err(error);
         }
-        self.listeners.count_opened(connection.peer.listener);
+        self.shared.count_opened(connection.peer.listener);
         self.connections.put_back(key, connection);
         self.turn(key, |_, _| {});
         Ok(())
