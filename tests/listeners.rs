@@ -1,4 +1,4 @@
-//! Listeners of a live gateway that come, go and change by a reload: under systemd, and at a port that is taken.
+//! Listeners of a live gateway that come, go and change by a reload: as root gives up its rights, under systemd, and at a port that is taken.
 #![allow(clippy::unwrap_used)] // Helpers of tests, too.
 
 #[path = "support/hop.rs"]
@@ -9,7 +9,9 @@ mod support;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 
 use hop::{Client, send};
 use support::config::{domain, head, listener};
@@ -127,6 +129,100 @@ fn a_reload_whose_address_is_taken_changes_nothing() {
     drop(taken);
     weir.ok(&["reload"]);
     assert_eq!(rcpt(&mut Client::connect(&address)), (true, true));
+}
+
+/// A port below 1024 that nobody has.
+fn low_port() -> u16 {
+    (600..1024).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one is free")
+}
+
+/// A gateway that begins as root on a fresh machine and goes on as nobody, with landlock and seccomp.
+fn unprivileged(first: &str, listeners: &[String]) -> (Weir, String) {
+    let more = "[security]\nuser = \"nobody\"\n";
+    let weir = Weir::start_under(first, &(config(listeners) + more));
+    (weir, more.to_owned())
+}
+
+fn status_of(weir: &Weir, key: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", weir.pid())).unwrap();
+    let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+    status.map(|text| text.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned()).collect()
+}
+
+#[test]
+fn after_root_is_given_up_ports_below_1024_can_still_be_taken() {
+    // The wildcard's sockets were made by root, and nobody may bind beside them all the same.
+    let (weir, more) = unprivileged("", &[at("0.0.0.0:0", &listener("mx", "mx", ""))]);
+    let port = weir.port("mx");
+    assert!(status_of(&weir, "Uid:").iter().all(|uids| !uids.split_whitespace().any(|uid| uid == "0")), "not root");
+    // CAP_NET_BIND_SERVICE is bit 10 (capabilities(7)); no thread has another.
+    for set in ["CapPrm:", "CapEff:"] {
+        assert!(status_of(&weir, set).iter().all(|caps| u64::from_str_radix(caps, 16) == Ok(1 << 10)), "{set}");
+    }
+    assert!(status_of(&weir, "Seccomp:").iter().all(|mode| mode == "2"), "seccomp filters hold for every thread");
+    let low = format!("127.0.0.1:{}", low_port());
+    let narrow = format!("127.0.0.1:{port}");
+    configure(
+        &weir,
+        &(config(&[at(&narrow, &listener("mx", "mx", "")), at(&low, &listener("low", "relay", ""))]) + &more),
+    );
+    weir.ok(&["reload"]);
+    assert_eq!(rcpt(&mut Client::connect(&low)), (true, true));
+    assert_eq!(rcpt(&mut Client::connect(&narrow)), (true, false));
+    assert!(TcpStream::connect(("127.0.0.2", port)).is_err(), "only the one address is left");
+}
+
+#[test]
+fn without_the_right_to_bind_the_reload_says_what_to_do() {
+    const FIRST: &str = "exec setpriv --bounding-set=-net_bind_service \"$0\" serve --config \"$1\"\n";
+    let (weir, more) = unprivileged(FIRST, &[listener("mx", "mx", "")]);
+    assert!(status_of(&weir, "CapEff:").iter().all(|caps| u64::from_str_radix(caps, 16) == Ok(0)));
+    let low = format!("127.0.0.1:{}", low_port());
+    configure(&weir, &(config(&[listener("mx", "relay", ""), at(&low, &listener("low", "relay", ""))]) + &more));
+    let output = weir.cli(&["reload"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    // The kernel may be told that all ports are free for all, as containers' are.
+    let free_from: u16 =
+        fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap().trim().parse().unwrap();
+    if free_from == 0 {
+        return assert!(output.status.success(), "{told}");
+    }
+    assert!(told.starts_with(&format!("error: listener low at {low}: Permission denied")), "{told}");
+    assert!(told.contains("CAP_NET_BIND_SERVICE") && told.contains("AmbientCapabilities="), "{told}");
+    assert_eq!(rcpt(&mut Client::connect(&weir.address("mx"))), (true, false), "the old configuration is in force");
+}
+
+// What root had made before it became another belonged to root: the spool could not be opened, and once the certificate was
+// made anew it could not be read.
+#[test]
+fn what_root_makes_belongs_to_the_user_it_becomes() {
+    let (weir, _) = unprivileged("", &[listener("mx", "mx", "tls = \"starttls\"")]);
+    let data = weir.path().join("data");
+    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+    let nobody = owner(&data.join("run.json"));
+    assert_ne!(nobody, 0);
+    weir.add_user("alice");
+    for name in ["", "spool", "self-signed.key", "self-signed.pem", "users.toml", "admin.token"] {
+        assert_eq!(owner(&data.join(name)), nobody, "{name}");
+    }
+    assert_eq!(rcpt(&mut Client::connect(&weir.address("mx"))), (true, false));
+}
+
+#[test]
+fn a_user_who_cant_write_the_data_is_named_at_the_start() {
+    let folder = support::folder();
+    let text = config(&[listener("mx", "mx", "")]) + "[security]\nuser = \"nobody\"\n";
+    let file = folder.path().join("weir.toml");
+    fs::write(&file, text.replace("DIR", &folder.path().display().to_string())).unwrap();
+    let spool = folder.path().join("data/spool");
+    fs::create_dir_all(&spool).unwrap();
+    std::os::unix::fs::chown(folder.path().join("data"), Some(65534), None).unwrap();
+    let (ok, said) = support::run(env!("CARGO_BIN_EXE_weir"), &["serve", "--config", &file.display().to_string()]);
+    let place = spool.display();
+    assert!(
+        !ok && said.contains(&format!("`nobody` can't write {place}; give it over: chown -R nobody {place}")),
+        "{said}"
+    );
 }
 
 /// Plays systemd by a few lines of Python: a listening socket as descriptor 3, then the gateway in the same process.

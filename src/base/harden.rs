@@ -47,11 +47,7 @@ pub fn drop_privileges<'a>(user: &str, sockets: impl Iterator<Item = BorrowedFd<
     if !Uid::effective().is_root() {
         return Ok(Outcome::Absent("not started as root"));
     }
-    let found = User::from_name(user)?;
-    let found = found.ok_or_else(|| io::Error::other(format!("no user is named `{user}`")))?;
-    if found.uid.is_root() {
-        return Err(io::Error::other(format!("`{user}` is root")));
-    }
+    let found = find(user)?;
     for socket in sockets {
         std::os::unix::fs::fchown(socket, Some(found.uid.as_raw()), None)?;
     }
@@ -68,6 +64,32 @@ pub fn drop_privileges<'a>(user: &str, sockets: impl Iterator<Item = BorrowedFd<
         return Err(io::Error::other("root could be regained"));
     }
     Ok(Outcome::Applied(format!("runs as {user}, uid {}, with the right to bind and no other", found.uid)))
+}
+
+fn find(user: &str) -> io::Result<User> {
+    let found = User::from_name(user)?;
+    let found = found.ok_or_else(|| io::Error::other(format!("no user is named `{user}`")))?;
+    if found.uid.is_root() {
+        return Err(io::Error::other(format!("`{user}` is root")));
+    }
+    Ok(found)
+}
+
+/// Makes a folder, and those above it, if it is not there. Made by root, it belongs to the `user` that root is to become.
+/// # Errors
+/// When it can't be made, or there is no such user.
+pub fn make_folder(folder: &Path, user: Option<&str>) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    match user.filter(|_| Uid::effective().is_root()) {
+        Some(user) => {
+            let found = find(user)?;
+            std::os::unix::fs::chown(folder, Some(found.uid.as_raw()), Some(found.gid.as_raw()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What may still be reached in the file system.

@@ -9,6 +9,7 @@ use clap::Subcommand;
 
 use super::Exit;
 use super::table::say;
+use crate::base::owner;
 use crate::verify::dkim::keygen::{KeyKind, generate};
 use crate::verify::dkim::sign::SigningKey;
 
@@ -89,7 +90,11 @@ fn write_key(domain: &str, selector: &str, kind: KeyKind, directory: &Path) -> R
     std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let file = directory.join(format!("{selector}.{domain}.pem"));
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-    let written = opened.and_then(|mut open| open.write_all(pem.as_bytes()).and_then(|()| open.sync_all()));
+    let written = opened.and_then(|mut open| {
+        open.write_all(pem.as_bytes())?;
+        owner::inherit(&file, &open)?;
+        open.sync_all()
+    });
     written.map_err(|error| format!("{}: {error}", file.display()))?;
     Ok((file, txt_record(&format!("{selector}._domainkey.{domain}"), &key.record())))
 }

@@ -20,6 +20,7 @@ pub fn confine(config: &Config, config_file: Option<&Path>, listeners: &Bound) -
     if let Some(user) = &config.security.user {
         let done = harden::drop_privileges(user, listeners.sockets()).map_err(named("user"))?;
         tracing::info!(%done, "privileges");
+        check_access(config, user).map_err(named("user"))?;
     }
     if config.security.landlock {
         let done = harden::restrict_files(&reach(config, config_file)).map_err(named("landlock"))?;
@@ -32,9 +33,43 @@ pub fn confine(config: &Config, config_file: Option<&Path>, listeners: &Bound) -
     Ok(())
 }
 
+/// Makes the directories that must be there before Landlock opens them, for the user that root is about to become.
+/// # Errors
+/// With the directory in the text.
+pub fn make_folders(config: &Config) -> io::Result<()> {
+    let user = config.security.user.as_deref();
+    for folder in own_folders(config) {
+        let made = harden::make_folder(folder, user);
+        made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
+    }
+    Ok(())
+}
+
+fn own_folders(config: &Config) -> [&Path; 3] {
+    [&config.data_dir, &config.spool.directory, &config.store.directory]
+}
+
+/// What a user's rights lack is told now: a folder that root left behind, or a key that could be read at the start and
+/// not once it was renewed, three months later.
+fn check_access(config: &Config, user: &str) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    for folder in own_folders(config) {
+        if access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
+            let text = format!("`{user}` can't write {}; give it over: chown -R {user} {0}", folder.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+    }
+    for file in config.tls.pairs().flat_map(|pair| [&pair.certificate, &pair.key]) {
+        if access(file, Access::READ_OK).is_err() {
+            tracing::warn!(file = %file.display(), %user, "can't be read by the user: once it is renewed, only a restart will load it");
+        }
+    }
+    Ok(())
+}
+
 /// Files that the configuration names.
 fn reach(config: &Config, config_file: Option<&Path>) -> harden::Reach {
-    let mut read_write = vec![config.data_dir.clone(), config.spool.directory.clone(), config.store.directory.clone()];
+    let mut read_write: Vec<PathBuf> = own_folders(config).map(Path::to_owned).into();
     let hops = config.domains.iter().map(|domain| &domain.deliver_to).chain(&config.relay.smarthost);
     for hop in hops {
         match hop {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -41,7 +41,7 @@ use crate::store::{self};
 
 use super::backend::Backend;
 use super::clock::DateClock;
-use super::confine::confine;
+use super::confine::{confine, make_folders};
 use super::counsel::Counsel;
 use super::house::{House, Places};
 use super::local::LocalMailboxes;
@@ -120,11 +120,7 @@ impl Gateway {
     /// A [`StartError`] that names the step: a port that is taken, a certificate that can't be read, a spool that is in use.
     pub fn start(config: Config, config_file: Option<PathBuf>, log: Option<LogHandle>) -> Result<Self, StartError> {
         front::raise_descriptor_limit();
-        let make = |path: &Path| std::fs::create_dir_all(path);
-        make(&config.data_dir).map_err(at("data_dir can't be made"))?;
-        // Landlock can only open what is there already.
-        make(&config.spool.directory).map_err(at("[spool] directory"))?;
-        make(&config.store.directory).map_err(at("[store] directory"))?;
+        make_folders(&config).map_err(at("a directory can't be made"))?;
         let ports = Ports::bind(&config)?;
         let tls = TlsStore::open(&config.tls, &config.data_dir, &config.hostname).map_err(at("[tls]"))?;
         confine(&config, config_file.as_deref(), &ports.front).map_err(at("[security]"))?;

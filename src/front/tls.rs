@@ -22,6 +22,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 
 use super::meters::Meters;
+use crate::base::owner;
 use crate::config::settings::{self, Pair};
 
 /// How often the watcher looks at the files.
@@ -224,6 +225,8 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
+    // Root makes it before it becomes the user who reads it again.
+    owner::inherit(path, &file)?;
     file.sync_all()
 }
 

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -23,6 +23,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::password;
+use crate::base::owner;
 
 /// Longest user name; it is a directory name too, escaped.
 const NAME_BYTES_MAX: usize = 80;
@@ -150,20 +151,11 @@ fn replace(path: &Path, file: &UsersFile) -> io::Result<()> {
     }
     let mut out = private().create_new(true).open(&new)?;
     out.write_all(text.as_bytes())?;
-    keep_owner(path, &out)?;
+    // `weir user` often runs as root, the server does not.
+    owner::keep(path, &out)?;
     out.sync_all()?;
     fs::rename(&new, path)?;
-    File::open(directory_of(path))?.sync_all()
-}
-
-/// `weir user` often runs as root, the server does not: the file stays its owner's, a new one is the directory's owner's.
-fn keep_owner(path: &Path, new: &File) -> io::Result<()> {
-    let owner = fs::metadata(path).or_else(|_| fs::metadata(directory_of(path)))?;
-    let ours = new.metadata()?;
-    if (owner.uid(), owner.gid()) == (ours.uid(), ours.gid()) {
-        return Ok(());
-    }
-    fchown(new, Some(owner.uid()), Some(owner.gid()))
+    File::open(owner::folder_of(path))?.sync_all()
 }
 
 fn private() -> OpenOptions {
@@ -179,15 +171,10 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::base::secret::Secret;
 
