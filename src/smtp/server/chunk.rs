@@ -75,6 +75,10 @@ impl Chunking {
             context.counters.hit(Limit::Size);
             self.body.fail(context, replies::TOO_BIG);
         }
+        if bytes == 0 && !last {
+            // It moves no mail, like NOOP.
+            context.spend(Limit::JunkCommands);
+        }
         if bytes == 0 { self.end_chunk(context) } else { State::Chunking(self) }
     }
 
