@@ -47,6 +47,7 @@ use super::house::{House, Places};
 use super::local::LocalMailboxes;
 use super::meters::Meters;
 use super::passwords::Passwords;
+use super::pool;
 use super::reports::{self, Reports};
 use super::run_file::RunFile;
 use super::service::SmtpService;
@@ -127,6 +128,7 @@ impl Gateway {
         if let Some(log) = &log {
             log.detach();
         }
+        pool::make();
         let config = Arc::new(config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -24,6 +24,7 @@ pub mod meters;
 mod operate;
 pub mod parcels;
 pub mod passwords;
+mod pool;
 pub mod record;
 pub mod reports;
 pub mod run_file;
