@@ -397,6 +397,7 @@ fn timeouts_fire_and_a_silent_handshake_ends() {
     assert!(asked.elapsed() >= Duration::from_millis(150), "early");
     Client::new(dial(server.front.local_addrs()[1])).expect_end();
     assert_eq!(server.meters.handshakes.with_label_values(&["timeout"]).get(), 1);
+    assert_eq!(server.meters.timeouts.with_label_values(&["handshake_timeout"]).get(), 1);
 }
 
 #[test]
@@ -440,6 +441,36 @@ fn a_peer_that_never_reads_is_given_up() {
     let mut client = server.connect();
     client.send("BIG 20000000\r\nQUIT\r\n");
     until("its place is free", || server.front.connections() == 0);
+    assert_eq!(server.meters.timeouts.with_label_values(&["command_timeout"]).get(), 1);
+}
+
+#[test]
+fn who_shakes_hands_too_often_is_told_at_the_next_connection() {
+    let mut strict = setup(ListenerTls::StartTls);
+    strict.limits.handshakes_per_minute = 3;
+    let mut trusted = strict.clone();
+    trusted.trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = serve(vec![strict, trusted]);
+    let shake = |place: usize| {
+        let mut plain = Client::new(dial(server.front.local_addrs()[place]));
+        let hello = plain.line();
+        if !hello.starts_with("hello") {
+            return hello;
+        }
+        plain.send("STARTTLS\r\n");
+        plain.expect("go ahead");
+        server.connect_tls(plain.0.into_inner()).line()
+    };
+    for _ in 0..5 {
+        assert_eq!(shake(1), "secure TLSv1.3", "a host of ours may");
+    }
+    // A new minute may begin among them, and forgets.
+    let told: Vec<String> = (0..8).map(|_| shake(0)).collect();
+    assert!(told[..3].iter().all(|line| line == "secure TLSv1.3"), "{told:?}");
+    let refused = told.iter().filter(|line| *line == "no handshakes").count();
+    assert!(refused >= 2, "{told:?}");
+    let label = server.address().to_string();
+    assert_eq!(server.meters.refused.with_label_values(&[&label, "handshakes"]).get(), refused as u64);
 }
 
 #[test]

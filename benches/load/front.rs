@@ -115,6 +115,7 @@ pub fn run(options: &Options) -> io::Result<serde_json::Value> {
         connections: 1_000_000,
         connections_per_ip: 1_000_000,
         connections_per_net: 1_000_000,
+        handshakes_per_minute: 1_000_000,
         ..Limits::default()
     };
     let setup = ListenerSetup {

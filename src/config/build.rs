@@ -187,6 +187,7 @@ pub(super) fn read_limits(section: &mut Section<'_>, base: &Limits) -> Limits {
         connections_per_ip: section.number32("connections_per_ip", base.connections_per_ip, COUNT),
         connections_per_net: section.number32("connections_per_net", base.connections_per_net, COUNT),
         connections_reserved: section.number32("connections_reserved", base.connections_reserved, 0..=10_000_000),
+        handshakes_per_minute: section.number32("handshakes_per_minute", base.handshakes_per_minute, COUNT),
         errors: section.number32("errors", base.errors, COUNT),
         unknown_recipients: section.number32("unknown_recipients", base.unknown_recipients, COUNT),
         auth_failures: section.number32("auth_failures", base.auth_failures, COUNT),

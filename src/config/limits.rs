@@ -21,6 +21,9 @@ pub struct Limits {
     pub connections_per_net: u32,
     /// Places that only trusted networks (relay.networks) may use when the total is nearly reached.
     pub connections_reserved: u32,
+    /// TLS handshakes of one client address in a minute; then `421 4.7.0` to its next connection. A handshake with RSA costs
+    /// half a millisecond of CPU; the busiest senders need a few a second.
+    pub handshakes_per_minute: u32,
     /// Syntax and sequence errors of a session before it ends with `421 4.7.0`. Postfix's hard limit: 20.
     pub errors: u32,
     /// Refused recipients of a session before it ends. Stalwart 5, Postfix 20.
@@ -59,6 +62,7 @@ impl Default for Limits {
             connections_per_ip: 50,
             connections_per_net: 500,
             connections_reserved: 100,
+            handshakes_per_minute: 600,
             errors: 20,
             unknown_recipients: 20,
             auth_failures: 3,

@@ -275,6 +275,7 @@ impl Service for SmtpService {
 
     fn refuse(&self, why: Refusal, _: &Peer) -> Vec<u8> {
         let reply = match why {
+            Refusal::Handshakes => Reply::fixed(421, Enhanced(4, 7, 0), "Too many TLS handshakes from your address"),
             Refusal::PerIp => Reply::fixed(421, Enhanced(4, 7, 0), "Too many connections from your address"),
             Refusal::PerNet => Reply::fixed(421, Enhanced(4, 7, 0), "Too many connections from your network"),
             Refusal::Total => Reply::fixed(421, Enhanced(4, 3, 2), "Too many connections, try again later"),

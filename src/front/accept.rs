@@ -234,7 +234,7 @@ impl<S: Service> Reactor<S> {
         if is_proxy || setup.trusts(ip) {
             return self.shared.gate.enter_trusted(&setup.limits);
         }
-        self.shared.gate.enter(ip, &setup.limits)
+        self.shared.gate.enter(self.now, ip, &setup.limits)
     }
 
     fn pause(&mut self, index: usize, error: &io::Error) {

@@ -78,13 +78,32 @@ impl<S: Service> Reactor<S> {
                 self.shared.meters.handshakes.with_label_values(&["failed"]).inc();
                 tracing::info!(%peer, %error, "TLS failed");
             }
-            End::Timeout if connection.is_handshaking() => {
-                self.shared.meters.handshakes.with_label_values(&["timeout"]).inc();
-                tracing::info!(%peer, "TLS handshake took too long");
-            }
+            End::Timeout => self.log_timeout(connection),
             End::Socket(error) => tracing::debug!(%peer, %error, "the socket failed"),
             other => tracing::debug!(%peer, ?other, "connection ended"),
         }
+    }
+
+    fn log_timeout(&self, connection: &Connection<S::Machine>) {
+        let peer = connection.peer.remote;
+        let limit = match connection.talk {
+            // It was told to go, and has gone.
+            Talk::Lingering { .. } => return,
+            _ if connection.is_handshaking() => {
+                self.shared.meters.handshakes.with_label_values(&["timeout"]).inc();
+                tracing::info!(%peer, "TLS handshake took too long");
+                "handshake_timeout"
+            }
+            Talk::Introduction => {
+                tracing::info!(%peer, "the PROXY header took too long");
+                "handshake_timeout"
+            }
+            _ => {
+                tracing::info!(%peer, "the peer does not read");
+                "command_timeout"
+            }
+        };
+        self.shared.meters.timeouts.with_label_values(&[limit]).inc();
     }
 
     /// Tells a connection that it can't be served, if it would understand.

@@ -44,7 +44,11 @@ impl<S: Service> Turn<'_, S> {
         // Output is bounded before it comes here.
         session.set_buffer_limit(None);
         c.tls = Some(Box::new(Tls { session, up: false }));
-        c.deadline = Some(self.now + self.shared.setup(c.peer.listener).limits.handshake_timeout);
+        let setup = self.shared.setup(c.peer.listener);
+        if !setup.trusts(c.peer.remote.ip()) {
+            self.shared.gate.count_handshake(self.now, c.peer.remote.ip());
+        }
+        c.deadline = Some(self.now + setup.limits.handshake_timeout);
         Ok(())
     }
 

@@ -20,6 +20,9 @@ pub struct Meters {
     pub shed: IntCounter,
     /// Ended TLS handshakes by outcome: `TLSv1.2`, `TLSv1.3`, `failed`, `timeout`.
     pub handshakes: IntCounterVec,
+    /// Connections ended by a time limit outside of any conversation, by its setting: a handshake or PROXY header that did
+    /// not come, a peer that does not read.
+    pub timeouts: IntCounterVec,
     /// Bytes read from sockets.
     pub bytes_in: IntCounter,
     /// Bytes written to sockets.
@@ -47,7 +50,7 @@ impl Meters {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let meters = Meters::new()?;
         registry.register(Box::new(meters.open.clone()))?;
-        for family in [&meters.accepted, &meters.refused, &meters.handshakes] {
+        for family in [&meters.accepted, &meters.refused, &meters.handshakes, &meters.timeouts] {
             registry.register(Box::new(family.clone()))?;
         }
         for counter in meters.counters() {
@@ -69,6 +72,7 @@ impl Meters {
             refused: family("weir_front_refused_total", "Connections turned away", &["listener", "reason"])?,
             shed: counter("weir_front_shed_total", "Idle connections ended for a newcomer")?,
             handshakes: family("weir_front_tls_handshakes_total", "Ended TLS handshakes", &["outcome"])?,
+            timeouts: family("weir_front_timeouts_total", "Connections ended by a time limit", &["limit"])?,
             bytes_in: counter("weir_front_received_bytes_total", "Bytes read from clients")?,
             bytes_out: counter("weir_front_sent_bytes_total", "Bytes written to clients")?,
             panics: counter("weir_front_panics_total", "Conversations ended by a panic")?,

@@ -105,7 +105,7 @@ impl Bound {
         let listeners = self.open.iter().map(|open| Listening::new(open.setup.clone(), &meters)).collect();
         let control =
             Arc::new(Control { listeners: ArcSwap::from_pointee(listeners), stop_at: ArcSwapOption::empty() });
-        let gate = Gate::new(connections_possible());
+        let gate = Gate::new(connections_possible(), Instant::now());
         let (mut threads, mut wires) = (Vec::new(), Vec::new());
         for (number, sockets) in self.sockets.into_iter().enumerate() {
             let poll = mio::Poll::new()?;

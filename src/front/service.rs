@@ -21,6 +21,8 @@ pub struct Peer {
 pub enum Refusal {
     /// The process has no file descriptor left for it.
     Descriptors,
+    /// Too many TLS handshakes of one client address.
+    Handshakes,
     /// Too many connections of one client address.
     PerIp,
     /// Too many connections of one network (IPv4 /24, IPv6 /64).
@@ -33,13 +35,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, for tables of counters.
-    pub const ALL: [Refusal; 5] =
-        [Refusal::Descriptors, Refusal::PerIp, Refusal::PerNet, Refusal::Stopping, Refusal::Total];
+    pub const ALL: [Refusal; 6] =
+        [Refusal::Descriptors, Refusal::Handshakes, Refusal::PerIp, Refusal::PerNet, Refusal::Stopping, Refusal::Total];
 
     /// The word in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Refusal::Descriptors => "descriptors",
+            Refusal::Handshakes => "handshakes",
             Refusal::PerIp => "per_ip",
             Refusal::PerNet => "per_net",
             Refusal::Stopping => "stopping",

@@ -291,7 +291,7 @@ impl<S: Service> Turn<'_, S> {
             return Ok(());
         }
         let place = c.place.as_mut().expect("every connection has a place until it ends");
-        place.name(ip, &setup.limits).map_err(End::Refused)
+        place.name(self.now, ip, &setup.limits).map_err(End::Refused)
     }
 
     fn linger(&mut self, c: &mut Connection<S::Machine>, bytes_left: usize) -> Result<bool, End> {
