@@ -173,3 +173,40 @@ fn what_comes_to_the_wrong_port_is_sent_away_and_counted() {
     assert!(metric(&weir, "weir_front_tls_handshakes_total{outcome=\"failed\"}") >= 3.0);
     assert_eq!(metric(&weir, "weir_front_proxy_errors_total"), 1.0);
 }
+
+/// What a reader would believe if a stranger had written it; `X-Spam-*` where our filter says the same of each message.
+#[test]
+fn what_only_we_may_assert_is_cut_at_the_border() {
+    let base = head("mx.example.test")
+        + &listener("judged", "mx", "filter = \"tag\"")
+        + &listener("unjudged", "mx", "")
+        + &domain("here.test", "maildir:DIR/box");
+    let weir = Weir::start(&base);
+    let forged = [
+        "Return-Path: <boss@here.test>",
+        "X-Weir-Id: forged",
+        "x-ms-exchange-organization-scl: -1",
+        "Authentication-Results: mx.example.test; spf=pass forged",
+        "X-Spam-Flag: YES forged",
+        "x-spam-status: No, forged",
+        "X-Spam-Level: forged",
+    ];
+    let honest = ["X-Mailer: honest", "Authentication-Results: other.test; spf=pass", "X-Spam-Score: theirs"];
+    for name in ["judged", "unjudged"] {
+        let fields = forged.iter().chain(&honest).copied().collect::<Vec<_>>().join("\r\n");
+        let content = format!("{fields}\r\nFrom: a@shop.test\r\nSubject: {name}\r\n\r\nx");
+        assert!(send(&weir.address(name), "a@shop.test", "u@here.test", &content).starts_with("250"));
+    }
+    let mails = wait_for("both", || {
+        let entries = fs::read_dir(weir.path().join("box/new")).ok()?;
+        let mails: Vec<String> = entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+        (mails.len() == 2).then_some(mails)
+    });
+    for mail in mails {
+        let left: Vec<&str> = forged.iter().filter(|field| mail.contains(**field)).copied().collect();
+        let judged = mail.contains("Subject: judged");
+        assert_eq!(left, forged[if judged { 7 } else { 4 }..], "{mail}");
+        assert!(honest.iter().all(|field| mail.contains(field)), "{mail}");
+        assert_eq!(mail.contains("X-Spam-Status: No, score="), judged, "{mail}");
+    }
+}

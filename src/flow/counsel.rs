@@ -90,7 +90,7 @@ impl House {
             spam: verdict.is_some_and(|verdict| verdict.is_spam()),
             symbols,
             fields: (snapshot.checks.fields(&found) + &marks).into_bytes(),
-            forged: forged_of(&case.content, &snapshot.checks.authserv_id),
+            forged: forged_of(&case.content, &snapshot.checks.authserv_id, verdict.is_some()),
             seconds: began.elapsed().as_secs_f64(),
             id,
         }
@@ -201,8 +201,8 @@ fn fate_of(ruling: Ruling) -> Fate {
 }
 
 /// Fields that only we may assert: their names, and which of that name each is, from 1.
-fn forged_of(content: &[u8], authserv_id: &str) -> Vec<(String, u32)> {
-    let forged = forged_fields(content, authserv_id);
+fn forged_of(content: &[u8], authserv_id: &str, judged: bool) -> Vec<(String, u32)> {
+    let forged = forged_fields(content, authserv_id, judged);
     let mut found = Vec::new();
     for range in forged {
         let Some(field) = fields(content).find(|field| field.range == range) else { continue };
@@ -220,8 +220,9 @@ mod tests {
     #[test]
     fn forged_fields_are_counted_among_their_name() {
         let mail =
-            b"Authentication-Results: other.test; x\r\nReturn-Path: <a>\r\nauthentication-results: mx.test; y\r\n\r\n";
-        let found = forged_of(mail, "mx.test");
+            b"Authentication-Results: other.test; x\r\nReturn-Path: <a>\r\nauthentication-results: mx.test; y\r\nX-Spam-Flag: NO\r\n\r\n";
+        let found = forged_of(mail, "mx.test", false);
         assert_eq!(found, [("Return-Path".to_owned(), 1), ("authentication-results".to_owned(), 2)]);
+        assert_eq!(forged_of(mail, "mx.test", true)[2], ("X-Spam-Flag".to_owned(), 1));
     }
 }

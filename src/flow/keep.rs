@@ -203,7 +203,8 @@ impl House {
     fn cleaned(&self, snapshot: &Snapshot, passage: &Passage, subject: Option<&Field<'_>>) -> io::Result<Content> {
         let content = &passage.content;
         let authserv_id = &snapshot.config.verify.authserv_id;
-        let mut cut = if passage.milled { Vec::new() } else { forged_fields(content, authserv_id) };
+        let judged = snapshot.listeners[passage.listener].listener.filter != Mode::Off;
+        let mut cut = if passage.milled { Vec::new() } else { forged_fields(content, authserv_id, judged) };
         cut.extend(subject.map(|field| field.range.clone()));
         if cut.is_empty() {
             return Ok(content.clone());

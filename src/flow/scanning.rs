@@ -152,7 +152,7 @@ impl Checks {
         if !self.scanners.see(question.listener) || *question.listener.name == *SERVICE_NAME {
             return Milled::default();
         }
-        let cut = forged_fields(question.content, &self.authserv_id);
+        let cut = forged_fields(question.content, &self.authserv_id, question.listener.filter != Mode::Off);
         let content = match cut.as_slice() {
             [] => question.content.clone(),
             cut => Content::from_bytes(kept_parts(question.content, cut).concat()),

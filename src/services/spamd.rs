@@ -3,6 +3,7 @@
 //! CHECK, SYMBOLS, REPORT, REPORT_IFSPAM, HEADERS, PROCESS, PING, SKIP; TELL where `[service] learn` allows it. The protocol
 //! says nothing of client and envelope, so SPF is asked about what the topmost `Received` field tells.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::{self, Read};
 
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 use super::listen::Desk;
 use super::{Case, Fate, Judgement};
 use crate::base::content::Content;
-use crate::wire::header::fields;
+use crate::wire::header::{fields, kept_parts};
 use crate::wire::spamd::{HEAD_BYTES_MAX, PONG, Request, Verb, code, head_length, is_lone_line, response};
 
 const READ_BYTES: usize = 64 * 1024;
@@ -123,11 +124,28 @@ fn judged(verb: Verb, content: &Content, judgement: &Judgement) -> Vec<u8> {
         Verb::Symbols => format!("{}\r\n", names.join(",")).into_bytes(),
         Verb::Report => report(judgement).into_bytes(),
         Verb::ReportIfSpam if spam => report(judgement).into_bytes(),
-        Verb::Headers => [&judgement.fields, header_of(content), b"\r\n"].concat(),
-        Verb::Process => [&judgement.fields, &content[..]].concat(),
+        Verb::Headers => {
+            let honest = without(content, &judgement.forged);
+            [&judgement.fields, header_of(&honest), b"\r\n"].concat()
+        }
+        Verb::Process => [&judgement.fields, &without(content, &judgement.forged)[..]].concat(),
         Verb::Check | Verb::Ping | Verb::ReportIfSpam | Verb::Skip | Verb::Tell => Vec::new(),
     };
     response(code::OK, &[], Some((spam, judgement.score, judgement.tag)), &body)
+}
+
+/// The message without the fields that only we may assert.
+fn without(content: &[u8], forged: &[(String, u32)]) -> Vec<u8> {
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let mut cut = Vec::new();
+    for field in fields(content).filter(|_| !forged.is_empty()) {
+        let name = String::from_utf8_lossy(field.name).to_ascii_lowercase();
+        let nth = seen.entry(name.clone()).and_modify(|count| *count += 1).or_insert(1);
+        if forged.iter().any(|(forged, index)| forged.eq_ignore_ascii_case(&name) && index == nth) {
+            cut.push(field.range);
+        }
+    }
+    kept_parts(content, &cut).concat()
 }
 
 fn header_of(content: &[u8]) -> &[u8] {
@@ -155,6 +173,15 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    // spamc -E --headers gave a stranger's `X-Spam-Flag` back below ours.
+    #[test]
+    fn what_a_stranger_asserted_is_not_given_back() {
+        let mail = b"X-Spam-Flag: NO\r\nSubject: x\r\nReturn-Path: <a>\r\nx-spam-flag: YES\r\nReturn-Path: <b>\r\n\r\nX-Spam-Flag: body\r\n";
+        let forged = [("X-Spam-Flag".to_owned(), 1), ("X-Spam-Flag".to_owned(), 2), ("Return-Path".to_owned(), 2)];
+        assert_eq!(without(mail, &forged), b"Subject: x\r\nReturn-Path: <a>\r\n\r\nX-Spam-Flag: body\r\n");
+        assert_eq!(without(mail, &[]), mail);
+    }
 
     #[test]
     fn what_unpacks_beyond_the_bound_is_refused() {

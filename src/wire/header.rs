@@ -147,17 +147,21 @@ pub fn missing_on_submission(facts: &HeaderFacts, message_id: &str, now: SystemT
 /// mail from inside its organisation.
 const OUR_PREFIXES: [&[u8]; 2] = [b"X-Weir-", b"X-MS-Exchange-Organization-"];
 
+/// What readers believe of the filter in front of them. SpamAssassin takes them out of what it judges as well.
+const OUR_VERDICT: [&str; 3] = ["X-Spam-Flag", "X-Spam-Level", "X-Spam-Status"];
+
 /// Fields of mail from outside that only we, or the final delivery, may write, as byte ranges in ascending order:
 /// `X-Weir-*`, `X-MS-Exchange-Organization-*`, `Return-Path` (RFC 5321 §4.4) and `Authentication-Results` that
-/// carry `authserv_id` (RFC 8601 §5).
-pub fn forged_fields(content: &[u8], authserv_id: &str) -> Vec<Range<usize>> {
-    fields(content).filter(|field| is_forged(field, authserv_id)).map(|field| field.range).collect()
+/// carry `authserv_id` (RFC 8601 §5). Where our filter judges (`judged`), what it says of every message is ours alone, too.
+pub fn forged_fields(content: &[u8], authserv_id: &str, judged: bool) -> Vec<Range<usize>> {
+    fields(content).filter(|field| is_forged(field, authserv_id, judged)).map(|field| field.range).collect()
 }
 
-fn is_forged(field: &Field<'_>, authserv_id: &str) -> bool {
+fn is_forged(field: &Field<'_>, authserv_id: &str, judged: bool) -> bool {
     let has_prefix = |prefix: &&[u8]| field.name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix));
     field.is("Return-Path")
         || OUR_PREFIXES.iter().any(has_prefix)
+        || (judged && OUR_VERDICT.iter().any(|name| field.is(name)))
         || (field.is("Authentication-Results") && claims_id(field.value, authserv_id))
 }
 
@@ -250,7 +254,7 @@ mod tests {
             Authentication-Results: ; spf=pass\r\nAuthentication-Results: (open\r\n\
             Authentication-Results: other.example; spf=fail\r\n\
             X-MS-Exchange-Organization-SCL: -1\r\nTo: b@x.org\r\n\r\nX-Weir-Body: stays\r\n";
-        let cut = forged_fields(content, "mx.example.org");
+        let cut = forged_fields(content, "mx.example.org", false);
         assert_eq!(cut.len(), 7);
         let kept = kept_parts(content, &cut).concat();
         assert_eq!(
