@@ -136,3 +136,27 @@ fn only_one_module_may_be_unsafe_and_no_process_is_started() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
+
+// opendkim-tools was only recommended by opendkim, so tests/run failed on a fresh machine.
+#[test]
+fn tests_run_installs_every_package_that_a_peer_needs() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let text = |path: &Path| std::fs::read_to_string(path).expect("a script is UTF-8");
+    let run = text(&tests.join("run"));
+    let list = run.split_once("PACKAGES=(").and_then(|(_, rest)| rest.split_once(')')).expect("a list").0;
+    let installed: Vec<&str> = list.split_whitespace().collect();
+    let mut missing = Vec::new();
+    let scripts =
+        std::fs::read_dir(tests.join("peers")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    for script in scripts.filter(|path| path.extension().is_some_and(|e| e == "sh")) {
+        for command in text(&script).split([';', '\n']) {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            if let ["need", _, package] = words[..]
+                && !installed.contains(&package)
+            {
+                missing.push(format!("{}: {package}", script.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
