@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use weir::config::Config;
 use weir::config::settings::*;
+use weir::front::service::Refusal;
+use weir::smtp::server::counters::Limit;
 
 fn parse(text: &str) -> Config {
     Config::parse(Path::new("weir.toml"), text).unwrap_or_else(|problems| panic!("{problems}"))
@@ -140,6 +142,28 @@ fn names_every_key(name: &str, header: &str) {
 #[test]
 fn the_annotated_file_names_every_key() {
     names_every_key("", "");
+}
+
+/// The reason under which `weir_front_refused_total` counts a bound of connections.
+const COUNTED_AT_THE_DOOR: [(&str, &str); 5] = [
+    ("connections", "total"),
+    ("connections_per_ip", "per_ip"),
+    ("connections_per_net", "per_net"),
+    ("connections_reserved", "total"),
+    ("handshakes_per_minute", "handshakes"),
+];
+
+#[test]
+fn every_limit_of_the_front_end_is_counted_when_it_is_hit() {
+    let by_session = |key: &str| Limit::ALL.iter().any(|limit| limit.as_str() == key);
+    let at_the_door = |key: &str| {
+        let reason = COUNTED_AT_THE_DOOR.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason);
+        reason.is_some_and(|reason| Refusal::ALL.iter().any(|refusal| refusal.as_str() == reason))
+    };
+    for key in known_keys("[limits]") {
+        // Only how long the floor of the rate does not hold.
+        assert!(key == "data_grace" || by_session(&key) || at_the_door(&key), "nobody counts {key}");
+    }
 }
 
 #[test]

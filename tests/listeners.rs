@@ -225,6 +225,28 @@ fn a_user_who_cant_write_the_data_is_named_at_the_start() {
     );
 }
 
+// "Permission denied" for a file that root could read in any other program left the operator with a riddle.
+#[test]
+fn a_file_beyond_the_sandbox_is_refused_with_its_reason() {
+    let weir = Weir::start(&config(&[listener("mx", "mx", "tls = \"starttls\"")]));
+    let elsewhere = support::folder();
+    for (name, own) in [("c.pem", "self-signed.pem"), ("k.pem", "self-signed.key")] {
+        fs::copy(weir.path().join("data").join(own), elsewhere.path().join(name)).unwrap();
+    }
+    let place = elsewhere.path().display();
+    let tls = format!("[tls]\ncertificate = \"{place}/c.pem\"\nkey = \"{place}/k.pem\"\n");
+    configure(&weir, &(config(&[listener("mx", "mx", "tls = \"starttls\"")]) + &tls));
+    let output = weir.cli(&["reload"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let has_landlock = weir.log().contains("landlock done=Landlock");
+    assert_eq!(output.status.success(), !has_landlock, "{told}");
+    assert_eq!(
+        told.contains("landlock lets the running process read only what it was started with"),
+        has_landlock,
+        "{told}"
+    );
+}
+
 /// Plays systemd by a few lines of Python: a listening socket as descriptor 3, then the gateway in the same process.
 const SYSTEMD: &str = "import os, socket, sys
 listener = socket.socket()

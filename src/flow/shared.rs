@@ -96,8 +96,8 @@ impl Shared {
         let front = self.front.lock();
         let front =
             front.as_ref().filter(|_| !self.stopping.load(Ordering::Relaxed)).ok_or("the gateway is stopping")?;
-        let mut config = Config::load(file).map_err(|problems| problems.to_string())?;
         let running = self.house.snapshot.load_full();
+        let mut config = Config::load(file).map_err(|problems| explained(problems.to_string(), &running.config))?;
         let waiting = config.keep_held(&running.config);
         let checks = self.workshop.checks(&config, Some(&running.checks))?;
         let outward = self.outward(&running.config, &config)?;
@@ -183,6 +183,17 @@ impl Shared {
             tracing::error!(%error, "the greylist can't be kept");
         }
     }
+}
+
+/// What the operator's own programs can read, the running process can't any more: without a word it is a riddle.
+fn explained(problems: String, running: &Config) -> String {
+    if !running.security.landlock || !problems.contains("Permission denied") {
+        return problems;
+    }
+    format!(
+        "{problems}\nlandlock lets the running process read only what it was started with, and the configuration's folder: \
+         move the file there, or restart"
+    )
 }
 
 /// Writes beside and renames, so that a reader sees the old file or the new one.
