@@ -52,6 +52,16 @@ fn what_was_not_finished_is_there_after_a_restart() {
     assert_eq!((late[0].id, late[0].recipients[0].attempts), (ids[0], 1));
 }
 
+// systemd was told that all is well while nothing could be kept any more.
+#[test]
+fn a_spool_whose_threads_have_ended_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    assert!(spool.is_running());
+    spool.close();
+    assert!(!spool.is_running());
+}
+
 #[test]
 fn a_large_message_gets_a_segment_of_its_own_and_is_mapped() {
     let directory = tempfile::tempdir().unwrap();

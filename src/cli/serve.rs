@@ -65,12 +65,12 @@ fn reload(gateway: &Gateway, notifier: &Notifier) {
     notifier.ready();
 }
 
-/// Without a ping systemd starts the process anew, which is what a lost reactor needs.
+/// Without a ping systemd starts the process anew, which is what a lost reactor or committer needs.
 fn ping(gateway: &Gateway, notifier: &Notifier) {
     if gateway.is_whole() {
         notifier.watchdog();
     } else {
-        tracing::error!("a reactor has ended; waiting for the watchdog");
+        tracing::error!("a reactor or a thread of the spool has ended; waiting for the watchdog");
     }
 }
 

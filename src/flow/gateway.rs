@@ -164,7 +164,7 @@ impl Gateway {
 
     /// True while every part runs; false is a defect, and the process should be started anew.
     pub fn is_whole(&self) -> bool {
-        self.front.is_whole()
+        self.front.is_whole() && self.shared.spool.is_running()
     }
 
     /// Waits for `task` on the gateway's runtime.

@@ -109,6 +109,12 @@ impl Spool {
         self.shared.state.lock().table.set_delay_max(most);
     }
 
+    /// True while both threads run. Without them nothing is answered any more, and only a new start helps.
+    pub fn is_running(&self) -> bool {
+        let runs = |thread: &Mutex<Option<JoinHandle<()>>>| thread.lock().as_ref().is_some_and(|t| !t.is_finished());
+        runs(&self.committer) && runs(&self.keeper)
+    }
+
     /// Writes what waits, brings the index up to date, and stops. What comes later is answered [`SpoolFault::Stopping`].
     pub fn close(&self) {
         self.shared.submissions.close();
