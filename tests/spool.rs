@@ -329,7 +329,7 @@ fn times_of_a_wrong_clock_hold_up_nothing() {
 fn quarantined_mail_goes_when_its_time_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let keeping = |keep: Duration| {
-        let options = Options { quarantine_keep: keep, ..small() };
+        let options = Options { quarantine_keep: keep, quarantine_rest: Duration::ZERO, ..small() };
         Spool::open(directory.path(), options, Meters::unregistered()).unwrap()
     };
     let with = |spool: &Spool, disposition| NewMessage { disposition, ..message(spool, "d1", 10) };

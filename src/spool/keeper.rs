@@ -21,8 +21,6 @@ const ROUND: Duration = Duration::from_millis(500);
 
 /// How often the quarantine is looked through for what is too old.
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
-/// Not before this time behind a start: until then a clock that was wrong has been set right, or seen to be wrong.
-const RETENTION_REST: Duration = Duration::from_secs(3600);
 
 /// The keeper's own things.
 pub(super) struct Keeper {
@@ -37,7 +35,8 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, source: Option<Source>) -> Self {
         let now = Instant::now();
-        Keeper { shared, source, index: None, checkpointed: now, retention_due: now + RETENTION_REST }
+        let retention_due = now + shared.options.quarantine_rest;
+        Keeper { shared, source, index: None, checkpointed: now, retention_due }
     }
 
     /// Runs until it is told to stop.

@@ -27,6 +27,8 @@ pub struct Options {
     pub messages_max: u64,
     /// How long quarantined mail is kept.
     pub quarantine_keep: Duration,
+    /// Behind a start nothing of it goes for so long: until then a clock that was wrong has been set right, or seen to be wrong.
+    pub quarantine_rest: Duration,
     /// Where the index is kept; none: each start reads the whole journal.
     pub index: Option<std::path::PathBuf>,
     /// How often the index is brought up to date.
@@ -43,6 +45,7 @@ impl Default for Options {
             free_space_min: 256 * 1024 * 1024,
             messages_max: 10_000_000,
             quarantine_keep: Duration::from_secs(30 * 24 * 3600),
+            quarantine_rest: Duration::from_secs(3600),
             index: None,
             checkpoint_every: Duration::from_secs(60),
             delay_max: Duration::from_secs(7 * 24 * 3600),

@@ -9,7 +9,8 @@ use super::literal::bits_of_byte;
 /// Literals by number.
 #[derive(Default)]
 pub struct Grams {
-    literals: Vec<Vec<u8>>,
+    /// All literals, one behind the other.
+    bytes: Vec<u8>,
     long: Table,
     short: Table,
 }
@@ -30,8 +31,11 @@ struct Table {
 struct Entry {
     gram: u32,
     literal: u32,
-    /// Bytes from the begin of the literal to the end of its gram.
-    end: u32,
+    /// Where the literal stands among all.
+    start: u32,
+    length: u32,
+    /// Bytes from the begin of the literal to its gram.
+    before: u32,
 }
 
 /// Bits of the table for each literal, so that few other places pass.
@@ -52,7 +56,7 @@ fn hash(gram: u32) -> u32 {
 impl Grams {
     /// Literals in lower case, of three bytes or more, without doubles.
     pub fn new(literals: Vec<Vec<u8>>) -> Self {
-        let (mut long, mut short) = (Vec::new(), Vec::new());
+        let (mut long, mut short, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         for (number, literal) in literals.iter().enumerate() {
             let length = literal.len().min(LONG);
             let rarity = |gram: &[u8]| gram.iter().map(|&byte| bits_of_byte(byte)).sum::<f32>();
@@ -60,47 +64,49 @@ impl Grams {
             let rarest = grams.max_by(|(_, a), (_, b)| rarity(a).total_cmp(&rarity(b)));
             let (at, gram) = rarest.expect("a literal is not empty");
             let entry = Entry {
-                gram: gram.iter().fold(0, |gram, &byte| gram << 8 | u32::from(byte)),
+                gram: gram.iter().rev().fold(0, |gram, &byte| gram << 8 | u32::from(byte)),
                 literal: number as u32,
-                end: (at + length) as u32,
+                start: bytes.len() as u32,
+                length: literal.len() as u32,
+                before: at as u32,
             };
+            bytes.extend_from_slice(literal);
             if length == LONG { long.push(entry) } else { short.push(entry) }
         }
-        Grams { literals, long: Table::new(long), short: Table::new(short) }
+        Grams { bytes, long: Table::new(long), short: Table::new(short) }
     }
 
-    /// Calls `visit` with the number of each literal that stands in `text`, and where it ends.
+    /// Calls `visit` with the number of each literal that stands in `text`, which is in lower case, and where it ends.
     pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
-        if self.literals.is_empty() {
+        if self.bytes.is_empty() {
             return;
         }
         let has_short = !self.short.entries.is_empty();
-        let mut gram = 0;
-        for (at, byte) in text.iter().enumerate() {
-            gram = gram << 8 | u32::from(byte.to_ascii_lowercase());
+        for (at, gram) in text.array_windows::<LONG>().enumerate() {
+            let gram = u32::from_le_bytes(*gram);
             if self.long.has(gram) {
-                self.compare(&self.long, gram, text, at + 1, LONG, &mut visit);
+                self.compare(&self.long, gram, text, at, &mut visit);
             }
             if has_short && self.short.has(gram & SHORT_MASK) {
-                self.compare(&self.short, gram & SHORT_MASK, text, at + 1, SHORT, &mut visit);
+                self.compare(&self.short, gram & SHORT_MASK, text, at, &mut visit);
+            }
+        }
+        // The last place has three bytes only.
+        if has_short && let Some(&[one, two, three]) = text.last_chunk::<SHORT>() {
+            let gram = u32::from_le_bytes([one, two, three, 0]);
+            if self.short.has(gram) {
+                self.compare(&self.short, gram, text, text.len() - SHORT, &mut visit);
             }
         }
     }
 
-    fn compare(
-        &self,
-        table: &Table,
-        gram: u32,
-        text: &[u8],
-        end: usize,
-        length: usize,
-        visit: &mut impl FnMut(u32, usize),
-    ) {
-        for entry in table.entries_of(gram).iter().filter(|entry| entry.gram == gram && end >= length) {
-            let literal = &self.literals[entry.literal as usize];
-            let Some(start) = end.checked_sub(entry.end as usize) else { continue };
-            let piece = text.get(start..start + literal.len());
-            if piece.is_some_and(|piece| piece.eq_ignore_ascii_case(literal)) {
+    /// Looks which literals stand in `text` with their gram at `at`.
+    #[inline(never)]
+    fn compare(&self, table: &Table, gram: u32, text: &[u8], at: usize, visit: &mut impl FnMut(u32, usize)) {
+        for entry in table.entries_of(gram).iter().filter(|entry| entry.gram == gram) {
+            let literal = &self.bytes[entry.start as usize..(entry.start + entry.length) as usize];
+            let Some(start) = at.checked_sub(entry.before as usize) else { continue };
+            if text[start..].starts_with(literal) {
                 visit(entry.literal, start + literal.len());
             }
         }
@@ -150,7 +156,7 @@ mod tests {
                 expected.extend(ends.map(|end| (number as u32, end)));
             }
             let mut seen = Vec::new();
-            grams.scan(text.as_bytes(), |number, end| seen.push((number, end)));
+            grams.scan(text.to_lowercase().as_bytes(), |number, end| seen.push((number, end)));
             seen.sort_unstable();
             assert_eq!(seen, expected, "{text}");
         }

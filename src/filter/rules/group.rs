@@ -61,10 +61,12 @@ impl Group {
         (Group { literals, owners, shapes }, unseen)
     }
 
-    /// Calls `visit` with each pattern of which something stands in `text`, and with what.
-    pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, Seen)) {
+    /// Calls `visit` with each pattern of which something stands in `text`, and with what. `lower` is overwritten.
+    pub fn scan(&self, text: &[u8], lower: &mut Vec<u8>, mut visit: impl FnMut(u32, Seen)) {
         let mut known = vec![false; self.owners.len()];
-        self.literals.scan(text, |number, end| {
+        lower.clear();
+        lower.extend(text.iter().map(u8::to_ascii_lowercase));
+        self.literals.scan(lower, |number, end| {
             let owners = &self.owners[number as usize];
             owners.sights.iter().for_each(|&rule| visit(rule, Seen::Sight(end)));
             if !std::mem::replace(&mut known[number as usize], true) {
@@ -92,7 +94,7 @@ mod tests {
         let (group, unseen) = Group::new((0..).zip(&matchers));
         assert_eq!(unseen, [3]);
         let mut seen = Vec::new();
-        group.scan(b"buy VIAGRA, v1ag7", |rule, end| seen.push((rule, end)));
+        group.scan(b"buy VIAGRA, v1ag7", &mut Vec::new(), |rule, end| seen.push((rule, end)));
         seen.sort_unstable();
         let sight = Seen::Sight;
         assert_eq!(seen, [(0, sight(10)), (1, sight(10)), (2, sight(13)), (4, sight(10)), (4, Seen::More(2))]);
@@ -132,7 +134,7 @@ mod tests {
                 let budget = &mut Budget::default();
                 let anywhere = matcher.count(id, &text, 1, &mut scratch, budget).0 > 0;
                 let (mut ends, mut bits) = (Vec::new(), 0);
-                group.scan(&text, |_, seen| match seen {
+                group.scan(&text, &mut Vec::new(), |_, seen| match seen {
                     Seen::Sight(end) => ends.push(end),
                     Seen::More(bit) => bits |= bit,
                 });

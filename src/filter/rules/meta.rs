@@ -211,8 +211,16 @@ impl Expression {
                 if least == most {
                     return least;
                 }
-                operator.apply(left.value(rules), right.value(rules))
+                operator.apply(left.operand(rules), right.operand(rules))
             }
+        }
+    }
+
+    /// The value of an operand of what is not known without effort: a long sum's bounds are not worked out at each of its terms.
+    fn operand(&self, rules: &mut impl Values) -> f64 {
+        match self {
+            Expression::Binary(operator, left, right) => operator.apply(left.operand(rules), right.operand(rules)),
+            other => other.value(rules),
         }
     }
 

@@ -120,12 +120,12 @@ pub struct Rules {
     roots: Vec<u32>,
     /// Metas after those that they name.
     metas: Vec<u32>,
-    /// Rules that can hit although nothing of theirs was seen in a text.
+    /// Rules that can hit although nothing of theirs, or of what they need, was seen in a text.
     may: Vec<bool>,
     /// Rules that ask whether a field is there.
     exists: Vec<(u32, String)>,
-    /// Of each meta, the rules of which one must hit for it to hit; those without such rules are not here.
-    triggers: HashMap<u32, Vec<u32>, FixedState>,
+    /// Of each rule, the metas that can hit once it can: each meta needs one of those that wake it.
+    wakes: Vec<Vec<u32>>,
     /// Messages so far.
     runs: cost::Runs,
     /// Memory of runs that have ended.
@@ -287,19 +287,26 @@ impl Rules {
             _ => None,
         });
         self.exists = exists.collect();
+        let mut triggers: HashMap<u32, Vec<u32>, FixedState> = HashMap::default();
         for &meta in &self.metas {
             let Compiled::Meta(expression) = &self.rules[meta as usize].kind else { continue };
             let of = |rule: usize| match &self.rules[rule].kind {
-                Compiled::Meta(_) => self.triggers.get(&(rule as u32)).cloned(),
+                Compiled::Meta(_) => triggers.get(&(rule as u32)).cloned(),
                 Compiled::Void => Some(Vec::new()),
                 Compiled::Exists(_) => Some(vec![rule as u32]),
                 // One that may always hit tells nothing.
                 _ if self.may[rule] => None,
                 _ => Some(vec![rule as u32]),
             };
-            if let Some(triggers) = expression.triggers(&of) {
-                self.triggers.insert(meta, triggers);
+            if let Some(rules) = expression.triggers(&of) {
+                triggers.insert(meta, rules);
             }
+        }
+        self.wakes = vec![Vec::new(); self.rules.len()];
+        for &meta in &self.metas {
+            let woken_by = triggers.get(&meta);
+            self.may[meta as usize] = woken_by.is_none();
+            woken_by.into_iter().flatten().for_each(|&rule| self.wakes[rule as usize].push(meta));
         }
     }
 

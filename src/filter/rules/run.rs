@@ -62,7 +62,7 @@ pub struct Run<'r, 'v, 'x> {
 }
 
 /// Rules that are worked out between two looks at the clock of the budget.
-const RULES_PER_LOOK: usize = 16;
+const RULES_PER_LOOK: usize = 64;
 
 impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
     /// Nothing is known yet.
@@ -90,10 +90,20 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             }
         }
         for &(rule, ref field) in &self.rules.exists {
-            self.may[rule as usize] = self.view.view.header.first(field).is_some();
+            self.may[rule as usize] = false;
+            if self.view.view.header.first(field).is_some() {
+                may(&mut self.may, self.rules, rule);
+            }
+        }
+        for (state, may) in self.states.iter_mut().zip(&self.may) {
+            if !may {
+                state.hits = 0;
+            }
         }
         for &rule in roots {
-            self.value(rule as usize);
+            if self.states[rule as usize].hits == UNKNOWN {
+                self.value(rule as usize);
+            }
         }
         for (rule, cost) in &self.costs {
             self.rules.rules[*rule as usize].counters.add(*cost);
@@ -107,12 +117,6 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             }
         }
         hits
-    }
-
-    /// False if none of the rules that a meta needs can hit.
-    fn may_hit(&self, meta: usize) -> bool {
-        let triggers = self.rules.triggers.get(&(meta as u32));
-        triggers.is_none_or(|triggers| triggers.iter().any(|&rule| self.may[rule as usize]))
     }
 
     fn most(&self, rule: usize) -> u16 {
@@ -129,9 +133,9 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         let looked = &self.rules.targets[target];
         let text = self.view.prepare(&looked.target, self.budget);
         if let Some(text) = &text {
-            let (states, spots, may) = (&mut self.states, &mut self.spots, &mut self.may);
-            let rules = &self.rules.rules;
-            looked.group.scan(&text.bytes, |rule, seen| {
+            let (states, spots, known) = (&mut self.states, &mut self.spots, &mut self.may);
+            let rules = self.rules;
+            looked.group.scan(&text.bytes, &mut self.scratch.lower, |rule, seen| {
                 let bit = match seen {
                     Seen::Sight(end) => {
                         note(states, spots, rule, end);
@@ -141,7 +145,9 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
                 };
                 let state = &mut states[rule as usize];
                 state.seen |= bit;
-                may[rule as usize] |= state.seen == rules[rule as usize].wanted;
+                if state.seen == rules.rules[rule as usize].wanted {
+                    may(known, rules, rule);
+                }
             });
         } else {
             for &rule in &looked.members {
@@ -297,6 +303,13 @@ fn starts_of<'t>(ends: &'t [usize], least: usize, text: &'t Text<'_>) -> impl It
     })
 }
 
+/// Takes note that a rule can hit, and with it the metas that need one like it.
+fn may(known: &mut [bool], rules: &Rules, rule: u32) {
+    if !std::mem::replace(&mut known[rule as usize], true) {
+        rules.wakes[rule as usize].iter().for_each(|&meta| known[meta as usize] = true);
+    }
+}
+
 fn note(states: &mut [State], spots: &mut Vec<(u32, u32)>, rule: u32, end: usize) {
     let state = &mut states[rule as usize];
     if state.spots > SPOTS_MAX {
@@ -342,7 +355,6 @@ impl Values for Run<'_, '_, '_> {
             let rules = self.rules;
             let hits = match &rules.rules[rule].kind {
                 _ if self.budget.was_late() => 0,
-                Compiled::Meta(_) if !self.may_hit(rule) => 0,
                 Compiled::Meta(expression) => {
                     let value = expression.value(self);
                     // What it names may only seem to miss when the time is up.
@@ -379,10 +391,6 @@ impl Values for Run<'_, '_, '_> {
                 let number = |truth: bool| f64::from(u8::from(truth));
                 if let Some((least, most)) = state.bounds {
                     return (number(least), number(most));
-                }
-                if !self.may_hit(rule) {
-                    self.states[rule].hits = 0;
-                    return (0.0, 0.0);
                 }
                 let bounds = match expression.bounds(self) {
                     (least, most) if least == most => (least != 0.0, least != 0.0),

@@ -22,6 +22,8 @@ pub struct Scratch {
     walker: Option<backtrack::Cache>,
     /// What the backtracking engine of our own needs.
     pub memory: Memory,
+    /// The text that is walked, in lower case.
+    pub lower: Vec<u8>,
 }
 
 impl Scratch {

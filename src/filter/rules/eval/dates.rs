@@ -63,14 +63,21 @@ fn dates<'c>(context: &'c Context<'_, '_, '_>) -> &'c Dates {
 fn received(context: &Context<'_, '_, '_>) -> Vec<i64> {
     let mut fields: Vec<&Field<'_>> = context.texts.view.header.all("Received").collect();
     let says = |field: Option<&&Field<'_>>, marks: &[&str]| {
-        field.is_some_and(|field| marks.iter().any(|mark| field.unfolded().contains(mark)))
+        field.is_some_and(|field| {
+            let text = field.unfolded();
+            marks.iter().any(|mark| text.contains(mark))
+        })
     };
     // What fetched the mail from a box, and brought it in, says when the box was read.
     let brought = usize::from(says(fields.first(), &["from localhost ", "127.0.0.1", "invoked by uid"]));
     if says(fields.get(brought), &["(fetchmail-"]) {
         fields.drain(..=brought);
     }
-    fields.into_iter().filter_map(|field| field.unfolded().rsplit_once(';').and_then(|(_, date)| time(date))).collect()
+    let date = |field: &Field<'_>| {
+        let at = memchr::memrchr(b';', field.raw)?;
+        time(&String::from_utf8_lossy(&field.raw[at + 1..]))
+    };
+    fields.into_iter().filter_map(date).collect()
 }
 
 /// Hours that Date is ahead of the nearest Received, from the first bound to below the second; `undef` is none.
