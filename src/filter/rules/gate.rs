@@ -1,7 +1,8 @@
 //! Where a match can begin: what must stand before it, and which bytes its first places can have. Pure.
 //!
 //! An expression is run at the places that pass, and nowhere else. The places are found in one walk with a word of bits, one
-//! for each of the first places that fit so far, so that a byte costs a look-up and a shift, whatever the pattern.
+//! for each of the first places that fit so far, so that a byte costs a look-up and a shift, whatever the pattern. Where one of
+//! them takes only rare bytes, the walk leaps from one of these to the next.
 
 use regex_syntax::hir::{Look, LookSet};
 
@@ -20,6 +21,44 @@ pub struct Gate {
     /// For each byte, the places that it can stand at.
     masks: Box<[u8; 256]>,
     places: usize,
+    leap: Option<Leap>,
+}
+
+/// A place that takes a few rare bytes only.
+#[derive(Clone, Copy)]
+struct Leap {
+    place: usize,
+    /// The bytes; where there are fewer, the last is said again.
+    bytes: [u8; LEAP_BYTES_MAX],
+}
+
+/// Bytes that are sought at once.
+const LEAP_BYTES_MAX: usize = 3;
+/// Bits that the bytes must say: more often, leaps cost more than the walk.
+const LEAP_BITS_MIN: f32 = 5.0;
+
+impl Leap {
+    fn of(places: &[Bytes]) -> Option<Self> {
+        let few = places.iter().enumerate().filter_map(|(place, set)| {
+            let mut bytes = (0..=255).filter(|&byte| set.has(byte));
+            let first = bytes.next()?;
+            let second = bytes.next().unwrap_or(first);
+            let third = bytes.next().unwrap_or(second);
+            let leap = Leap { place, bytes: [first, second, third] };
+            bytes.next().is_none().then(|| (leap, set.bits()))
+        });
+        let rarest = few.max_by(|(_, one), (_, other)| one.total_cmp(other));
+        rarest.filter(|(_, bits)| *bits >= LEAP_BITS_MIN).map(|(leap, _)| leap)
+    }
+
+    fn next(&self, text: &[u8]) -> Option<usize> {
+        let [one, two, three] = self.bytes;
+        match self.bytes {
+            _ if one == three => memchr::memchr(one, text),
+            _ if two == three => memchr::memchr2(one, two, text),
+            _ => memchr::memchr3(one, two, three, text),
+        }
+    }
 }
 
 /// Where a pattern binds its matches to.
@@ -52,7 +91,8 @@ impl Gate {
                 *mask |= u8::from(bytes.has(byte)) << place;
             }
         }
-        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len() }
+        let leap = Leap::of(places);
+        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len(), leap }
     }
 
     /// Places of `text` where a match in this stretch can begin.
@@ -107,6 +147,15 @@ impl Starts<'_> {
             let at = self.next;
             self.next += 1;
             return Some(at).filter(|&at| at <= self.to);
+        }
+        if let Some(leap) = gate.leap {
+            loop {
+                let from = self.next + leap.place;
+                self.next += leap.next(self.text.get(from..self.to)?)? + 1;
+                if gate.fits(self.text, self.next - 1, self.to) {
+                    return Some(self.next - 1);
+                }
+            }
         }
         let last = 1 << (gate.places - 1);
         while let Some(&byte) = self.text[..self.to].get(self.at) {
@@ -163,5 +212,9 @@ mod tests {
         assert_eq!(starts("^a", "a\na", 2), Vec::<usize>::new());
         assert_eq!(starts("(?m)^a", "a\nba\n\nab", 0), [0, 6]);
         assert_eq!(starts("a*", "ba", 0), [0, 1, 2]);
+        // Leaps from x to x, q to q, or to any of three.
+        assert_eq!(starts("[a-c]x", "ax xbxax cx", 1), [4, 6, 9]);
+        assert_eq!(starts("(?i)[a-c]q[a-z]", "bQa aq", 0), [0]);
+        assert_eq!(starts("[xqj]a", "xa qqa ja x", 0), [0, 4, 7]);
     }
 }

@@ -50,7 +50,7 @@ impl Bytes {
     }
 
     /// Bits that a member says.
-    fn bits(&self) -> f32 {
+    pub fn bits(&self) -> f32 {
         let share: f32 = (0..=255).filter(|&byte| self.has(byte)).map(|byte| (-bits_of_byte(byte)).exp2()).sum();
         -share.min(1.0).log2()
     }

@@ -37,7 +37,14 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
 fn received<'c>(context: &'c Context<'_, '_, '_>) -> &'c str {
     context.texts.once.received.get_or_init(|| {
         let fields = context.texts.header(&FieldSpec::parse("Received")).unwrap_or_default();
-        String::from_utf8_lossy(&fields).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+        let mut line = String::with_capacity(fields.len());
+        for word in String::from_utf8_lossy(&fields).split_ascii_whitespace() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        line
     })
 }
 
@@ -72,12 +79,15 @@ fn is_gated(context: &Context<'_, '_, '_>) -> bool {
 fn forged_gmail(context: &Context<'_, '_, '_>, _: &[String]) -> bool {
     /// Both of Google's own fields are at least this long.
     const GOOGLE_FIELD_BYTES_MIN: usize = 60;
+    if !is_from(context, "gmail.com") {
+        return false;
+    }
     let google = field(context, "X-Received");
     let inside = (google.contains("by 10.") || google.contains("by 2002:a")) && google.contains(" with SMTP id ");
     let long = |name: &str| field(context, name).len() + 1 >= GOOGLE_FIELD_BYTES_MIN;
     let stamped = long("X-Gm-Message-State") && long("X-Google-Smtp-Source");
     let seen = inside || stamped || received(context).contains("by smtp.googlemail.com with ESMTPSA id ");
-    is_from(context, "gmail.com") && !seen
+    !seen
 }
 
 #[derive(PartialEq, Eq)]
@@ -89,6 +99,9 @@ enum Hotmail {
 
 fn hotmail(context: &Context<'_, '_, '_>) -> Hotmail {
     let received = received(context);
+    if !received.contains("hotmail.com") && !is_from(context, "hotmail.com") {
+        return Hotmail::Fine;
+    }
     let (ip, organisation) = (has_address(context, "X-Originating-Ip"), field(context, "X-OriginatorOrg"));
     let theirs = organisation.contains("hotmail.com") || organisation.contains("msonline-outlook");
     let through =

@@ -211,9 +211,12 @@ fn multipart_ratio(context: &Context<'_, '_, '_>) -> f64 {
 pub fn is_alternative(context: &Context<'_, '_, '_>) -> bool {
     let kind = top_type(context);
     kind.starts_with("multipart/alternative")
-        || kind.starts_with("multipart/")
-            && memchr::memmem::find(&context.texts.view.body_raw().to_ascii_lowercase(), b"multipart/alternative")
-                .is_some()
+        || kind.starts_with("multipart/") && {
+            let body = context.texts.view.body_raw();
+            let around = |at: usize| body.get(at.checked_sub("multipart".len())?..at + "/alternative".len());
+            let named = |at| around(at).is_some_and(|name| name.eq_ignore_ascii_case(b"multipart/alternative"));
+            memchr::memchr_iter(b'/', body).any(named)
+        }
 }
 
 fn check_msg_parse_flags(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
