@@ -4,10 +4,11 @@
 //! for each of the first places that fit so far, so that a byte costs a look-up and a shift, whatever the pattern. Where one of
 //! them takes only rare bytes, the walk leaps from one of these to the next.
 
+use regex_automata::nfa::thompson::NFA;
 use regex_syntax::hir::{Look, LookSet};
 
 use super::matcher::Stretch;
-use super::shape::Bytes;
+use super::shape::{Bytes, Heads};
 
 /// Places that are compared before the expression runs; a bit each.
 pub const PLACES_MAX: usize = 8;
@@ -22,6 +23,7 @@ pub struct Gate {
     masks: Box<[u8; 256]>,
     places: usize,
     leap: Option<Leap>,
+    heads: Option<Heads>,
 }
 
 /// A place that takes a few rare bytes only.
@@ -32,6 +34,8 @@ struct Leap {
     bytes: [u8; LEAP_BYTES_MAX],
 }
 
+/// Bytes of a head.
+const HEAD: usize = 3;
 /// Bytes that are sought at once.
 const LEAP_BYTES_MAX: usize = 3;
 /// Bits that the bytes must say: more often, leaps cost more than the walk.
@@ -92,7 +96,13 @@ impl Gate {
             }
         }
         let leap = Leap::of(places);
-        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len(), leap }
+        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len(), leap, heads: None }
+    }
+
+    /// The same, told also what the pattern can begin with.
+    pub fn with_heads(self, automaton: &NFA) -> Self {
+        let heads = if self.places < HEAD { None } else { Heads::of(automaton) };
+        Gate { heads, ..self }
     }
 
     /// Places of `text` where a match in this stretch can begin.
@@ -158,13 +168,16 @@ impl Starts<'_> {
             }
         }
         let last = 1 << (gate.places - 1);
-        while let Some(&byte) = self.text[..self.to].get(self.at) {
-            self.fitting = (self.fitting << 1 | 1) & gate.masks[usize::from(byte)];
-            self.at += 1;
-            if self.fitting & last != 0 {
+        let mut fitting = self.fitting;
+        for (ahead, &byte) in self.text.get(self.at..self.to)?.iter().enumerate() {
+            fitting = (fitting << 1 | 1) & gate.masks[usize::from(byte)];
+            if fitting & last != 0 {
+                self.fitting = fitting;
+                self.at += ahead + 1;
                 return Some(self.at - gate.places);
             }
         }
+        self.at = self.to;
         None
     }
 }
@@ -184,6 +197,9 @@ impl Iterator for Starts<'_> {
                 }
             };
             let fits = self.gate.edge == Edge::Anywhere || self.gate.fits(self.text, at, self.to);
+            let head = || self.text[at..].first_chunk();
+            let known = |heads: &Heads| head().is_some_and(|head| heads.have(*head));
+            let fits = fits && self.gate.heads.as_ref().is_none_or(known);
             if fits && (!self.gate.word || self.gate.edge_of_word(self.text, at)) {
                 return Some(at);
             }

@@ -1,20 +1,105 @@
 //! Patterns that look at the same text, behind one table of their literals and one of their shapes. Pure.
 //!
 //! A text is walked once by each; what is found leads to the patterns that can match and to the places where. Adding rules
-//! adds to the tables, not walks.
+//! adds to the tables, not walks. A few literals or shapes alone need no table: each of them is sought by its rarest bytes, which is
+//! many times as fast.
 
 use std::collections::BTreeMap;
 
+use memchr::memmem::Finder;
+use regex_syntax::hir::LookSet;
+
+use super::gate::Gate;
 use super::grams::Grams;
-use super::matcher::{Matcher, Sight};
-use super::shape::Shapes;
+use super::matcher::{Matcher, Sight, Stretch};
+use super::shape::{Shape, Shapes};
 
 /// See the module.
-#[derive(Default)]
 pub struct Group {
-    literals: Grams,
+    literals: Literals,
     owners: Vec<Owners>,
-    shapes: Option<Shapes>,
+    /// Some literal is wanted anywhere.
+    has_more: bool,
+    shapes: Sought,
+}
+
+/// How literals are sought.
+enum Literals {
+    Few(Vec<Finder<'static>>),
+    Many(Grams),
+}
+
+/// How shapes are sought.
+enum Sought {
+    Few(Vec<(u32, Gate)>),
+    Many(Shapes),
+}
+
+/// Literals that are sought one by one: together they take about the time of a walk.
+const FEW_LITERALS: usize = 12;
+/// The same for shapes.
+const FEW_SHAPES: usize = 4;
+
+impl Literals {
+    fn new(literals: Vec<&[u8]>) -> Self {
+        if literals.len() <= FEW_LITERALS {
+            Literals::Few(literals.into_iter().map(|one| Finder::new(one).into_owned()).collect())
+        } else {
+            Literals::Many(Grams::new(literals.into_iter().map(<[u8]>::to_vec).collect()))
+        }
+    }
+
+    fn are_none(&self) -> bool {
+        matches!(self, Literals::Few(few) if few.is_empty())
+    }
+
+    /// Calls `visit` with the number of each literal that stands in `text`, which is in lower case, and where it ends.
+    fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
+        match self {
+            Literals::Few(few) => {
+                for (number, finder) in (0..).zip(few) {
+                    let mut from = 0;
+                    while let Some(at) = finder.find(&text[from..]) {
+                        visit(number, from + at + finder.needle().len());
+                        from += at + 1;
+                    }
+                }
+            }
+            Literals::Many(grams) => grams.scan(text, visit),
+        }
+    }
+}
+
+impl Sought {
+    fn new(shapes: Vec<(u32, &Shape)>) -> Self {
+        if shapes.len() <= FEW_SHAPES {
+            let gate = |(rule, shape): (u32, &Shape)| (rule, Gate::new(LookSet::empty(), &shape.places));
+            Sought::Few(shapes.into_iter().map(gate).collect())
+        } else {
+            Sought::Many(Shapes::new(shapes))
+        }
+    }
+
+    /// Calls `visit` with each pattern whose shape stands in `text`, and where it begins.
+    fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
+        match self {
+            Sought::Few(few) => {
+                for (rule, gate) in few {
+                    gate.starts(text, Stretch::rest(text, 0)).for_each(|at| visit(*rule, at));
+                }
+            }
+            Sought::Many(shapes) => shapes.scan(text, visit),
+        }
+    }
+}
+
+/// What a scan needs, kept from scan to scan.
+#[derive(Default)]
+pub struct Room {
+    /// The text in lower case.
+    lower: Vec<u8>,
+    /// Literals that were seen.
+    known: Vec<bool>,
 }
 
 /// Whom a literal belongs to.
@@ -55,27 +140,34 @@ impl Group {
                 set.iter().for_each(|one| literals.entry(one).or_default().more.push((rule, bit)));
             }
         }
-        let shapes = (!shapes.is_empty()).then(|| Shapes::new(shapes));
         let (names, owners): (Vec<&[u8]>, Vec<Owners>) = literals.into_iter().unzip();
-        let literals = Grams::new(names.into_iter().map(<[u8]>::to_vec).collect());
-        (Group { literals, owners, shapes }, unseen)
+        let has_more = owners.iter().any(|owners| !owners.more.is_empty());
+        (Group { literals: Literals::new(names), owners, has_more, shapes: Sought::new(shapes) }, unseen)
     }
 
-    /// Calls `visit` with each pattern of which something stands in `text`, and with what. `lower` is overwritten.
-    pub fn scan(&self, text: &[u8], lower: &mut Vec<u8>, mut visit: impl FnMut(u32, Seen)) {
-        let mut known = vec![false; self.owners.len()];
-        lower.clear();
-        lower.extend(text.iter().map(u8::to_ascii_lowercase));
-        self.literals.scan(lower, |number, end| {
-            let owners = &self.owners[number as usize];
-            owners.sights.iter().for_each(|&rule| visit(rule, Seen::Sight(end)));
-            if !std::mem::replace(&mut known[number as usize], true) {
-                owners.more.iter().for_each(|&(rule, bit)| visit(rule, Seen::More(bit)));
-            }
-        });
-        if let Some(shapes) = &self.shapes {
-            shapes.scan(text, |rule, at| visit(rule, Seen::Sight(at + 1)));
+    /// True if there is nothing to be found.
+    pub fn is_blind(&self) -> bool {
+        self.literals.are_none() && matches!(&self.shapes, Sought::Few(few) if few.is_empty())
+    }
+
+    /// Calls `visit` with each pattern of which something stands in `text`, and with what.
+    pub fn scan(&self, text: &[u8], room: &mut Room, mut visit: impl FnMut(u32, Seen)) {
+        if !self.literals.are_none() {
+            let Room { lower, known } = room;
+            lower.clear();
+            lower.extend_from_slice(text);
+            lower.make_ascii_lowercase();
+            known.clear();
+            known.resize(if self.has_more { self.owners.len() } else { 0 }, false);
+            self.literals.scan(lower, |number, end| {
+                let owners = &self.owners[number as usize];
+                owners.sights.iter().for_each(|&rule| visit(rule, Seen::Sight(end)));
+                if known.get_mut(number as usize).is_some_and(|known| !std::mem::replace(known, true)) {
+                    owners.more.iter().for_each(|&(rule, bit)| visit(rule, Seen::More(bit)));
+                }
+            });
         }
+        self.shapes.scan(text, |rule, at| visit(rule, Seen::Sight(at + 1)));
     }
 }
 
@@ -94,7 +186,7 @@ mod tests {
         let (group, unseen) = Group::new((0..).zip(&matchers));
         assert_eq!(unseen, [3]);
         let mut seen = Vec::new();
-        group.scan(b"buy VIAGRA, v1ag7", &mut Vec::new(), |rule, end| seen.push((rule, end)));
+        group.scan(b"buy VIAGRA, v1ag7", &mut Room::default(), |rule, end| seen.push((rule, end)));
         seen.sort_unstable();
         let sight = Seen::Sight;
         assert_eq!(seen, [(0, sight(10)), (1, sight(10)), (2, sight(13)), (4, sight(10)), (4, Seen::More(2))]);
@@ -134,7 +226,7 @@ mod tests {
                 let budget = &mut Budget::default();
                 let anywhere = matcher.count(id, &text, 1, &mut scratch, budget).0 > 0;
                 let (mut ends, mut bits) = (Vec::new(), 0);
-                group.scan(&text, &mut Vec::new(), |_, seen| match seen {
+                group.scan(&text, &mut Room::default(), |_, seen| match seen {
                     Seen::Sight(end) => ends.push(end),
                     Seen::More(bit) => bits |= bit,
                 });

@@ -85,7 +85,8 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
     /// Asks these rules and gives all that are known to have hit, in the order of their numbers.
     pub fn finish(mut self, roots: &[u32]) -> Vec<Hit> {
         for target in 0..self.rules.targets.len() {
-            if self.rules.targets[target].target != Target::Full {
+            let looked = &self.rules.targets[target];
+            if looked.target != Target::Full && !looked.group.is_blind() {
                 self.scan(target);
             }
         }
@@ -135,7 +136,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         if let Some(text) = &text {
             let (states, spots, known) = (&mut self.states, &mut self.spots, &mut self.may);
             let rules = self.rules;
-            looked.group.scan(&text.bytes, &mut self.scratch.lower, |rule, seen| {
+            looked.group.scan(&text.bytes, &mut self.scratch.room, |rule, seen| {
                 let bit = match seen {
                     Seen::Sight(end) => {
                         note(states, spots, rule, end);
@@ -189,7 +190,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         let hits = if state.spots < matcher.least && watched {
             u16::from(matcher.negated)
         } else if everywhere {
-            let all = 0..text.segments.len();
+            let all = 0..text.count();
             self.count(rule, matcher, &text, all, most)
         } else {
             let mut ends: Vec<usize> = self.spots_of(state).collect();

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::backtrack::Memory;
+use super::group::Room;
 use foldhash::fast::FixedState;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
@@ -22,8 +23,8 @@ pub struct Scratch {
     walker: Option<backtrack::Cache>,
     /// What the backtracking engine of our own needs.
     pub memory: Memory,
-    /// The text that is walked, in lower case.
-    pub lower: Vec<u8>,
+    /// What a scan needs.
+    pub room: Room,
 }
 
 impl Scratch {

@@ -4,7 +4,7 @@
 //! groups of shapes whether they can stand there, and what passes is compared place by place. The time depends on the length
 //! of the text alone. Every match of a pattern holds its shape.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{Compiler, Config, NFA, State, WhichCaptures};
@@ -36,6 +36,11 @@ impl Bytes {
     /// Adds those of another set.
     pub fn add(&mut self, other: &Bytes) {
         self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
+    /// True if some byte is in both.
+    pub fn meets(&self, other: &Bytes) -> bool {
+        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
     }
 
     fn insert(&mut self, from: u8, to: u8) {
@@ -90,6 +95,95 @@ pub fn shape(hir: &Hir) -> Option<Shape> {
 /// The bytes that the first places of every match can have; none if it can be empty.
 pub fn prefix(automaton: &NFA) -> Vec<Bytes> {
     places(std::slice::from_ref(automaton), 0, gate::PLACES_MAX)
+}
+
+/// What matches can begin with: three bytes in a row, by a hash. Bytes that can each stand at their place seldom all can at once.
+#[derive(Clone)]
+pub struct Heads(Box<[u64; HEADS_BITS / 64]>);
+
+/// Bits of the table, for each value of the hash.
+const HEADS_BITS: usize = 1 << 16;
+/// Heads beyond which the table would say too little.
+const HEADS_MAX: u32 = HEADS_BITS as u32 / 8;
+/// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
+const HASH_FACTOR: u32 = 0x9E37_79B1;
+
+impl Heads {
+    /// Those of an expression of which no match is shorter; nothing if they are too many.
+    pub fn of(automaton: &NFA) -> Option<Self> {
+        let enter = |states: &[StateID], byte: u8| {
+            let mut walk =
+                Walk { automata: std::slice::from_ref(automaton), seen: Vec::new(), known: HashSet::default(), ended: false };
+            for &state in states {
+                if let Some(next) = follow(automaton.state(state), byte) {
+                    walk.enter(0, next);
+                }
+            }
+            let mut states: Vec<StateID> = walk.seen.into_iter().map(|(_, state)| state).collect();
+            states.sort_unstable();
+            states
+        };
+        let mut first = Walk {
+            automata: std::slice::from_ref(automaton),
+            seen: Vec::new(),
+            known: HashSet::default(),
+            ended: false,
+        };
+        first.enter(0, automaton.start_anchored());
+        let first: Vec<StateID> = first.seen.into_iter().map(|(_, state)| state).collect();
+        let mut heads = Heads(Box::new([0; HEADS_BITS / 64]));
+        let mut count = 0;
+        // Many bytes lead to the same states.
+        let mut by_second: HashMap<Vec<StateID>, Vec<u8>, FixedState> = HashMap::default();
+        for byte in 0..=255 {
+            by_second.entry(enter(&first, byte)).or_default().push(byte);
+        }
+        for (states, first_bytes) in by_second {
+            let mut by_third: HashMap<Vec<StateID>, Vec<u8>, FixedState> = HashMap::default();
+            for byte in 0..=255 {
+                by_third.entry(enter(&states, byte)).or_default().push(byte);
+            }
+            for (states, second_bytes) in by_third {
+                let third = |byte: u8| states.iter().any(|&state| follow(automaton.state(state), byte).is_some());
+                for third in (0..=255).filter(|&byte| third(byte)) {
+                    count += (first_bytes.len() * second_bytes.len()) as u32;
+                    if count > HEADS_MAX {
+                        return None;
+                    }
+                    for &one in &first_bytes {
+                        second_bytes.iter().for_each(|&two| heads.insert([one, two, third]));
+                    }
+                }
+            }
+        }
+        Some(heads)
+    }
+
+    fn place(head: [u8; 3]) -> usize {
+        let [one, two, three] = head;
+        (u32::from_le_bytes([one, two, three, 0]).wrapping_mul(HASH_FACTOR) >> 16) as usize
+    }
+
+    fn insert(&mut self, head: [u8; 3]) {
+        let place = Self::place(head);
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    /// True if a match may begin with these bytes.
+    pub fn have(&self, head: [u8; 3]) -> bool {
+        let place = Self::place(head);
+        self.0[place / 64] & 1 << (place % 64) != 0
+    }
+}
+
+/// Where a byte leads from a state.
+fn follow(state: &State, byte: u8) -> Option<StateID> {
+    match state {
+        State::ByteRange { trans } => trans.matches_byte(byte).then_some(trans.next),
+        State::Sparse(sparse) => sparse.matches_byte(byte),
+        State::Dense(dense) => dense.matches_byte(byte),
+        _ => None,
+    }
 }
 
 /// The parts of a sequence, groups opened.
@@ -176,31 +270,49 @@ pub struct Shapes {
     masks: Box<[[u64; 256]; LOOKUPS]>,
     /// The groups with a shape of at most so many places.
     short: [u64; LOOKUPS],
-    groups: Vec<Vec<(u32, Vec<Bytes>)>>,
+    /// Where each group's members begin, and the last one's end.
+    groups: [u32; GROUPS + 1],
+    members: Vec<Member>,
+    /// The places of all members.
+    places: Vec<Bytes>,
 }
 
-/// Places that are looked up before anything is compared.
-const LOOKUPS: usize = 4;
+struct Member {
+    rule: u32,
+    /// Where its places begin.
+    start: u32,
+    length: u32,
+}
+
+const GROUPS: usize = u64::BITS as usize;
+/// Places that are looked up before anything is compared, the last three of them only where the others fit.
+const LOOKUPS: usize = 7;
 
 impl Shapes {
     /// Shapes by the number of their pattern.
     pub fn new(mut shapes: Vec<(u32, &Shape)>) -> Self {
         // Neighbours in this order are alike, so that sharing a group costs little.
         shapes.sort_by(|(_, a), (_, b)| a.places.cmp(&b.places));
-        let each = shapes.len().div_ceil(64).max(1);
-        let groups: Vec<Vec<(u32, Vec<Bytes>)>> = shapes
-            .chunks(each)
-            .map(|group| group.iter().map(|(rule, shape)| (*rule, shape.places.clone())).collect())
-            .collect();
-        let mut all = Shapes { masks: Box::new([[0; 256]; LOOKUPS]), short: [0; LOOKUPS], groups };
-        for (group, members) in all.groups.iter().enumerate() {
-            for (_, places) in members {
+        let each = shapes.len().div_ceil(GROUPS).max(1);
+        let mut all = Shapes {
+            masks: Box::new([[0; 256]; LOOKUPS]),
+            short: [0; LOOKUPS],
+            groups: [shapes.len() as u32; GROUPS + 1],
+            members: Vec::new(),
+            places: Vec::new(),
+        };
+        for (group, members) in shapes.chunks(each).enumerate() {
+            all.groups[group] = all.members.len() as u32;
+            for (rule, shape) in members {
                 for (place, masks) in all.masks.iter_mut().enumerate() {
                     for (byte, mask) in (0..=255).zip(masks.iter_mut()) {
-                        *mask |= u64::from(places.get(place).is_none_or(|bytes| bytes.has(byte))) << group;
+                        *mask |= u64::from(shape.places.get(place).is_none_or(|bytes| bytes.has(byte))) << group;
                     }
-                    all.short[place] |= u64::from(places.len() <= place) << group;
+                    all.short[place] |= u64::from(shape.places.len() <= place) << group;
                 }
+                let (start, length) = (all.places.len() as u32, shape.places.len() as u32);
+                all.members.push(Member { rule: *rule, start, length });
+                all.places.extend(&shape.places);
             }
         }
         all
@@ -208,19 +320,19 @@ impl Shapes {
 
     /// Calls `visit` with each pattern whose shape stands in `text`, and where it begins.
     pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
-        let [first, second, third, fourth] = &*self.masks;
-        let whole = text.len().saturating_sub(LOOKUPS - 1);
-        for at in 0..whole {
-            let next: &[u8; LOOKUPS] = text[at..at + LOOKUPS].try_into().expect("so many bytes are taken");
-            let groups = first[usize::from(next[0])]
+        let [first, second, third, fourth, fifth, sixth, seventh] = &*self.masks;
+        for (at, next) in text.array_windows::<LOOKUPS>().enumerate() {
+            let mut groups = first[usize::from(next[0])]
                 & second[usize::from(next[1])]
                 & third[usize::from(next[2])]
                 & fourth[usize::from(next[3])];
             if groups != 0 {
+                groups &=
+                    fifth[usize::from(next[4])] & sixth[usize::from(next[5])] & seventh[usize::from(next[6])];
                 self.compare(groups, text, at, &mut visit);
             }
         }
-        for at in whole..text.len() {
+        for at in text.len().saturating_sub(LOOKUPS - 1)..text.len() {
             let mut groups = u64::MAX;
             for (place, masks) in self.masks.iter().enumerate() {
                 groups &= text.get(at + place).map_or(self.short[place], |&byte| masks[usize::from(byte)]);
@@ -233,10 +345,11 @@ impl Shapes {
         while groups != 0 {
             let group = groups.trailing_zeros() as usize;
             groups &= groups - 1;
-            for (rule, places) in self.groups.get(group).into_iter().flatten() {
-                let rest = &text[at..];
-                if places.len() <= rest.len() && places.iter().zip(rest).all(|(bytes, &byte)| bytes.has(byte)) {
-                    visit(*rule, at);
+            for member in &self.members[self.groups[group] as usize..self.groups[group + 1] as usize] {
+                let places = &self.places[member.start as usize..(member.start + member.length) as usize];
+                let Some(bytes) = text.get(at..at + places.len()) else { continue };
+                if bytes.iter().zip(places).all(|(&byte, place)| place.has(byte)) {
+                    visit(member.rule, at);
                 }
             }
         }

@@ -92,7 +92,8 @@ impl Strong {
                 Some(weaker) => {
                     let (start, end) = weaker.find(id, text, stretch, scratch)?;
                     let whole = || weaker.start(Input::new(text).range(stretch.from..end), scratch);
-                    start.or_else(whole).unwrap_or(stretch.from)
+                    let any = || self.gate.starts(text, stretch).next();
+                    start.or_else(whole).or_else(any)?
                 }
             };
             if let Some(end) = self.try_at(text, start, scratch, budget)? {

@@ -25,7 +25,9 @@ pub struct Texts<'v, 'x> {
     pub relays: Relays,
     /// What several functions ask.
     pub once: Once,
-    body: OnceCell<Text<'v>>,
+    /// The body, and where it begins behind the subject.
+    body: OnceCell<(Text<'v>, usize)>,
+    part_headers: OnceCell<Vec<Header<'v>>>,
     raw: OnceCell<Vec<&'v [u8]>>,
     uris: OnceCell<Vec<String>>,
 }
@@ -54,14 +56,13 @@ pub enum Target {
 pub struct Text<'v> {
     /// All of it.
     pub bytes: Cow<'v, [u8]>,
-    /// Where each segment begins and ends.
-    pub segments: Cow<'v, [(u32, u32)]>,
+    /// Where each segment begins and ends; nothing if all of it is one.
+    segments: Option<Cow<'v, [(u32, u32)]>>,
 }
 
 impl<'v> Text<'v> {
     fn whole(bytes: Cow<'v, [u8]>) -> Self {
-        let end = bytes.len() as u32;
-        Text { bytes, segments: Cow::Owned(vec![(0, end)]) }
+        Text { bytes, segments: None }
     }
 
     /// The segments, joined.
@@ -73,23 +74,38 @@ impl<'v> Text<'v> {
             places.push((start, bytes.len() as u32));
             bytes.push(b'\n');
         }
-        Text { bytes: Cow::Owned(bytes), segments: Cow::Owned(places) }
+        Text { bytes: Cow::Owned(bytes), segments: Some(Cow::Owned(places)) }
+    }
+
+    /// The lines of a text.
+    fn lines(bytes: Cow<'v, [u8]>) -> Self {
+        let ends = memchr::memchr_iter(b'\n', &bytes);
+        let segments = ends.scan(0, |start, end| Some((std::mem::replace(start, end as u32 + 1), end as u32)));
+        let segments = Some(Cow::Owned(segments.collect()));
+        Text { bytes, segments }
     }
 
     /// The same text, borrowed.
     fn lent(&self) -> Text<'_> {
-        Text { bytes: Cow::Borrowed(&self.bytes), segments: Cow::Borrowed(&self.segments) }
+        Text { bytes: Cow::Borrowed(&self.bytes), segments: self.segments.as_deref().map(Cow::Borrowed) }
+    }
+
+    /// How many segments there are.
+    pub fn count(&self) -> usize {
+        self.segments.as_ref().map_or(1, |segments| segments.len())
     }
 
     /// A segment and where it begins.
     pub fn segment(&self, number: usize) -> (usize, &[u8]) {
-        let (start, end) = self.segments[number];
+        let Some(segments) = &self.segments else { return (0, &self.bytes) };
+        let (start, end) = segments[number];
         (start as usize, &self.bytes[start as usize..end as usize])
     }
 
     /// The segment in which something ends at `end`; what ends with the line end behind a segment is of that segment.
     pub fn segment_at(&self, end: usize) -> usize {
-        self.segments.partition_point(|(start, _)| (*start as usize) < end).saturating_sub(1)
+        let Some(segments) = &self.segments else { return 0 };
+        segments.partition_point(|(start, _)| (*start as usize) < end).saturating_sub(1)
     }
 }
 
@@ -104,8 +120,9 @@ impl<'v, 'x> Texts<'v, 'x> {
     /// Reads the relays; texts are made when they are asked for.
     pub fn new(view: &'v View<'x>, facts: &'v Facts, lists: &'v Lists) -> Self {
         let relays = Relays::read(view, facts);
-        let (body, raw, uris) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Texts { view, facts, lists, relays, once: Once::default(), body, raw, uris }
+        let (body, part_headers) = (OnceCell::new(), OnceCell::new());
+        let (raw, uris) = (OnceCell::new(), OnceCell::new());
+        Texts { view, facts, lists, relays, once: Once::default(), body, part_headers, raw, uris }
     }
 
     /// The text of a target; nothing for a header field that is missing.
@@ -115,7 +132,7 @@ impl<'v, 'x> Texts<'v, 'x> {
             Target::Full => Text::whole(Cow::Borrowed(self.full())),
             Target::Header(spec) => Text::whole(self.header(spec)?),
             Target::Mime(spec) => self.mime(spec, budget),
-            Target::Paragraphs => self.paragraphs(Vec::new()),
+            Target::Paragraphs => self.without_subject(),
             Target::Raw => Text::joined(self.raw().iter().copied()),
             Target::Uri => Text::joined(self.uris().iter().map(|uri| uri.as_bytes())),
         })
@@ -123,20 +140,28 @@ impl<'v, 'x> Texts<'v, 'x> {
 
     /// Subject and paragraphs.
     pub fn body(&self) -> &Text<'v> {
-        self.body.get_or_init(|| self.read_body())
+        &self.read_body().0
     }
 
-    fn read_body(&self) -> Text<'v> {
-        let mut bytes = Vec::with_capacity(self.view.text.len() + self.view.subject.len() + 2);
-        let subject = self.view.header.text("Subject");
-        paragraphs(&mut bytes, &subject);
-        if *subject != self.view.subject {
-            paragraphs(&mut bytes, &self.view.subject);
-        }
-        self.paragraphs(bytes)
+    fn without_subject(&self) -> Text<'_> {
+        let (body, start) = self.read_body();
+        Text::lines(Cow::Borrowed(&body.bytes[*start..]))
     }
 
-    fn paragraphs(&self, mut bytes: Vec<u8>) -> Text<'v> {
+    fn read_body(&self) -> &(Text<'v>, usize) {
+        self.body.get_or_init(|| {
+            let mut bytes = Vec::with_capacity(self.view.text.len() + self.view.subject.len() + 2);
+            let subject = self.view.header.text("Subject");
+            paragraphs(&mut bytes, &subject);
+            if *subject != self.view.subject {
+                paragraphs(&mut bytes, &self.view.subject);
+            }
+            let start = bytes.len();
+            (Text::lines(Cow::Owned(self.paragraphs(bytes))), start)
+        })
+    }
+
+    fn paragraphs(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         paragraphs(&mut bytes, &self.view.text);
         // Rules see what a page has though its reader does not: its titles, and what it hides.
         self.view.pages.iter().for_each(|page| paragraphs(&mut bytes, &page.title));
@@ -151,10 +176,7 @@ impl<'v, 'x> Texts<'v, 'x> {
             let news = news.concat();
             bytes.extend_from_slice(&news);
         }
-        let ends = memchr::memchr_iter(b'\n', &bytes);
-        let segments = ends.scan(0, |start, end| Some((std::mem::replace(start, end as u32 + 1), end as u32)));
-        let segments = Cow::Owned(segments.collect());
-        Text { bytes: Cow::Owned(bytes), segments }
+        bytes
     }
 
     /// Decoded text parts in pieces.
@@ -176,7 +198,9 @@ impl<'v, 'x> Texts<'v, 'x> {
     }
 
     fn mime(&self, spec: &FieldSpec, budget: &mut Budget) -> Text<'v> {
-        let headers: Vec<Header<'v>> = self.view.parts.iter().map(|part| Header::parse(&part.header, budget)).collect();
+        let parts = self.view.parts.iter();
+        let headers =
+            self.part_headers.get_or_init(|| parts.map(|part| Header::parse(&part.header, budget)).collect());
         let fields = headers.iter().flat_map(|header| header.all(&spec.name));
         let values: Vec<Cow<'v, [u8]>> = fields
             .map(|field| match spec.has("raw") {

@@ -109,7 +109,9 @@ fn strip_scheme<'u>(uri: &'u str, scheme: &str) -> Option<&'u str> {
 
 /// What ends an address in a text, as mail programs see it.
 fn ends_address(c: char) -> bool {
-    !c.is_ascii() || c.is_ascii_control() || " <>\"`}]{[|,('".contains(c)
+    !c.is_ascii()
+        || c.is_ascii_control()
+        || matches!(c, ' ' | '<' | '>' | '"' | '`' | '}' | ']' | '{' | '[' | '|' | ',' | '(' | '\'')
 }
 
 /// Words with an `@` and a plausible host.
@@ -137,14 +139,35 @@ fn is_host(host: &str) -> bool {
 
 /// Host names that stand in the text without a scheme, with what follows them.
 fn bare_hosts<'t>(text: &'t str, lists: &'t Lists) -> impl Iterator<Item = &'t str> {
-    let words = text.split(|c: char| c.is_whitespace() || "\"'`<>(){}[],;|!*=".contains(c));
-    let words = words.filter(|word| word.contains('.') && !word.contains("://") && !word.contains('@'));
+    let ends = |c: char| {
+        c.is_whitespace()
+            || matches!(
+                c,
+                '"' | '\'' | '`' | '<' | '>' | '(' | ')' | '{' | '}' | '[' | ']' | ',' | ';' | '|' | '!' | '*' | '='
+            )
+    };
+    // Of a text, only what stands around a dot can be a name.
+    let mut from = 0;
+    let words = memchr::memchr_iter(b'.', text.as_bytes()).filter_map(move |dot| {
+        if dot < from {
+            return None;
+        }
+        let start = text[from..dot].rfind(ends).map_or(from, |at| from + at + char_length(&text[from + at..]));
+        let end = text[dot..].find(ends).map_or(text.len(), |at| dot + at);
+        from = end;
+        Some(&text[start..end])
+    });
+    let words = words.filter(|word| !word.contains("://") && !word.contains('@'));
     words.filter_map(|word| {
         let word = word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '/');
         let host = word.split(['/', ':', '?']).next().unwrap_or_default();
         let top = host.rsplit_once('.').filter(|_| is_host(host))?.1;
         lists.has("util_rb_tld", &top.to_ascii_lowercase()).then_some(word)
     })
+}
+
+fn char_length(text: &str) -> usize {
+    text.chars().next().map_or(0, char::len_utf8)
 }
 
 #[cfg(test)]

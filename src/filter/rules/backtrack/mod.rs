@@ -35,7 +35,7 @@ enum Todo {
 /// The value of a place of memory that was not set.
 const UNSET: u32 = u32::MAX;
 /// Bytes of a span that are walked in the time of a step.
-const SPAN_BYTES_PER_STEP: usize = 16;
+const SPAN_BYTES_PER_STEP: usize = 32;
 
 /// There were not enough steps.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,9 +61,9 @@ impl Pattern {
         steps: &mut usize,
     ) -> Result<Option<usize>, OutOfSteps> {
         memory.slots.clear();
-        memory.slots.resize(self.0.slots as usize, UNSET);
+        memory.slots.extend(std::iter::repeat_n(UNSET, self.0.slots as usize));
         memory.todo.clear();
-        Run { program: &self.0, text, memory }.run(at, steps)
+        Run { program: &self.0, text, memory }.run(at as u32, steps)
     }
 }
 
@@ -73,167 +73,207 @@ struct Run<'r> {
     memory: &'r mut Memory,
 }
 
-/// What an instruction leads to: on at a place, or back to what is left to try.
-type Next = Option<(usize, usize)>;
+/// What an instruction leads to: on at a place, or [`FAILS`].
+type Next = (u32, u32);
+
+/// Back to what is left to try.
+const FAILS: Next = (u32::MAX, 0);
+
+fn next_if(holds: bool, next: Next) -> Next {
+    if holds { next } else { FAILS }
+}
 
 impl Run<'_> {
-    fn run(&mut self, at: usize, steps: &mut usize) -> Result<Option<usize>, OutOfSteps> {
-        let mut next = Some((0, at));
+    fn run(&mut self, at: u32, steps: &mut usize) -> Result<Option<usize>, OutOfSteps> {
+        let (mut op, mut at) = (0, at);
         loop {
-            if *steps == 0 {
-                return Err(OutOfSteps);
-            }
-            *steps -= 1;
-            let Some((op, at)) = next else {
-                match self.back() {
+            *steps = steps.checked_sub(1).ok_or(OutOfSteps)?;
+            let instruction = &self.program.ops[op as usize];
+            let mut next = match *instruction {
+                Op::Matched => return Ok(Some(at as usize)),
+                Op::Literal { start, length, fold } => {
+                    next_if(self.has(start, length, fold, at), (op + 1, at + length))
+                }
+                Op::Set(set) => next_if(self.fits(set, at), (op + 1, at + 1)),
+                Op::Span { set, least, most, .. } => {
+                    let end = self.span(set, at, most);
+                    *steps = steps.saturating_sub((end - at) as usize / SPAN_BYTES_PER_STEP);
+                    if end - at < least { FAILS } else { self.end_span(op, at + least, end) }
+                }
+                Op::SpanAll { set, least, most, follow } => {
+                    let end = self.span(set, at, most);
+                    *steps = steps.saturating_sub((end - at) as usize / SPAN_BYTES_PER_STEP);
+                    next_if(end - at >= least && self.fits(follow, end), (op + 1, end))
+                }
+                Op::Alternatives(choice) => {
+                    let list = self.program.choices[choice as usize].list(self.text.get(at as usize).copied());
+                    self.branch(op, list, at)
+                }
+                Op::Optional { first, greedy, exit } => {
+                    if first == ANYTHING || self.fits(first, at) {
+                        self.fork(greedy, op + 1, exit, at)
+                    } else {
+                        (exit, at)
+                    }
+                }
+                Op::Jump(target) => (target, at),
+                Op::Assert(assertion) => next_if(assertion.holds(self.text, at as usize), (op + 1, at)),
+                _ => self.seldom(op, at),
+            };
+            if next == FAILS {
+                match self.back(steps)? {
                     None => return Ok(None),
                     Some(found) => next = found,
                 }
-                continue;
-            };
-            next = match self.program.ops[op] {
-                Op::Matched => return Ok(Some(at)),
-                Op::Literal { start, length, fold } => {
-                    let literal = &self.program.bytes[start as usize..(start + length) as usize];
-                    self.has(literal, at, fold).then_some((op + 1, at + literal.len()))
-                }
-                Op::Set(set) => {
-                    let fits =
-                        self.text.get(at).is_some_and(|&byte| self.program.tables[set as usize][usize::from(byte)]);
-                    fits.then_some((op + 1, at + 1))
-                }
-                Op::Span { set, least, most, .. } => {
-                    let end = self.span(set, at, most);
-                    *steps = steps.saturating_sub((end - at) / SPAN_BYTES_PER_STEP);
-                    if end - at < least as usize { None } else { self.end_span(op, at + least as usize, end) }
-                }
-                Op::Alternatives(choice) => {
-                    let choice = &self.program.choices[choice as usize];
-                    let place = self.text.get(at).map_or(256, |&byte| usize::from(byte));
-                    self.branch(op, choice.by_byte[place], at)
-                }
-                other => self.seldom(other, op, at),
-            };
+            }
+            (op, at) = next;
         }
     }
 
+    /// Goes on one way, and leaves the other to be tried.
+    fn fork(&mut self, greedy: bool, more: u32, exit: u32, at: u32) -> Next {
+        let (now, then) = if greedy { (more, exit) } else { (exit, more) };
+        self.memory.todo.push(Todo::Go { op: then, at });
+        (now, at)
+    }
+
+    #[inline]
+    fn fits(&self, set: u32, at: u32) -> bool {
+        self.text.get(at as usize).is_some_and(|&byte| self.program.tables[set as usize].has(byte))
+    }
+
     /// What occurs less often than the others.
-    fn seldom(&mut self, instruction: Op, op: usize, at: usize) -> Next {
-        match instruction {
-            Op::Assert(assertion) => assertion.holds(self.text, at).then_some((op + 1, at)),
-            Op::Jump(target) => Some((target as usize, at)),
+    #[inline(never)]
+    fn seldom(&mut self, op: u32, at: u32) -> Next {
+        match self.program.ops[op as usize] {
             Op::Save(slot) => {
-                self.put(slot, at as u32);
-                Some((op + 1, at))
+                self.put(slot, at);
+                (op + 1, at)
             }
-            Op::Optional { first, greedy, exit } => self.optional(first, greedy, exit, op, at),
-            Op::Enter(slot) => {
+            Op::Repeat { first, greedy, start } => {
+                if self.fits(first, at) {
+                    self.fork(greedy, start, op + 1, at)
+                } else {
+                    (op + 1, at)
+                }
+            }
+            Op::Enter { slot, first, must, exit } => {
+                if first != ANYTHING && !self.fits(first, at) {
+                    return next_if(!must, (exit, at));
+                }
                 self.put(slot, 0);
                 self.put(slot + 1, UNSET);
-                Some((op + 1, at))
+                (op + 1, at)
             }
             Op::Turn(slot) => {
                 self.put(slot, self.memory.slots[slot as usize] + 1);
-                self.put(slot + 1, at as u32);
-                Some((op + 1, at))
+                self.put(slot + 1, at);
+                (op + 1, at)
             }
-            Op::Again { slot, least, most, greedy, exit } => self.again(slot, (least, most), greedy, exit, op, at),
-            Op::Back { group, fold } => self.again_group(group as usize, fold, at).map(|end| (op + 1, end)),
-            Op::Behind(length) => at.checked_sub(length as usize).map(|at| (op + 1, at)),
+            Op::Again { .. } => self.again(op, at),
+            Op::Back { group, fold } => match self.again_group(group as usize, fold, at as usize) {
+                Some(end) => (op + 1, end as u32),
+                None => FAILS,
+            },
+            Op::Behind(length) => at.checked_sub(length).map_or(FAILS, |at| (op + 1, at)),
             Op::Mark(slot) => {
                 self.mark(slot, at);
-                Some((op + 1, at))
+                (op + 1, at)
             }
             Op::Cut { slot, restore } => {
                 self.cut(self.memory.slots[slot as usize] as usize);
-                let at = if restore { self.memory.slots[slot as usize + 1] as usize } else { at };
-                Some((op + 1, at))
+                let at = if restore { self.memory.slots[slot as usize + 1] } else { at };
+                (op + 1, at)
             }
             Op::Not { slot, after } => {
                 self.mark(slot, at);
-                self.memory.todo.push(Todo::Go { op: after, at: at as u32 });
-                Some((op + 1, at))
+                self.memory.todo.push(Todo::Go { op: after, at });
+                (op + 1, at)
             }
             Op::Fail(slot) => {
                 let height = self.memory.slots[slot as usize] as usize;
                 self.drop_to(height);
-                None
+                FAILS
             }
-            _ => None,
+            _ => FAILS,
         }
     }
 
-    fn has(&self, literal: &[u8], at: usize, fold: bool) -> bool {
-        let Some(piece) = self.text.get(at..at + literal.len()) else { return false };
+    #[inline]
+    fn has(&self, start: u32, length: u32, fold: bool, at: u32) -> bool {
+        let literal = &self.program.bytes[start as usize..(start + length) as usize];
+        let Some(piece) = self.text.get(at as usize..at as usize + literal.len()) else { return false };
         if fold {
-            piece.iter().zip(literal).all(|(byte, wanted)| byte.to_ascii_lowercase() == *wanted)
+            (0..literal.len()).all(|place| piece[place].to_ascii_lowercase() == literal[place])
         } else {
             piece == literal
         }
     }
 
     /// The end of bytes of a set.
-    fn span(&self, set: u32, at: usize, most: u32) -> usize {
-        let table = &self.program.tables[set as usize];
-        let limit = self.text.len().min(at.saturating_add(most as usize));
-        let length = self.text[at..limit].iter().position(|&byte| !table[usize::from(byte)]);
-        length.map_or(limit, |length| at + length)
+    #[inline]
+    fn span(&self, set: u32, at: u32, most: u32) -> u32 {
+        let limit = self.text.len().min(at as usize + most as usize);
+        at + self.program.tables[set as usize].span(&self.text[at as usize..limit]) as u32
     }
 
     /// Ends a span at the first good place in its order, and leaves the others to be tried.
-    fn end_span(&mut self, op: usize, least: usize, most: usize) -> Next {
-        let Op::Span { greedy, follow, .. } = self.program.ops[op] else { return None };
-        let follows = |at: usize| {
-            follow == ANYTHING
-                || self.text.get(at).is_some_and(|&byte| self.program.tables[follow as usize][usize::from(byte)])
+    fn end_span(&mut self, op: u32, least: u32, most: u32) -> Next {
+        let Op::Span { greedy, follow, .. } = self.program.ops[op as usize] else { return FAILS };
+        let place = if follow == ANYTHING {
+            if greedy { most } else { least }
+        } else {
+            let follow = &self.program.tables[follow as usize];
+            let places = &self.text[least as usize..self.text.len().min(most as usize + 1)];
+            let place = if greedy { follow.last(places) } else { follow.first(places) };
+            let Some(place) = place else { return FAILS };
+            least + place as u32
         };
-        let mut places = least..=most;
-        let at = if greedy { places.rfind(|&at| follows(at)) } else { places.find(|&at| follows(at)) }?;
-        let left = if greedy { (least < at).then(|| (least, at - 1)) } else { (at < most).then(|| (at + 1, most)) };
-        if let Some((least, most)) = left {
-            self.memory.todo.push(Todo::Span { op: op as u32, least: least as u32, most: most as u32 });
+        let left = if greedy { (least, place.wrapping_sub(1)) } else { (place + 1, most) };
+        if if greedy { least < place } else { place < most } {
+            self.memory.todo.push(Todo::Span { op, least: left.0, most: left.1 });
         }
-        Some((op + 1, at))
+        (op + 1, place)
     }
 
     /// The next branch of a list, with the rest left to be tried.
-    fn branch(&mut self, op: usize, list: u32, at: usize) -> Next {
-        let Op::Alternatives(choice) = self.program.ops[op] else { return None };
+    fn branch(&mut self, op: u32, mut list: u32, at: u32) -> Next {
+        let Op::Alternatives(choice) = self.program.ops[op as usize] else { return FAILS };
         let lists = &self.program.choices[choice as usize].lists;
-        let target = lists[list as usize];
-        if target == NO_BRANCH {
-            return None;
+        loop {
+            let target = lists[list as usize];
+            list += 1;
+            let next = match self.program.ops.get(target as usize) {
+                // The end of the list.
+                None => return FAILS,
+                // Most branches are words, and most words fail.
+                Some(&Op::Literal { start, length, fold }) => {
+                    next_if(self.has(start, length, fold, at), (target + 1, at + length))
+                }
+                Some(_) => (target, at),
+            };
+            if next != FAILS {
+                if lists[list as usize] != NO_BRANCH {
+                    self.memory.todo.push(Todo::Branch { op, list, at });
+                }
+                return next;
+            }
         }
-        if lists[list as usize + 1] != NO_BRANCH {
-            self.memory.todo.push(Todo::Branch { op: op as u32, list: list + 1, at: at as u32 });
-        }
-        Some((target as usize, at))
     }
 
-    fn optional(&mut self, first: u32, greedy: bool, exit: u32, op: usize, at: usize) -> Next {
-        let fits = first == ANYTHING
-            || self.text.get(at).is_some_and(|&byte| self.program.tables[first as usize][usize::from(byte)]);
-        if !fits {
-            return Some((exit as usize, at));
-        }
-        let (now, then) = if greedy { (op as u32 + 1, exit) } else { (exit, op as u32 + 1) };
-        self.memory.todo.push(Todo::Go { op: then, at: at as u32 });
-        Some((now as usize, at))
-    }
-
-    fn again(&mut self, slot: u32, (least, most): (u32, u32), greedy: bool, exit: u32, op: usize, at: usize) -> Next {
+    /// Decides on another turn, and takes it where that is tried first.
+    fn again(&mut self, op: u32, at: u32) -> Next {
+        let Op::Again { slot, least, most, greedy, first, exit } = self.program.ops[op as usize] else { return FAILS };
         let turns = self.memory.slots[slot as usize];
         // A turn of nothing leads nowhere but to the next of the same.
-        let idle = turns > 0 && self.memory.slots[slot as usize + 1] == at as u32;
+        let idle = turns > 0 && self.memory.slots[slot as usize + 1] == at;
         if turns >= most || idle {
-            return Some((exit as usize, at));
+            return (exit, at);
         }
-        if turns < least {
-            return Some((op + 1, at));
+        if first != ANYTHING && !self.fits(first, at) {
+            return next_if(turns >= least, (exit, at));
         }
-        let (now, then) = if greedy { (op as u32 + 1, exit) } else { (exit, op as u32 + 1) };
-        self.memory.todo.push(Todo::Go { op: then, at: at as u32 });
-        Some((now as usize, at))
+        if turns < least { (op + 1, at) } else { self.fork(greedy, op + 1, exit, at) }
     }
 
     /// The end of what a group matched, where it stands once more.
@@ -253,10 +293,10 @@ impl Run<'_> {
         self.memory.todo.push(Todo::Slot { slot, value: before });
     }
 
-    fn mark(&mut self, slot: u32, at: usize) {
+    fn mark(&mut self, slot: u32, at: u32) {
         // The old values go below the mark, and stay when it is cut.
         self.put(slot, 0);
-        self.put(slot + 1, at as u32);
+        self.put(slot + 1, at);
         self.memory.slots[slot as usize] = self.memory.todo.len() as u32;
     }
 
@@ -282,17 +322,23 @@ impl Run<'_> {
     }
 
     /// Goes back to what is left to try; nothing if there is nothing.
-    fn back(&mut self) -> Option<Next> {
-        loop {
-            match self.memory.todo.pop()? {
-                Todo::Go { op, at } => return Some(Some((op as usize, at as usize))),
-                Todo::Span { op, least, most } => {
-                    return Some(self.end_span(op as usize, least as usize, most as usize));
+    fn back(&mut self, steps: &mut usize) -> Result<Option<Next>, OutOfSteps> {
+        while let Some(todo) = self.memory.todo.pop() {
+            *steps = steps.checked_sub(1).ok_or(OutOfSteps)?;
+            let next = match todo {
+                Todo::Go { op, at } => (op, at),
+                Todo::Span { op, least, most } => self.end_span(op, least, most),
+                Todo::Branch { op, list, at } => self.branch(op, list, at),
+                Todo::Slot { slot, value } => {
+                    self.memory.slots[slot as usize] = value;
+                    FAILS
                 }
-                Todo::Branch { op, list, at } => return Some(self.branch(op as usize, list, at as usize)),
-                Todo::Slot { slot, value } => self.memory.slots[slot as usize] = value,
+            };
+            if next != FAILS {
+                return Ok(Some(next));
             }
         }
+        Ok(None)
     }
 }
 

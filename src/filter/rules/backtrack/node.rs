@@ -301,6 +301,18 @@ impl Node {
         }
     }
 
+    /// Calls `visit` with each group that is asked for once more.
+    pub fn each_back(&self, visit: &mut impl FnMut(usize)) {
+        match self {
+            Node::Back { group, .. } => visit(*group),
+            Node::Alternatives(all) | Node::Sequence(all) => all.iter().for_each(|one| one.each_back(visit)),
+            Node::Around { inner, .. } | Node::Atomic(inner) | Node::Group(_, inner) | Node::Repeat { inner, .. } => {
+                inner.each_back(visit);
+            }
+            Node::Assert(_) | Node::Literal { .. } | Node::Set(_) => {}
+        }
+    }
+
     /// Its length, if that is always the same.
     pub fn length(&self) -> Option<usize> {
         match self {

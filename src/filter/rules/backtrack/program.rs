@@ -3,14 +3,19 @@
 //! A run of one kind of byte is one instruction, and gives back only to places where what follows can begin; a choice looks
 //! the next byte up and tries the branches that can begin with it. So most of what backtracking would try is never tried.
 
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
 use super::node::{Assertion, Node};
 use crate::filter::rules::shape::Bytes;
 
 /// An instruction. Numbers of slots are places in the run's memory, two for each group, then those of counters and marks.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    /// Decides on another turn: `body` follows as [`Op::Turn`], `exit` is behind.
-    Again { slot: u32, least: u32, most: u32, greedy: bool, exit: u32 },
+    /// Decides on another turn: it follows behind an [`Op::Turn`], `exit` is behind all of it. With `first` a set, it begins with
+    /// one of its bytes; otherwise it can match nothing.
+    Again { slot: u32, least: u32, most: u32, greedy: bool, first: u32, exit: u32 },
     /// Tries the branches that can begin here.
     Alternatives(u32),
     /// A condition.
@@ -21,8 +26,8 @@ pub enum Op {
     Behind(u32),
     /// Gives up what was to be tried since the mark; with `restore`, at the place where it was set.
     Cut { slot: u32, restore: bool },
-    /// Begins to count turns.
-    Enter(u32),
+    /// Begins to count turns; where none can begin, goes on at `exit` or, if there must be one, fails.
+    Enter { slot: u32, first: u32, must: bool, exit: u32 },
     /// What must not match did: fails, with all that was to be tried since the mark.
     Fail(u32),
     /// Goes on elsewhere.
@@ -39,10 +44,14 @@ pub enum Op {
     Optional { first: u32, greedy: bool, exit: u32 },
     /// Remembers the place.
     Save(u32),
+    /// What stands at `start` may match once more.
+    Repeat { first: u32, greedy: bool, start: u32 },
     /// One byte of a set.
     Set(u32),
     /// Bytes of a set; `follow` is the set of what can come next, or [`ANYTHING`].
     Span { set: u32, least: u32, most: u32, greedy: bool, follow: u32 },
+    /// The same, where nothing of the set can come next: it ends where the bytes do.
+    SpanAll { set: u32, least: u32, most: u32, follow: u32 },
     /// Counts a turn.
     Turn(u32),
 }
@@ -50,13 +59,105 @@ pub enum Op {
 /// The number of no set: anything may follow, even nothing.
 pub const ANYTHING: u32 = u32::MAX;
 
-/// A set of bytes by look-up.
-pub type Table = Box<[bool; 256]>;
+/// A set of bytes.
+pub struct Table {
+    has: [bool; 256],
+    /// How a member is found.
+    member: Seek,
+    /// How one is found that is none.
+    other: Seek,
+}
+
+/// What is sought in a text.
+#[derive(Clone, Copy)]
+enum Seek {
+    /// One of these.
+    One(u8),
+    Two(u8, u8),
+    Three(u8, u8, u8),
+    /// Many bytes, each of which is looked up.
+    Many,
+}
+
+/// Bytes that are looked up before a quick search for one of a few is worth its begin.
+const LOOKED_UP: usize = 8;
+
+impl Seek {
+    fn of(mut bytes: impl Iterator<Item = u8>) -> Self {
+        match [bytes.next(), bytes.next(), bytes.next(), bytes.next()] {
+            [Some(one), None, ..] => Seek::One(one),
+            [Some(one), Some(two), None, _] => Seek::Two(one, two),
+            [Some(one), Some(two), Some(three), None] => Seek::Three(one, two, three),
+            _ => Seek::Many,
+        }
+    }
+
+    fn first(self, text: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
+        let (head, tail) = text.split_at(text.len().min(LOOKED_UP));
+        let found = head.iter().position(|&byte| wanted(byte));
+        if found.is_some() || tail.is_empty() {
+            return found;
+        }
+        let found = match self {
+            Seek::One(one) => memchr::memchr(one, tail),
+            Seek::Two(one, two) => memchr::memchr2(one, two, tail),
+            Seek::Three(one, two, three) => memchr::memchr3(one, two, three, tail),
+            Seek::Many => tail.iter().position(|&byte| wanted(byte)),
+        };
+        found.map(|at| LOOKED_UP + at)
+    }
+
+    fn last(self, text: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
+        let (head, tail) = text.split_at(text.len().saturating_sub(LOOKED_UP));
+        if let Some(at) = tail.iter().rposition(|&byte| wanted(byte)) {
+            return Some(head.len() + at);
+        }
+        match self {
+            Seek::One(one) => memchr::memrchr(one, head),
+            Seek::Two(one, two) => memchr::memrchr2(one, two, head),
+            Seek::Three(one, two, three) => memchr::memrchr3(one, two, three, head),
+            Seek::Many => head.iter().rposition(|&byte| wanted(byte)),
+        }
+    }
+}
+
+impl Table {
+    fn new(set: &Bytes) -> Self {
+        let has = std::array::from_fn(|byte| set.has(byte as u8));
+        let member = Seek::of((0..=255).filter(|&byte| set.has(byte)));
+        let other = Seek::of((0..=255).filter(|&byte| !set.has(byte)));
+        Table { has, member, other }
+    }
+
+    /// True if the byte is in the set.
+    #[inline]
+    pub fn has(&self, byte: u8) -> bool {
+        self.has[usize::from(byte)]
+    }
+
+    /// Bytes of the set that `text` begins with.
+    #[inline]
+    pub fn span(&self, text: &[u8]) -> usize {
+        self.other.first(text, |byte| !self.has(byte)).unwrap_or(text.len())
+    }
+
+    /// The place of the first byte of the set.
+    pub fn first(&self, text: &[u8]) -> Option<usize> {
+        self.member.first(text, |byte| self.has(byte))
+    }
+
+    /// The place of the last byte of the set.
+    pub fn last(&self, text: &[u8]) -> Option<usize> {
+        self.member.last(text, |byte| self.has(byte))
+    }
+}
 
 /// Branches by the byte that they can begin with.
 pub struct Choice {
-    /// For each byte, and last for the end of the text, where its branches stand in `lists`.
-    pub by_byte: Box<[u32; 257]>,
+    /// For each byte, and last for the end of the text, the number of its list.
+    by_byte: Box<[u16; 257]>,
+    /// Where each list begins in `lists`.
+    starts: Vec<u32>,
     /// Instructions to go to, in their order; each list ends with [`NO_BRANCH`].
     pub lists: Vec<u32>,
 }
@@ -74,6 +175,8 @@ pub struct Program {
     /// All sets.
     pub tables: Vec<Table>,
     sets: Vec<Bytes>,
+    /// Whether something asks what a group matched.
+    wanted: Vec<bool>,
     /// All choices.
     pub choices: Vec<Choice>,
     /// Places of memory.
@@ -87,7 +190,10 @@ const OPS_MAX: usize = 200_000;
 /// # Errors
 /// If it is too large, or looks behind for something without a certain length.
 pub fn compile(node: &Node, groups: usize) -> Result<Program, String> {
-    let mut program = Program { slots: 2 * groups as u32, ..Program::default() };
+    let mut wanted = vec![false; groups];
+    node.each_back(&mut |group| wanted.iter_mut().skip(group).take(1).for_each(|wanted| *wanted = true));
+    let slots = if wanted.contains(&true) { 2 * groups as u32 } else { 0 };
+    let mut program = Program { slots, wanted, ..Program::default() };
     program.node(node)?;
     program.ops.push(Op::Matched);
     program.sets = Vec::new();
@@ -108,7 +214,7 @@ impl Program {
         let known = self.sets.iter().position(|known| *known == set);
         let place = known.unwrap_or_else(|| {
             self.sets.push(set);
-            self.tables.push(Box::new(std::array::from_fn(|byte| set.has(byte as u8))));
+            self.tables.push(Table::new(&set));
             self.sets.len() - 1
         });
         place as u32
@@ -135,6 +241,7 @@ impl Program {
                 self.ops.push(Op::Cut { slot, restore: false });
             }
             Node::Back { group, fold } => self.ops.push(Op::Back { group: *group as u32, fold: *fold }),
+            Node::Group(number, inner) if !self.wanted[*number] => self.node(inner)?,
             Node::Group(number, inner) => {
                 self.ops.push(Op::Save(2 * *number as u32));
                 self.node(inner)?;
@@ -168,22 +275,36 @@ impl Program {
     }
 
     fn repeat(&mut self, inner: &Node, least: u32, most: u32, greedy: bool, follow: u32) -> Result<(), String> {
+        let (at, endless) = (self.here(), most == u32::MAX);
         if let Some(set) = byte_of(inner) {
+            let apart = follow != ANYTHING && !self.sets[follow as usize].meets(&set);
             let set = self.set(set);
-            self.ops.push(Op::Span { set, least, most, greedy, follow });
-        } else if (least, most) == (0, 1) {
-            let (first, at) = (self.first([inner].into_iter()), self.ops.len());
+            self.ops.push(match apart {
+                true => Op::SpanAll { set, least, most, follow },
+                false => Op::Span { set, least, most, greedy, follow },
+            });
+            return Ok(());
+        }
+        let mut first = Bytes::default();
+        let idle = inner.first(&mut first);
+        let first = if idle { ANYTHING } else { self.set(first) };
+        if (least, most) == (0, 1) || least == 0 && endless && !idle {
             self.ops.push(Op::Matched);
             self.node(inner)?;
-            self.ops[at] = Op::Optional { first, greedy, exit: self.here() };
+            if endless {
+                self.ops.push(Op::Jump(at));
+            }
+            self.ops[at as usize] = Op::Optional { first, greedy, exit: self.here() };
+        } else if least == 1 && endless && !idle {
+            self.node(inner)?;
+            self.ops.push(Op::Repeat { first, greedy, start: at });
         } else {
             let slot = self.slot();
-            self.ops.push(Op::Enter(slot));
-            let again = self.ops.len();
-            self.ops.extend([Op::Matched, Op::Turn(slot)]);
+            self.ops.extend([Op::Matched, Op::Matched, Op::Turn(slot)]);
             self.node(inner)?;
-            self.ops.push(Op::Jump(again as u32));
-            self.ops[again] = Op::Again { slot, least, most, greedy, exit: self.here() };
+            self.ops.push(Op::Jump(at + 1));
+            self.ops[at as usize] = Op::Enter { slot, first, must: least > 0, exit: self.here() };
+            self.ops[at as usize + 1] = Op::Again { slot, least, most, greedy, first, exit: self.here() };
         }
         Ok(())
     }
@@ -204,7 +325,7 @@ impl Program {
         mut write: impl FnMut(&mut Self, &Node) -> Result<(u32, Bytes, bool), String>,
     ) -> Result<(), String> {
         let choice = self.choices.len();
-        self.choices.push(Choice { by_byte: Box::new([0; 257]), lists: Vec::new() });
+        self.choices.push(Choice::new(&[]));
         self.ops.push(Op::Alternatives(choice as u32));
         let (mut starts, mut jumps) = (Vec::new(), Vec::new());
         for branch in branches {
@@ -264,18 +385,25 @@ fn byte_of(node: &Node) -> Option<Bytes> {
 impl Choice {
     /// Branches by where they begin, what they can begin with, and whether they can be empty.
     fn new(branches: &[(u32, Bytes, bool)]) -> Self {
-        let mut choice = Choice { by_byte: Box::new([0; 257]), lists: Vec::new() };
+        let mut choice = Choice { by_byte: Box::new([0; 257]), starts: Vec::new(), lists: Vec::new() };
+        let mut known: HashMap<Vec<u32>, u16, FixedState> = HashMap::default();
         for place in 0..=256 {
             let fits = |(_, first, empty): &&(u32, Bytes, bool)| *empty || place < 256 && first.has(place as u8);
             let mut list: Vec<u32> = branches.iter().filter(fits).map(|(start, ..)| *start).collect();
             list.push(NO_BRANCH);
-            // Neighbours often have the same list.
-            let known = choice.lists.windows(list.len()).position(|window| window == list);
-            choice.by_byte[place] = known.unwrap_or(choice.lists.len()) as u32;
-            if known.is_none() {
+            choice.by_byte[place] = *known.entry(list).or_insert_with_key(|list| {
+                choice.starts.push(choice.lists.len() as u32);
                 choice.lists.extend(list);
-            }
+                choice.starts.len() as u16 - 1
+            });
         }
         choice
+    }
+
+    /// Where the list of those stands that can begin with this byte, or at the end of the text.
+    #[inline]
+    pub fn list(&self, byte: Option<u8>) -> u32 {
+        let place = byte.map_or(256, usize::from);
+        self.starts[usize::from(self.by_byte[place])]
     }
 }

@@ -62,7 +62,7 @@ fn check_for_uppercase(context: &Context<'_, '_, '_>, arguments: &[String]) -> b
 
 fn capitals(context: &Context<'_, '_, '_>) -> f64 {
     let text = context.texts.body();
-    let lines = (0..text.segments.len()).map(|number| text.segment(number).1.trim_ascii());
+    let lines = (0..text.count()).map(|number| text.segment(number).1.trim_ascii());
     let (mut all, mut upper, mut others) = (0, 0, 0);
     for line in lines.filter(|line| line.iter().any(u8::is_ascii_whitespace)) {
         all += line.len() + 1;
@@ -184,7 +184,7 @@ fn signature(context: &Context<'_, '_, '_>) -> Option<(usize, usize)> {
 /// Blanks for each hundred other characters in the paragraph that has most; few mean that words stand below each other.
 fn tvd_vertical_words(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
     let text = context.texts.body();
-    let lines = (0..text.segments.len()).map(|number| text.segment(number).1);
+    let lines = (0..text.count()).map(|number| text.segment(number).1);
     let shares = lines.filter(|line| line.len() + 1 > 5).map(|line| {
         let blanks = line.iter().filter(|byte| **byte == b' ').count();
         let others = line.len() + 1 - blanks;
