@@ -114,7 +114,8 @@ fn trim_line_end(line: &[u8]) -> &[u8] {
 
 /// `raw` as a header's reader sees it: unfolded, encoded words decoded, 8-bit bytes as UTF-8 if they are.
 pub fn decode(raw: &[u8]) -> Cow<'_, str> {
-    if memchr::memmem::find(raw, b"=?").is_none() {
+    // An encoded word begins with `=?`.
+    if !memchr::memchr_iter(b'=', raw).any(|at| raw.get(at + 1) == Some(&b'?')) {
         return unfold(raw);
     }
     // The parser reads up to a line end that is not a fold, so the value needs one.
@@ -127,8 +128,13 @@ pub fn decode(raw: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// Bytes as text; what is no UTF-8 is replaced. Nearly all of it is, and is only looked at.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
 fn unfold(raw: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(raw.trim_ascii());
+    let text = lossy(raw.trim_ascii());
     if memchr(b'\n', text.as_bytes()).is_none() {
         return text;
     }

@@ -96,6 +96,11 @@ impl Linear {
     /// The first match, or where the search must be gone on with because this way takes too long.
     fn find_quickly(&self, text: &[u8], stretch: Stretch, scratch: &mut Scratch) -> Result<Option<Found>, usize> {
         let quick = self.quick.as_ref().ok_or(stretch.from)?;
+        if let Some(set) = quick.set() {
+            let end = stretch.to.min(stretch.latest.saturating_add(1));
+            let found = text.get(stretch.from..end).and_then(|text| set.first(text));
+            return Ok(found.map(|place| (Some(stretch.from + place), stretch.from + place + 1)));
+        }
         let mut steps = QUICK_STEPS_PER_BYTE_MAX * (stretch.to - stretch.from) + QUICK_STEPS_MIN;
         for at in self.gate.starts(text, stretch) {
             match quick.match_at(text, at, &mut scratch.memory, &mut steps) {

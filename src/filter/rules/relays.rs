@@ -5,7 +5,6 @@
 
 mod received;
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::filter::engine::Facts;
@@ -96,12 +95,12 @@ impl Relays {
 
     /// External relays in the notation that rules match.
     pub fn external_notation(&self) -> String {
-        notation(self.external(), 0)
+        notation(self.external(), false)
     }
 
     /// Our relays in the notation that rules match.
     pub fn internal_notation(&self) -> String {
-        notation(self.internal(), 1)
+        notation(self.internal(), true)
     }
 }
 
@@ -119,16 +118,25 @@ pub fn is_private(ip: &str) -> bool {
     }
 }
 
-fn notation(relays: &[Relay], internal: u8) -> String {
+fn notation(relays: &[Relay], internal: bool) -> String {
     let mut out = String::new();
     for relay in relays {
         let Relay { ip, rdns, helo, by, ident, id, auth, .. } = relay;
         let envfrom = relay.envfrom.as_deref().unwrap_or_default();
-        write!(
-            out,
-            "[ ip={ip} rdns={rdns} helo={helo} by={by} ident={ident} envfrom={envfrom} intl={internal} id={id} auth={auth} msa=0 ] ",
-        )
-        .expect("a String takes any write");
+        let intl = if internal { "1" } else { "0" };
+        let pieces = [
+            ["[ ip=", ip],
+            [" rdns=", rdns],
+            [" helo=", helo],
+            [" by=", by],
+            [" ident=", ident],
+            [" envfrom=", envfrom],
+            [" intl=", intl],
+            [" id=", id],
+            [" auth=", auth],
+            [" msa=0 ]", " "],
+        ];
+        pieces.iter().flatten().for_each(|piece| out.push_str(piece));
     }
     out.truncate(out.trim_end().len());
     out

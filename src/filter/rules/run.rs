@@ -17,6 +17,7 @@ use super::scratch::Scratch;
 use super::texts::{Target, Text, Texts};
 use super::{Compiled, Hit, Rules};
 use crate::filter::budget::Budget;
+use crate::filter::message::header::lossy;
 
 /// Hits of one rule without `tflags multiple`, and the bound of those with it.
 pub const HITS_MAX: u16 = 1_000;
@@ -39,10 +40,19 @@ struct State {
     first: u32,
     last: u32,
     /// Of a meta: whether it is true at least and at most, as far as is known.
-    bounds: Option<(bool, bool)>,
+    bounds: Known,
 }
 
-const FRESH: State = State { hits: UNKNOWN, spots: 0, seen: 0, first: NONE, last: NONE, bounds: None };
+/// What is known of a meta.
+#[derive(Clone, Copy)]
+enum Known {
+    Nothing,
+    Undecided,
+    False,
+    True,
+}
+
+const FRESH: State = State { hits: UNKNOWN, spots: 0, seen: 0, first: NONE, last: NONE, bounds: Known::Nothing };
 
 /// See the module.
 pub struct Run<'r, 'v, 'x> {
@@ -288,7 +298,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             // Where the begin is not known, the end is what is shown.
             let start = start.unwrap_or(end.saturating_sub(EVIDENCE_BYTES_MAX));
             let piece = &text[start..end.min(start + EVIDENCE_BYTES_MAX)];
-            let piece = String::from_utf8_lossy(piece);
+            let piece = lossy(piece);
             self.evidence.insert(rule as u32, piece.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
         }
     }
@@ -389,16 +399,20 @@ impl Values for Run<'_, '_, '_> {
         match &rules.rules[rule].kind {
             Compiled::Void => (0.0, 0.0),
             Compiled::Meta(expression) => {
-                let number = |truth: bool| f64::from(u8::from(truth));
-                if let Some((least, most)) = state.bounds {
-                    return (number(least), number(most));
+                let mut known = state.bounds;
+                if matches!(known, Known::Nothing) {
+                    known = match expression.bounds(self) {
+                        (least, most) if least != most => Known::Undecided,
+                        (least, _) if least != 0.0 => Known::True,
+                        _ => Known::False,
+                    };
+                    self.states[rule].bounds = known;
                 }
-                let bounds = match expression.bounds(self) {
-                    (least, most) if least == most => (least != 0.0, least != 0.0),
-                    _ => (false, true),
-                };
-                self.states[rule].bounds = Some(bounds);
-                (number(bounds.0), number(bounds.1))
+                match known {
+                    Known::True => (1.0, 1.0),
+                    Known::False => (0.0, 0.0),
+                    Known::Nothing | Known::Undecided => (0.0, 1.0),
+                }
             }
             Compiled::Matching(_) if !self.may[rule] => (0.0, 0.0),
             Compiled::Matching(matcher) => match &self.texts[rules.rules[rule].target] {

@@ -10,7 +10,7 @@ use super::relays::Relays;
 use super::uris;
 use crate::filter::budget::Budget;
 use crate::filter::engine::Facts;
-use crate::filter::message::header::{Field, Header, decode, mailboxes};
+use crate::filter::message::header::{Field, Header, mailboxes};
 use crate::filter::message::{Body, View};
 
 /// The texts of one message.
@@ -27,6 +27,11 @@ pub struct Texts<'v, 'x> {
     pub once: Once,
     /// The body, and where it begins behind the subject.
     body: OnceCell<(Text<'v>, usize)>,
+    /// Each header field, decoded.
+    fields: Vec<OnceCell<Cow<'v, str>>>,
+    /// All of them in lines, with the place where each begins, and the end.
+    all: OnceCell<(Vec<u8>, Vec<u32>)>,
+    from: OnceCell<String>,
     part_headers: OnceCell<Vec<Header<'v>>>,
     raw: OnceCell<Vec<&'v [u8]>>,
     uris: OnceCell<Vec<String>>,
@@ -121,8 +126,9 @@ impl<'v, 'x> Texts<'v, 'x> {
     pub fn new(view: &'v View<'x>, facts: &'v Facts, lists: &'v Lists) -> Self {
         let relays = Relays::read(view, facts);
         let (body, part_headers) = (OnceCell::new(), OnceCell::new());
-        let (raw, uris) = (OnceCell::new(), OnceCell::new());
-        Texts { view, facts, lists, relays, once: Once::default(), body, part_headers, raw, uris }
+        let (raw, uris, all, from) = (OnceCell::new(), OnceCell::new(), OnceCell::new(), OnceCell::new());
+        let fields = view.header.fields.iter().map(|_| OnceCell::new()).collect();
+        Texts { view, facts, lists, relays, once: Once::default(), body, fields, all, from, part_headers, raw, uris }
     }
 
     /// The text of a target; nothing for a header field that is missing.
@@ -218,7 +224,7 @@ impl<'v, 'x> Texts<'v, 'x> {
     }
 
     /// The value of a header field, all fields of the name joined by line ends; nothing if there is none.
-    pub fn header(&self, spec: &FieldSpec) -> Option<Cow<'v, [u8]>> {
+    pub fn header(&self, spec: &FieldSpec) -> Option<Cow<'_, [u8]>> {
         let inside = self.relays.fields_inside;
         let made_up = match spec.name.as_str() {
             "all" => return Some(self.all(spec)),
@@ -258,50 +264,75 @@ impl<'v, 'x> Texts<'v, 'x> {
         })
     }
 
+    /// The first address of From, in lower case; empty if there is none.
+    pub fn from_address(&self) -> &str {
+        self.from.get_or_init(|| self.address("From"))
+    }
+
     /// The first address of a field, in lower case; empty if there is none.
     pub fn address(&self, field: &str) -> String {
         let text = self.view.header.text(field);
         mailboxes(&text).next().map(|(_, address)| address.to_ascii_lowercase()).unwrap_or_default()
     }
 
+    /// A header field by its place, decoded.
+    fn field_text(&self, place: usize) -> &str {
+        self.fields[place].get_or_init(|| self.view.header.fields[place].text())
+    }
+
     /// The fields between two Received fields by their numbers, the first of them included.
-    fn range(&self, spec: &FieldSpec, from: usize, to: usize) -> Option<Cow<'v, [u8]>> {
-        let mut received = 0;
-        let mut out = Vec::new();
-        let from = if self.facts.ip.is_some() && from == 0 { None } else { Some(from) };
-        for field in &self.view.header.fields {
-            received += usize::from(field.name.eq_ignore_ascii_case("Received"));
-            let begun = from.is_none_or(|from| received > from);
-            if begun && received <= to {
-                line(&mut out, field, spec.has("raw"));
-            }
+    fn range(&self, spec: &FieldSpec, from: usize, to: usize) -> Option<Cow<'_, [u8]>> {
+        let fields = &self.view.header.fields;
+        // The field that has this number among those; with 0, and one that is ours in front, the first of all.
+        let nth = |number: usize| {
+            let received = |(_, field): &(usize, &Field<'_>)| field.name.eq_ignore_ascii_case("Received");
+            fields.iter().enumerate().filter(received).nth(number).map_or(fields.len(), |(place, _)| place)
+        };
+        let start = if self.facts.ip.is_some() && from == 0 { 0 } else { nth(from) };
+        let end = nth(to).max(start);
+        if start == end {
+            return None;
         }
-        (!out.is_empty()).then_some(Cow::Owned(out))
-    }
-
-    fn all(&self, spec: &FieldSpec) -> Cow<'v, [u8]> {
-        let raw = self.view.header.raw;
         if spec.has("raw") {
-            return Cow::Borrowed(raw);
+            let mut out = Vec::new();
+            fields[start..end].iter().for_each(|field| raw_line(&mut out, field));
+            return Some(Cow::Owned(out));
         }
-        let mut out = Vec::with_capacity(raw.len());
-        self.view.header.fields.iter().for_each(|field| line(&mut out, field, false));
-        Cow::Owned(out)
+        let (all, starts) = self.lines();
+        Some(Cow::Borrowed(&all[starts[start] as usize..starts[end] as usize]))
     }
 
-    fn joined(&self, spec: &FieldSpec, names: &[&str]) -> Option<Cow<'v, [u8]>> {
-        let view: &'v View<'x> = self.view;
-        let fields = names.iter().flat_map(|name| view.header.all(name));
-        let mut values = fields.filter_map(|field| match (spec.has("raw"), spec.picks()) {
+    fn all(&self, spec: &FieldSpec) -> Cow<'_, [u8]> {
+        Cow::Borrowed(if spec.has("raw") { self.view.header.raw } else { &self.lines().0 })
+    }
+
+    fn lines(&self) -> &(Vec<u8>, Vec<u32>) {
+        self.all.get_or_init(|| {
+            let fields = &self.view.header.fields;
+            let (mut out, mut starts) = (Vec::with_capacity(self.view.header.raw.len()), vec![0]);
+            for (place, field) in fields.iter().enumerate() {
+                let text = self.field_text(place);
+                [field.name, ": ", text, "\n"].iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+                starts.push(out.len() as u32);
+            }
+            (out, starts)
+        })
+    }
+
+    fn joined(&self, spec: &FieldSpec, names: &[&str]) -> Option<Cow<'_, [u8]>> {
+        let fields = &self.view.header.fields;
+        let named = names.iter().flat_map(|name| {
+            fields.iter().enumerate().filter(move |(_, field)| field.name.eq_ignore_ascii_case(name))
+        });
+        let value = |(place, field): (usize, &Field<'v>)| match (spec.has("raw"), spec.picks()) {
             (true, false) => Some(Cow::Borrowed(field.raw)),
             (true, true) => modified(&field.unfolded(), spec).map(|text| Cow::Owned(text.into_bytes())),
-            _ => match decode(field.raw) {
-                Cow::Borrowed(text) if spec.modifiers.is_empty() => Some(Cow::Borrowed(text.as_bytes())),
-                text => modified(&text, spec).map(|text| Cow::Owned(text.into_bytes())),
-            },
-        });
+            _ if spec.modifiers.is_empty() => Some(Cow::Borrowed(self.field_text(place).as_bytes())),
+            _ => modified(self.field_text(place), spec).map(|text| Cow::Owned(text.into_bytes())),
+        };
+        let mut values = named.filter_map(value);
         let first = values.next()?;
-        let rest: Vec<Cow<'v, [u8]>> = values.collect();
+        let rest: Vec<Cow<'_, [u8]>> = values.collect();
         match (rest.last(), spec) {
             (None, _) => return Some(first),
             (Some(_), spec) if spec.has("first") => return Some(first),
@@ -322,16 +353,8 @@ const MESSAGE_IDS: [&str; 4] = ["x-message-id", "resent-message-id", "x-original
 /// Fields in which relays note the envelope's sender.
 const SENDER_FIELDS: [&str; 3] = ["X-Envelope-From", "Envelope-Sender", "Return-Path"];
 
-fn line(out: &mut Vec<u8>, field: &Field<'_>, raw: bool) {
-    out.extend_from_slice(field.name.as_bytes());
-    if raw {
-        out.push(b':');
-        out.extend_from_slice(field.raw);
-    } else {
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(field.text().as_bytes());
-    }
-    out.push(b'\n');
+fn raw_line(out: &mut Vec<u8>, field: &Field<'_>) {
+    [field.name.as_bytes(), b":", field.raw, b"\n"].iter().for_each(|piece| out.extend_from_slice(piece));
 }
 
 /// A value with `:addr`, `:name`, `:domain`, `:host`, `:ip` applied; nothing if it has no such part.

@@ -5,6 +5,7 @@
 
 use super::color::{self, Color};
 use super::tag_hash;
+use crate::filter::message::header::lossy;
 
 /// What was seen of it on a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Styles {
     /// It has this attribute.
     pub fn attribute(&mut self, tag: &[u8], name: &[u8], value: &[u8]) {
         let Some(look) = &mut self.next else { return };
-        let value = String::from_utf8_lossy(value);
+        let value = lossy(value);
         match (name, tag) {
             (b"color", b"font") | (b"text", b"body") => look.text = color::parse(&value),
             (b"size", b"font") => look.size = font_size(&value).unwrap_or(look.size),

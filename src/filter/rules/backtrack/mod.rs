@@ -7,6 +7,7 @@ mod node;
 mod program;
 
 use node::Assertion;
+pub use program::Table;
 use program::{ANYTHING, NO_BRANCH, Op, Program};
 
 /// A compiled pattern.
@@ -48,6 +49,14 @@ impl Pattern {
     pub fn compile(text: &str) -> Result<Self, String> {
         let (node, groups) = node::parse(text)?;
         program::compile(&node, groups).map(Pattern)
+    }
+
+    /// The set of a pattern that is one byte of it.
+    pub fn set(&self) -> Option<&Table> {
+        match self.0.ops[..] {
+            [Op::Set(set), Op::Matched] => Some(&self.0.tables[set as usize]),
+            _ => None,
+        }
     }
 
     /// The end of the match that begins at `at`; `steps` are taken from.

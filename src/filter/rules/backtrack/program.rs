@@ -247,6 +247,12 @@ impl Program {
                 self.node(inner)?;
                 self.ops.push(Op::Save(2 * *number as u32 + 1));
             }
+            Node::Literal { bytes, .. } if bytes.len() == 1 => {
+                let mut set = Bytes::default();
+                node.first(&mut set);
+                let set = self.set(set);
+                self.ops.push(Op::Set(set));
+            }
             Node::Literal { bytes, fold } => {
                 let (start, length) = (self.bytes.len() as u32, bytes.len() as u32);
                 self.bytes.extend(bytes);

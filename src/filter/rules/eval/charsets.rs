@@ -2,13 +2,14 @@
 
 use super::{Context, Function};
 use crate::filter::message::Part;
+use crate::filter::message::header::lossy;
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
     ("check_for_faraway_charset", |context, _| faraway_part(context)),
     ("check_for_faraway_charset_in_headers", |context, _| {
         ["From", "Subject"].iter().flat_map(|name| context.texts.view.header.all(name)).any(|field| {
-            let text = String::from_utf8_lossy(field.raw);
+            let text = lossy(field.raw);
             text.split("=?")
                 .skip(1)
                 .filter_map(|word| word.split_once('?'))

@@ -3,7 +3,7 @@
 use mail_parser::DateTime;
 
 use super::{Context, Function, number};
-use crate::filter::message::Field;
+use crate::filter::message::header::{Field, lossy};
 use crate::filter::rules::definition::FieldSpec;
 
 /// By name.
@@ -50,13 +50,17 @@ pub struct Dates {
     sent: Option<i64>,
     /// When the relays had it, newest first.
     received: Vec<i64>,
+    /// Hours that it was sent ahead of the nearest of them.
+    ahead: f64,
 }
 
 fn dates<'c>(context: &'c Context<'_, '_, '_>) -> &'c Dates {
     context.texts.once.dates.get_or_init(|| {
         let header = &context.texts.view.header;
         let sent = header.all("Resent-Date").chain(header.all("Date")).find_map(|field| time(&field.text()));
-        Dates { sent, received: received(context) }
+        let received = received(context);
+        let ahead = sent.and_then(|sent| shift(sent, &received)).unwrap_or(0) as f64 / HOUR_SECS;
+        Dates { sent, received, ahead }
     })
 }
 
@@ -75,23 +79,24 @@ fn received(context: &Context<'_, '_, '_>) -> Vec<i64> {
     }
     let date = |field: &Field<'_>| {
         let at = memchr::memrchr(b';', field.raw)?;
-        time(&String::from_utf8_lossy(&field.raw[at + 1..]))
+        time(&lossy(&field.raw[at + 1..]))
     };
     fields.into_iter().filter_map(date).collect()
 }
 
+/// Seconds that it was sent ahead of the nearest relay.
+fn shift(sent: i64, received: &[i64]) -> Option<i64> {
+    let relays = match received {
+        // A last relay of the very second is the sender's own, and knows no better.
+        [others @ .., last] if !others.is_empty() && *last == sent => others,
+        all => all,
+    };
+    relays.iter().map(|at| sent - at).min_by_key(|shift| shift.abs())
+}
+
 /// Hours that Date is ahead of the nearest Received, from the first bound to below the second; `undef` is none.
 fn check_for_shifted_date(context: &Context<'_, '_, '_>, arguments: &[String]) -> bool {
-    let dates = dates(context);
-    let shift = dates.sent.and_then(|sent| {
-        let mut shifts: Vec<i64> = dates.received.iter().map(|at| sent - at).collect();
-        // A last relay of the very second is the sender's own, and knows no better.
-        if shifts.len() > 1 && shifts.last() == Some(&0) {
-            shifts.pop();
-        }
-        shifts.into_iter().min_by_key(|shift| shift.abs())
-    });
-    let hours = shift.unwrap_or(0) as f64 / HOUR_SECS;
+    let hours = dates(context).ahead;
     number(arguments, 0).is_none_or(|low| hours >= low) && number(arguments, 1).is_none_or(|high| hours < high)
 }
 

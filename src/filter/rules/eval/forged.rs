@@ -3,6 +3,7 @@
 //! What a provider's own letters look like is what SpamAssassin's authors found; a letter that went through a list counts as honest.
 
 use super::{Context, Function};
+use crate::filter::message::header::lossy;
 use crate::filter::rules::definition::FieldSpec;
 
 /// By name.
@@ -18,7 +19,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         });
         relay
             && !received.contains("/aol-")
-            && !["relay", "mailrelay", "mailin"].iter().any(|id| received.contains(&format!("esmtp id {id}")))
+            && !["esmtp id relay", "esmtp id mailrelay", "esmtp id mailin"].iter().any(|id| received.contains(id))
     }),
     ("check_for_forged_eudoramail_received_headers", |context, _| {
         is_from(context, "eudoramail.com")
@@ -38,7 +39,7 @@ fn received<'c>(context: &'c Context<'_, '_, '_>) -> &'c str {
     context.texts.once.received.get_or_init(|| {
         let fields = context.texts.header(&FieldSpec::parse("Received")).unwrap_or_default();
         let mut line = String::with_capacity(fields.len());
-        for word in String::from_utf8_lossy(&fields).split_ascii_whitespace() {
+        for word in lossy(&fields).split_ascii_whitespace() {
             if !line.is_empty() {
                 line.push(' ');
             }
@@ -53,7 +54,7 @@ fn field(context: &Context<'_, '_, '_>, name: &str) -> String {
 }
 
 fn is_from(context: &Context<'_, '_, '_>, domain: &str) -> bool {
-    let from = context.texts.address("From");
+    let from = context.texts.from_address();
     from.strip_suffix(domain).is_some_and(|head| head.ends_with(|c: char| !c.is_alphanumeric() && c != '_'))
 }
 

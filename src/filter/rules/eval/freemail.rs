@@ -1,7 +1,7 @@
 //! FreeMail: addresses that anybody gets for nothing. Pure.
 
 use super::{Context, Function};
-use crate::filter::message::header::mailboxes;
+use crate::filter::message::header::{lossy, mailboxes};
 use crate::filter::rules::definition::FieldSpec;
 use crate::filter::rules::uris::shown_addresses;
 
@@ -76,7 +76,7 @@ fn addresses(context: &Context<'_, '_, '_>, field: &str) -> Vec<String> {
         return context.texts.envelope_from().map(|sender| sender.to_ascii_lowercase()).into_iter().collect();
     }
     let value = context.texts.header(&FieldSpec::parse(name)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&value);
+    let text = lossy(&value);
     text.split('\n').flat_map(mailboxes).map(|(_, address)| address.to_ascii_lowercase()).collect()
 }
 

@@ -1,6 +1,7 @@
 //! HeaderEval, RelayEval: what stands in the header and which way it came. Pure.
 
 use super::{Context, Function, number};
+use crate::filter::message::header::lossy;
 use crate::filter::rules::definition::FieldSpec;
 use crate::filter::rules::relays;
 
@@ -13,7 +14,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("check_equal_from_domains", |context, _| {
         let sender = context.texts.envelope_from().unwrap_or_default().to_ascii_lowercase();
-        let from = context.texts.address("From");
+        let from = context.texts.from_address();
         let (from, sender) = (second_level(&from), second_level(&sender));
         from.is_some() && sender.is_some() && from != sender
     }),
@@ -29,7 +30,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     ("check_for_from_domain_in_received_headers", from_domain_in_received),
     ("check_for_matching_env_and_hdr_from", |context, _| {
         let sender = context.texts.envelope_from().unwrap_or_default();
-        sender.eq_ignore_ascii_case(&context.texts.address("From"))
+        sender.eq_ignore_ascii_case(context.texts.from_address())
     }),
     ("check_for_missing_to_header", |context, _| {
         let header = &context.texts.view.header;
@@ -89,7 +90,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("check_ratware_name_id", |context, _| {
         let ids = context.texts.header(&FieldSpec::parse("MESSAGEID")).unwrap_or_default();
-        let (ids, from) = (String::from_utf8_lossy(&ids), context.texts.view.header.text("From"));
+        let (ids, from) = (lossy(&ids), context.texts.view.header.text("From"));
         let rest = ids.split('<').skip(1).find_map(|rest| {
             let (letters, address) = rest.split_once('.')?;
             let random = letters.len() == 28 && letters.bytes().all(|byte| byte.is_ascii_uppercase());
@@ -197,7 +198,7 @@ fn from_domain_in_received(context: &Context<'_, '_, '_>, arguments: &[String]) 
     let seen = context.texts.relays.all.iter().any(|relay| {
         is_below(&relay.rdns.to_ascii_lowercase(), &domain) && is_below(&relay.by.to_ascii_lowercase(), &domain)
     });
-    context.texts.address("From").contains(&domain) && seen == wanted
+    context.texts.from_address().contains(&domain) && seen == wanted
 }
 
 /// Share of bytes that no header may hold, and their number, which must both be reached. UTF-8 may be there since RFC 6532.

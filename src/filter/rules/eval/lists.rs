@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::FixedState;
+
 use super::brands::Brands;
 use super::{Context, Function};
 use crate::filter::rules::redirect::Redirectors;
@@ -74,8 +76,8 @@ fn through_our_relays(context: &Context<'_, '_, '_>) -> bool {
 /// Words of list settings: plain ones by hash, those with `*` and `?` one by one.
 #[derive(Default)]
 pub struct Lists {
-    words: HashMap<String, HashSet<String>>,
-    globs: HashMap<String, Vec<String>>,
+    words: HashMap<String, HashSet<String, FixedState>, FixedState>,
+    globs: HashMap<String, Vec<String>, FixedState>,
     pairs: HashMap<String, Vec<(String, String)>>,
     /// `brand` lines.
     pub brands: Brands,
@@ -104,7 +106,7 @@ impl Lists {
 
     /// The words of a list without globs.
     pub fn words(&self, list: &str) -> HashSet<String> {
-        self.words.get(list).cloned().unwrap_or_default()
+        self.words.get(list).into_iter().flatten().cloned().collect()
     }
 
     /// True if the list has any word.
