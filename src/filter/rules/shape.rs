@@ -1,7 +1,7 @@
 //! The shape of a pattern: which bytes can stand at each of a few places in a row. Pure.
 //!
 //! Patterns without a useful literal (`[vw][i1!][a@]gra`) are sought by their shapes, all at once: one table lookup per place says for 64
-//! groups of shapes whether they can stand there, and what passes is compared place by place. The time depends on the length
+//! shapes, or groups of them, whether they can stand there, and what passes is compared place by place. The time depends on the length
 //! of the text alone. Every match of a pattern holds its shape.
 
 use std::collections::{HashMap, HashSet};
@@ -76,9 +76,7 @@ pub struct Shape {
 pub fn shape(hir: &Hir) -> Option<Shape> {
     let mut parts = Vec::new();
     flatten(hir, &mut parts);
-    let config = Config::new().utf8(false).nfa_size_limit(Some(PART_BYTES_MAX)).which_captures(WhichCaptures::None);
-    let compiler = |part: &Hir| Compiler::new().configure(config.clone()).build_from_hir(part).ok();
-    let automata: Vec<NFA> = parts.iter().map(compiler).collect::<Option<_>>()?;
+    let automata: Vec<NFA> = parts.iter().map(|part| compiler().build_from_hir(part).ok()).collect::<Option<_>>()?;
     let mut best: Option<Shape> = None;
     let mut before = Some(0);
     for (start, part) in parts.iter().enumerate() {
@@ -186,6 +184,22 @@ fn follow(state: &State, byte: u8) -> Option<StateID> {
     }
 }
 
+/// The same of an expression that is too large as a whole: as far as its parts can be read.
+pub fn prefix_of_parts(hir: &Hir) -> Vec<Bytes> {
+    let mut parts = Vec::new();
+    flatten(hir, &mut parts);
+    let automata: Vec<NFA> = parts.iter().map_while(|part| compiler().build_from_hir(part).ok()).collect();
+    if automata.is_empty() { Vec::new() } else { places(&automata, 0, gate::PLACES_MAX) }
+}
+
+/// Compiles parts of a bounded size.
+fn compiler() -> Compiler {
+    let config = Config::new().utf8(false).nfa_size_limit(Some(PART_BYTES_MAX)).which_captures(WhichCaptures::None);
+    let mut compiler = Compiler::new();
+    compiler.configure(config);
+    compiler
+}
+
 /// The parts of a sequence, groups opened.
 fn flatten(hir: &Hir, out: &mut Vec<Hir>) {
     match hir.kind() {
@@ -264,8 +278,33 @@ impl Walk<'_> {
     }
 }
 
-/// Shapes in 64 groups, sought together.
-pub struct Shapes {
+/// Shapes, sought together.
+pub struct Shapes(Vec<Walked>);
+
+impl Shapes {
+    /// Shapes by the number of their pattern.
+    pub fn new(mut shapes: Vec<(u32, &Shape)>) -> Self {
+        // Neighbours in this order are alike, so that sharing a group costs little.
+        shapes.sort_by(|(_, a), (_, b)| a.places.cmp(&b.places));
+        let walks = shapes.len().div_ceil(GROUPS).clamp(1, WALKS_MAX);
+        let each = shapes.len().div_ceil(walks).max(1);
+        Shapes(shapes.chunks(each).map(Walked::new).collect())
+    }
+
+    /// Calls `visit` with each pattern whose shape stands in `text`, and where it begins.
+    pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
+        self.0.iter().for_each(|walked| walked.scan(text, &mut visit));
+    }
+}
+
+/// Walks through a text; with more shapes than bits for them, groups share a bit.
+const WALKS_MAX: usize = 4;
+const GROUPS: usize = u64::BITS as usize;
+/// Places that are looked up before anything is compared, the last three of them only where the others fit.
+const LOOKUPS: usize = 7;
+
+/// Shapes in 64 groups that are sought in one walk.
+struct Walked {
     /// For each of the first places and each byte, the groups that can have it there.
     masks: Box<[[u64; 256]; LOOKUPS]>,
     /// The groups with a shape of at most so many places.
@@ -273,28 +312,23 @@ pub struct Shapes {
     /// Where each group's members begin, and the last one's end.
     groups: [u32; GROUPS + 1],
     members: Vec<Member>,
-    /// The places of all members.
+    /// The places of all members that the masks do not tell.
     places: Vec<Bytes>,
 }
 
 struct Member {
     rule: u32,
-    /// Where its places begin.
+    /// Bytes from the shape's begin to the first of its places that are left to be compared.
+    from: u32,
+    /// Where those stand among all.
     start: u32,
-    length: u32,
+    end: u32,
 }
 
-const GROUPS: usize = u64::BITS as usize;
-/// Places that are looked up before anything is compared, the last three of them only where the others fit.
-const LOOKUPS: usize = 7;
-
-impl Shapes {
-    /// Shapes by the number of their pattern.
-    pub fn new(mut shapes: Vec<(u32, &Shape)>) -> Self {
-        // Neighbours in this order are alike, so that sharing a group costs little.
-        shapes.sort_by(|(_, a), (_, b)| a.places.cmp(&b.places));
+impl Walked {
+    fn new(shapes: &[(u32, &Shape)]) -> Self {
         let each = shapes.len().div_ceil(GROUPS).max(1);
-        let mut all = Shapes {
+        let mut all = Walked {
             masks: Box::new([[0; 256]; LOOKUPS]),
             short: [0; LOOKUPS],
             groups: [shapes.len() as u32; GROUPS + 1],
@@ -303,6 +337,8 @@ impl Shapes {
         };
         for (group, members) in shapes.chunks(each).enumerate() {
             all.groups[group] = all.members.len() as u32;
+            // Of one that is alone, the masks tell the first places.
+            let known = if members.len() == 1 { LOOKUPS } else { 0 };
             for (rule, shape) in members {
                 for (place, masks) in all.masks.iter_mut().enumerate() {
                     for (byte, mask) in (0..=255).zip(masks.iter_mut()) {
@@ -310,16 +346,16 @@ impl Shapes {
                     }
                     all.short[place] |= u64::from(shape.places.len() <= place) << group;
                 }
-                let (start, length) = (all.places.len() as u32, shape.places.len() as u32);
-                all.members.push(Member { rule: *rule, start, length });
-                all.places.extend(&shape.places);
+                let start = all.places.len() as u32;
+                all.places.extend(shape.places.iter().skip(known));
+                let end = all.places.len() as u32;
+                all.members.push(Member { rule: *rule, from: known as u32, start, end });
             }
         }
         all
     }
 
-    /// Calls `visit` with each pattern whose shape stands in `text`, and where it begins.
-    pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
+    fn scan(&self, text: &[u8], visit: &mut impl FnMut(u32, usize)) {
         let [first, second, third, fourth, fifth, sixth, seventh] = &*self.masks;
         for (at, next) in text.array_windows::<LOOKUPS>().enumerate() {
             let mut groups = first[usize::from(next[0])]
@@ -329,7 +365,9 @@ impl Shapes {
             if groups != 0 {
                 groups &=
                     fifth[usize::from(next[4])] & sixth[usize::from(next[5])] & seventh[usize::from(next[6])];
-                self.compare(groups, text, at, &mut visit);
+                if groups != 0 {
+                    self.compare(groups, text, at, visit);
+                }
             }
         }
         for at in text.len().saturating_sub(LOOKUPS - 1)..text.len() {
@@ -337,7 +375,7 @@ impl Shapes {
             for (place, masks) in self.masks.iter().enumerate() {
                 groups &= text.get(at + place).map_or(self.short[place], |&byte| masks[usize::from(byte)]);
             }
-            self.compare(groups, text, at, &mut visit);
+            self.compare(groups, text, at, visit);
         }
     }
 
@@ -346,14 +384,18 @@ impl Shapes {
             let group = groups.trailing_zeros() as usize;
             groups &= groups - 1;
             for member in &self.members[self.groups[group] as usize..self.groups[group + 1] as usize] {
-                let places = &self.places[member.start as usize..(member.start + member.length) as usize];
-                let Some(bytes) = text.get(at..at + places.len()) else { continue };
-                if bytes.iter().zip(places).all(|(&byte, place)| place.has(byte)) {
+                let places = &self.places[member.start as usize..member.end as usize];
+                if places.is_empty() || fit(places, text.get(at + member.from as usize..).unwrap_or_default()) {
                     visit(member.rule, at);
                 }
             }
         }
     }
+}
+
+/// True if `text` begins with bytes of these sets.
+fn fit(places: &[Bytes], text: &[u8]) -> bool {
+    text.len() >= places.len() && (0..places.len()).all(|place| places[place].has(text[place]))
 }
 
 /// The same of an expression.

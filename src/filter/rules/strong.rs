@@ -12,6 +12,7 @@ use super::gate::Gate;
 use super::linear::{Linear, PATTERN_BYTES_MAX, STEPS_MIN, STEPS_PER_BYTE_MAX, last_line};
 use super::matcher::{Found, Stretch};
 use super::scratch::Scratch;
+use super::shape::prefix_of_parts;
 use crate::filter::budget::{Budget, Limit};
 
 /// See the module.
@@ -43,9 +44,13 @@ impl Strong {
             Ok(pattern) => Engine::Own(pattern),
             Err(_) => Engine::Other(Box::new(other(text)?)),
         };
-        let weaker = weaker.and_then(|(text, hir)| Linear::compile(text, hir).ok());
-        let gate = weaker.as_ref().map(|weaker| weaker.gate.clone()).unwrap_or_default();
-        Ok(Strong { engine, gate, weaker })
+        let linear = weaker.and_then(|(text, hir)| Linear::compile(text, hir).ok());
+        let gate = match (&linear, weaker) {
+            (Some(linear), _) => linear.gate.clone(),
+            (None, Some((_, hir))) => Gate::new(hir.properties().look_set_prefix(), &prefix_of_parts(hir)),
+            (None, None) => Gate::default(),
+        };
+        Ok(Strong { engine, gate, weaker: linear })
     }
 
     /// States of the weaker expression.

@@ -229,20 +229,30 @@ impl Run<'_> {
     /// Ends a span at the first good place in its order, and leaves the others to be tried.
     fn end_span(&mut self, op: u32, least: u32, most: u32) -> Next {
         let Op::Span { greedy, follow, .. } = self.program.ops[op as usize] else { return FAILS };
-        let place = if follow == ANYTHING {
-            if greedy { most } else { least }
-        } else {
+        let places = &self.text[least as usize..self.text.len().min(most as usize + 1)];
+        let found = if follow != ANYTHING {
             let follow = &self.program.tables[follow as usize];
-            let places = &self.text[least as usize..self.text.len().min(most as usize + 1)];
-            let place = if greedy { follow.last(places) } else { follow.first(places) };
-            let Some(place) = place else { return FAILS };
-            least + place as u32
+            if greedy { follow.last(places) } else { follow.first(places) }
+        } else if let Some((lower, upper)) = self.head_of_group(op + 1) {
+            if greedy { memchr::memrchr2(lower, upper, places) } else { memchr::memchr2(lower, upper, places) }
+        } else {
+            Some(if greedy { most - least } else { 0 } as usize)
         };
+        let Some(place) = found.map(|place| least + place as u32) else { return FAILS };
         let left = if greedy { (least, place.wrapping_sub(1)) } else { (place + 1, most) };
         if if greedy { least < place } else { place < most } {
             self.memory.todo.push(Todo::Span { op, least: left.0, most: left.1 });
         }
         (op + 1, place)
+    }
+
+    /// What the text must begin with where the instruction asks for a group once more, in either case.
+    fn head_of_group(&self, op: u32) -> Option<(u8, u8)> {
+        let Op::Back { group, .. } = self.program.ops[op as usize] else { return None };
+        let (start, end) = (self.memory.slots[2 * group as usize], self.memory.slots[2 * group as usize + 1]);
+        // One that matched nothing stands everywhere; one that did not match, nowhere.
+        let head = self.text.get(start as usize).filter(|_| start < end)?;
+        Some((head.to_ascii_lowercase(), head.to_ascii_uppercase()))
     }
 
     /// The next branch of a list, with the rest left to be tried.
