@@ -1,7 +1,6 @@
-//! Arithmetic over hits of other rules: `meta X (A + B > 1) && !C`. Pure.
+//! Arithmetic over hits of other rules: `meta X (A + B > 1) && !C`, read, and put into the order of what its parts cost. Pure.
 //!
-//! A value is worked out from what is known of the rules: where their bounds decide already, none of them is asked, and
-//! what is joined by `&&` or `||` is asked in the order of what it costs.
+//! [`super::formula`] works it out.
 
 use std::collections::HashMap;
 
@@ -165,81 +164,20 @@ impl Reader<'_, '_> {
 /// The least and the most that a value can be.
 pub type Bounds = (f64, f64);
 
-/// What an expression asks of rules.
-pub trait Values {
-    /// The hits of a rule.
-    fn value(&mut self, rule: usize) -> f64;
-    /// What is known of them without effort.
-    fn bounds(&mut self, rule: usize) -> Bounds;
-}
-
-const FALSE: Bounds = (0.0, 0.0);
-const TRUE: Bounds = (1.0, 1.0);
-const UNDECIDED: Bounds = (0.0, 1.0);
+/// The value of what is false.
+pub const FALSE: Bounds = (0.0, 0.0);
+/// The value of what is true.
+pub const TRUE: Bounds = (1.0, 1.0);
+/// The value of what is either.
+pub const UNDECIDED: Bounds = (0.0, 1.0);
 const ANYTHING: Bounds = (f64::NEG_INFINITY, f64::INFINITY);
 
-fn truth(value: bool) -> f64 {
+/// Truth as a number.
+pub fn truth(value: bool) -> f64 {
     f64::from(u8::from(value))
 }
 
-/// Whether a value within these bounds is true, if that is certain.
-fn certain((least, most): Bounds) -> Option<bool> {
-    match (least, most) {
-        _ if least == 0.0 && most == 0.0 => Some(false),
-        _ if least > 0.0 || most < 0.0 => Some(true),
-        _ => None,
-    }
-}
-
 impl Expression {
-    /// Its value.
-    pub fn value(&self, rules: &mut impl Values) -> f64 {
-        match self {
-            Expression::Number(number) => *number,
-            Expression::Rule(rule) => rules.value(*rule),
-            Expression::Not(inner) => truth(inner.value(rules) == 0.0),
-            Expression::All(all) => {
-                let fails = all.iter().any(|one| certain(one.bounds(rules)) == Some(false));
-                truth(!fails && all.iter().all(|one| one.value(rules) != 0.0))
-            }
-            Expression::Any(any) => {
-                let holds = any.iter().any(|one| certain(one.bounds(rules)) == Some(true));
-                truth(holds || any.iter().any(|one| one.value(rules) != 0.0))
-            }
-            Expression::Binary(operator, left, right) => {
-                let (least, most) = self.bounds(rules);
-                if least == most {
-                    return least;
-                }
-                operator.apply(left.operand(rules), right.operand(rules))
-            }
-        }
-    }
-
-    /// The value of an operand of what is not known without effort: a long sum's bounds are not worked out at each of its terms.
-    fn operand(&self, rules: &mut impl Values) -> f64 {
-        match self {
-            Expression::Binary(operator, left, right) => operator.apply(left.operand(rules), right.operand(rules)),
-            other => other.value(rules),
-        }
-    }
-
-    /// What is known of its value without effort.
-    pub fn bounds(&self, rules: &mut impl Values) -> Bounds {
-        match self {
-            Expression::Number(number) => (*number, *number),
-            Expression::Rule(rule) => rules.bounds(*rule),
-            Expression::Not(inner) => match certain(inner.bounds(rules)) {
-                Some(true) => FALSE,
-                Some(false) => TRUE,
-                None => UNDECIDED,
-            },
-            Expression::All(all) => decided(all, rules, false),
-            Expression::Any(any) => decided(any, rules, true),
-            Expression::Binary(operator, left, right) => operator.bounds(left.bounds(rules), right.bounds(rules)),
-        }
-    }
-
     /// Puts what costs less in front of what costs more, where the order makes no difference otherwise.
     pub fn order(&mut self, cost: &impl Fn(usize) -> u64) -> u64 {
         match self {
@@ -292,21 +230,9 @@ impl Expression {
     }
 }
 
-/// Bounds of what is joined by `||`, where one that is true decides, or by `&&`, where one that is false does.
-fn decided(all: &[Expression], rules: &mut impl Values, by: bool) -> Bounds {
-    let mut open = false;
-    for one in all {
-        match certain(one.bounds(rules)) {
-            Some(value) if value == by => return (truth(by), truth(by)),
-            Some(_) => {}
-            None => open = true,
-        }
-    }
-    if open { UNDECIDED } else { (truth(!by), truth(!by)) }
-}
-
 impl Operator {
-    fn apply(self, a: f64, b: f64) -> f64 {
+    /// What it makes of two numbers.
+    pub fn apply(self, a: f64, b: f64) -> f64 {
         match self {
             Operator::Or => truth(a != 0.0 || b != 0.0),
             Operator::And => truth(a != 0.0 && b != 0.0),
@@ -324,7 +250,8 @@ impl Operator {
         }
     }
 
-    fn bounds(self, a: Bounds, b: Bounds) -> Bounds {
+    /// What it can make of two numbers that are not known.
+    pub fn bounds(self, a: Bounds, b: Bounds) -> Bounds {
         if a.0 == a.1 && b.0 == b.1 {
             let value = self.apply(a.0, b.0);
             return (value, value);
@@ -352,6 +279,7 @@ impl Operator {
 
 #[cfg(test)]
 mod tests {
+    use super::super::formula::{Formulas, Values};
     use super::*;
 
     struct Known;
@@ -380,6 +308,12 @@ mod tests {
         }
     }
 
+    fn value(text: &str, rules: &HashMap<String, usize>, known: &mut impl Values) -> f64 {
+        let mut formulas = Formulas::default();
+        let start = formulas.add(&parse(text, rules, &mut Vec::new()).unwrap());
+        formulas.value(start, known)
+    }
+
     #[test]
     fn triggers_are_the_fewest() {
         let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1), ("C".to_owned(), 2)].into();
@@ -394,9 +328,10 @@ mod tests {
     #[test]
     fn what_is_certain_is_not_asked() {
         let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1)].into();
-        let value = |text: &str| parse(text, &rules, &mut Vec::new()).unwrap().value(&mut Guarded);
+        let value = |text: &str| value(text, &rules, &mut Guarded);
         assert_eq!(value("B && A"), 0.0);
         assert_eq!(value("A + B > 2"), 0.0);
+        assert_eq!(value("C + A + B + 3 > 2"), 1.0);
         assert_eq!(value("B || !A"), 1.0);
         assert_eq!(value("(A + B <= 2) && !(A && B)"), 1.0);
     }
@@ -404,7 +339,7 @@ mod tests {
     #[test]
     fn arithmetic_and_truth() {
         let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1)].into();
-        let value = |text: &str| parse(text, &rules, &mut Vec::new()).unwrap().value(&mut Known);
+        let value = |text: &str| value(text, &rules, &mut Known);
         assert_eq!(value("(A + B > 3) && !C"), 1.0);
         assert_eq!(value("A + B * 2 == 7"), 1.0);
         assert_eq!(value("10 - 4 - 3"), 3.0);

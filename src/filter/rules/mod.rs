@@ -9,6 +9,7 @@ mod condition;
 pub mod cost;
 pub mod definition;
 mod eval;
+mod formula;
 mod gate;
 mod grams;
 mod group;
@@ -37,6 +38,7 @@ use rayon::prelude::*;
 
 use definition::{Definition, Example, Flags, Kind, Place, Test};
 pub use definition::{Problem, Severity};
+use formula::Formulas;
 use group::Group;
 use matcher::Matcher;
 use meta::Expression;
@@ -122,6 +124,9 @@ pub struct Rules {
     metas: Vec<u32>,
     /// Rules that can hit although nothing of theirs, or of what they need, was seen in a text.
     may: Vec<bool>,
+    /// Of each rule, what working it out asks most.
+    briefs: Vec<Brief>,
+    formulas: Formulas,
     /// Rules that ask whether a field is there.
     exists: Vec<(u32, String)>,
     /// Of each rule, the metas that can hit once it can: each meta needs one of those that wake it.
@@ -130,6 +135,28 @@ pub struct Rules {
     runs: cost::Runs,
     /// Memory of runs that have ended.
     scratches: Mutex<Vec<Scratch>>,
+}
+
+/// What is asked of a rule again and again, in few bytes.
+#[derive(Clone, Copy)]
+struct Brief {
+    nature: Nature,
+    /// Its hits at most.
+    most: u16,
+    /// Of a meta, where its formula stands.
+    formula: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    /// It can't hit.
+    Void,
+    Meta,
+    Pattern,
+    /// A pattern that hits where it does not match.
+    Negated,
+    /// It hits once or not.
+    Test,
 }
 
 /// What is looked at.
@@ -164,6 +191,7 @@ impl Rules {
         rules.group(&definitions);
         rules.order_by_cost();
         rules.find_triggers();
+        rules.sum_up();
         let (patterns, others): (Vec<u32>, Vec<u32>) = (0..rules.rules.len() as u32)
             .filter(|&rule| rules.rules[rule as usize].is_asked())
             .partition(|&rule| matches!(rules.rules[rule as usize].kind, Compiled::Matching(_)));
@@ -269,6 +297,24 @@ impl Rules {
             if let Compiled::Meta(expression) = &mut self.rules[meta as usize].kind {
                 costs[meta as usize] = expression.order(&|rule| costs[rule]) + 1;
             }
+        }
+    }
+
+    fn sum_up(&mut self) {
+        for rule in &self.rules {
+            let mut formula = 0;
+            let nature = match &rule.kind {
+                Compiled::Void => Nature::Void,
+                Compiled::Meta(expression) => {
+                    formula = self.formulas.add(expression);
+                    Nature::Meta
+                }
+                Compiled::Matching(matcher) if matcher.negated => Nature::Negated,
+                Compiled::Matching(_) => Nature::Pattern,
+                Compiled::Eval(_) | Compiled::Exists(_) | Compiled::UriDetail(_) => Nature::Test,
+            };
+            let most = if rule.flags.multiple { rule.flags.hits_max.unwrap_or(run::HITS_MAX).max(1) } else { 1 };
+            self.briefs.push(Brief { nature, most, formula });
         }
     }
 

@@ -12,10 +12,11 @@ use foldhash::fast::FixedState;
 use super::cost::{self, Cost};
 use super::group::{SIGHT_BIT, Seen};
 use super::matcher::{Found, Matcher};
-use super::meta::{Bounds, Values};
+use super::formula::Values;
+use super::meta::Bounds;
 use super::scratch::Scratch;
 use super::texts::{Target, Text, Texts};
-use super::{Compiled, Hit, Rules};
+use super::{Compiled, Hit, Nature, Rule, Rules};
 use crate::filter::budget::Budget;
 use crate::filter::message::header::lossy;
 
@@ -54,21 +55,27 @@ enum Known {
 
 const FRESH: State = State { hits: UNKNOWN, spots: 0, seen: 0, first: NONE, last: NONE, bounds: Known::Nothing };
 
-/// See the module.
-pub struct Run<'r, 'v, 'x> {
-    rules: &'r Rules,
-    view: &'r Texts<'v, 'x>,
-    texts: Vec<Option<Option<Text<'r>>>>,
+/// What is noted of the rules, kept from run to run.
+#[derive(Default)]
+pub struct Notes {
     states: Vec<State>,
     /// Rules that can hit, as far as is known without looking closer.
     may: Vec<bool>,
     /// Ends of what was sighted, each with the place of its rule's next.
     spots: Vec<(u32, u32)>,
+    costs: Vec<(u32, Cost)>,
+}
+
+/// See the module.
+pub struct Run<'r, 'v, 'x> {
+    rules: &'r Rules,
+    view: &'r Texts<'v, 'x>,
+    texts: Vec<Option<Option<Text<'r>>>>,
+    notes: Notes,
     evidence: HashMap<u32, String, FixedState>,
     scratch: &'r mut Scratch,
     budget: &'r mut Budget,
     timed: bool,
-    costs: Vec<(u32, Cost)>,
 }
 
 /// Rules that are worked out between two looks at the clock of the budget.
@@ -77,18 +84,21 @@ const RULES_PER_LOOK: usize = 64;
 impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
     /// Nothing is known yet.
     pub fn new(rules: &'r Rules, view: &'r Texts<'v, 'x>, scratch: &'r mut Scratch, budget: &'r mut Budget) -> Self {
+        let mut notes = std::mem::take(&mut scratch.notes);
+        notes.states.clear();
+        notes.states.resize(rules.rules.len(), FRESH);
+        notes.may.clone_from(&rules.may);
+        notes.spots.clear();
+        notes.costs.clear();
         Run {
             rules,
             view,
             texts: (0..rules.targets.len()).map(|_| None).collect(),
-            states: vec![FRESH; rules.rules.len()],
-            may: rules.may.clone(),
-            spots: Vec::new(),
+            notes,
             evidence: HashMap::default(),
             scratch,
             budget,
             timed: rules.runs.next().is_multiple_of(cost::TIMED_ONE_IN),
-            costs: Vec::new(),
         }
     }
 
@@ -101,38 +111,34 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             }
         }
         for &(rule, ref field) in &self.rules.exists {
-            self.may[rule as usize] = false;
+            self.notes.may[rule as usize] = false;
             if self.view.view.header.first(field).is_some() {
-                may(&mut self.may, self.rules, rule);
+                may(&mut self.notes.may, self.rules, rule);
             }
         }
-        for (state, may) in self.states.iter_mut().zip(&self.may) {
+        for (state, may) in self.notes.states.iter_mut().zip(&self.notes.may) {
             if !may {
                 state.hits = 0;
             }
         }
         for &rule in roots {
-            if self.states[rule as usize].hits == UNKNOWN {
+            if self.notes.states[rule as usize].hits == UNKNOWN {
                 self.value(rule as usize);
             }
         }
-        for (rule, cost) in &self.costs {
+        for (rule, cost) in &self.notes.costs {
             self.rules.rules[*rule as usize].counters.add(*cost);
         }
         let mut hits = Vec::new();
-        for (rule, state) in self.states.iter().enumerate() {
+        for (rule, state) in self.notes.states.iter().enumerate() {
             if state.hits != 0 && state.hits != UNKNOWN {
                 self.rules.rules[rule].counters.add(Cost { hits: 1, ..Cost::default() });
                 let evidence = self.evidence.remove(&(rule as u32));
                 hits.push(Hit { rule, count: state.hits, evidence });
             }
         }
+        self.scratch.notes = self.notes;
         hits
-    }
-
-    fn most(&self, rule: usize) -> u16 {
-        let flags = &self.rules.rules[rule].flags;
-        if flags.multiple { flags.hits_max.unwrap_or(HITS_MAX).max(1) } else { 1 }
     }
 
     /// The text of a target, scanned.
@@ -144,7 +150,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         let looked = &self.rules.targets[target];
         let text = self.view.prepare(&looked.target, self.budget);
         if let Some(text) = &text {
-            let (states, spots, known) = (&mut self.states, &mut self.spots, &mut self.may);
+            let Notes { states, spots, may: known, .. } = &mut self.notes;
             let rules = self.rules;
             looked.group.scan(&text.bytes, &mut self.scratch.room, |rule, seen| {
                 let bit = match seen {
@@ -162,7 +168,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             });
         } else {
             for &rule in &looked.members {
-                self.may[rule as usize] = self.rules.rules[rule as usize].unset_hits > 0;
+                self.notes.may[rule as usize] = self.rules.rules[rule as usize].unset_hits > 0;
             }
         }
         self.texts[target] = Some(text);
@@ -170,7 +176,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
 
     /// The hits of a rule that is no meta, worked out.
     fn work_out(&mut self, rule: usize) -> u16 {
-        if self.costs.len().is_multiple_of(RULES_PER_LOOK) && self.budget.is_late() {
+        if self.notes.costs.len().is_multiple_of(RULES_PER_LOOK) && self.budget.is_late() {
             return 0;
         }
         let start = self.timed.then(Instant::now);
@@ -182,14 +188,14 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             Compiled::UriDetail(tests) => u16::from(self.uri_detail(rule, tests)),
         };
         let nanoseconds = start.map_or(0, |start| start.elapsed().as_nanos() as u64 * cost::TIMED_ONE_IN);
-        self.costs.push((rule as u32, Cost { tried: 1, nanoseconds, hits: 0 }));
+        self.notes.costs.push((rule as u32, Cost { tried: 1, nanoseconds, hits: 0 }));
         hits
     }
 
     fn matching(&mut self, rule: usize, matcher: &Matcher) -> u16 {
-        let most = self.most(rule);
+        let most = self.rules.briefs[rule].most;
         let watched = self.rules.rules[rule].watched;
-        let state = self.states[rule];
+        let state = self.notes.states[rule];
         let target = self.rules.rules[rule].target;
         // Taken out and put back, because looking for matches changes everything else.
         let Some(Some(text)) = self.texts[target].take() else {
@@ -221,7 +227,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
     fn spots_of(&self, state: State) -> impl Iterator<Item = usize> + '_ {
         let mut at = state.first;
         std::iter::from_fn(move || {
-            let (end, next) = *self.spots.get(at as usize)?;
+            let (end, next) = *self.notes.spots.get(at as usize)?;
             at = next;
             Some(end as usize)
         })
@@ -362,51 +368,50 @@ impl UriTest {
 
 impl Values for Run<'_, '_, '_> {
     fn value(&mut self, rule: usize) -> f64 {
-        if self.states[rule].hits == UNKNOWN {
+        if self.notes.states[rule].hits == UNKNOWN {
             let rules = self.rules;
-            let hits = match &rules.rules[rule].kind {
+            let brief = rules.briefs[rule];
+            let hits = match brief.nature {
                 _ if self.budget.was_late() => 0,
-                Compiled::Meta(expression) => {
-                    let value = expression.value(self);
+                Nature::Meta => {
+                    let value = rules.formulas.value(brief.formula, self);
                     // What it names may only seem to miss when the time is up.
                     u16::from(value != 0.0 && value.is_finite() && !self.budget.was_late())
                 }
-                _ if !self.may[rule] => 0,
-                _ => match self.bounds(rule) {
-                    (least, most) if least == most => least as u16,
-                    _ => {
-                        if matches!(rules.rules[rule].kind, Compiled::Matching(_)) {
-                            self.scan(rules.rules[rule].target);
-                        }
-                        match self.bounds(rule) {
-                            (least, most) if least == most => least as u16,
-                            _ => self.work_out(rule),
-                        }
+                _ if !self.notes.may[rule] => 0,
+                nature => {
+                    if matches!(nature, Nature::Pattern | Nature::Negated) {
+                        self.scan(rules.rules[rule].target);
                     }
-                },
+                    match self.bounds_looked_at(rule) {
+                        (least, most) if least == most => least,
+                        _ => self.work_out(rule),
+                    }
+                }
             };
-            self.states[rule].hits = hits;
+            self.notes.states[rule].hits = hits;
         }
-        f64::from(self.states[rule].hits)
+        f64::from(self.notes.states[rule].hits)
     }
 
     fn bounds(&mut self, rule: usize) -> Bounds {
-        let state = self.states[rule];
+        let state = self.notes.states[rule];
         if state.hits != UNKNOWN {
             return (f64::from(state.hits), f64::from(state.hits));
         }
         let rules = self.rules;
-        match &rules.rules[rule].kind {
-            Compiled::Void => (0.0, 0.0),
-            Compiled::Meta(expression) => {
+        let brief = rules.briefs[rule];
+        match brief.nature {
+            Nature::Void => (0.0, 0.0),
+            Nature::Meta => {
                 let mut known = state.bounds;
                 if matches!(known, Known::Nothing) {
-                    known = match expression.bounds(self) {
+                    known = match rules.formulas.bounds(brief.formula, self) {
                         (least, most) if least != most => Known::Undecided,
                         (least, _) if least != 0.0 => Known::True,
                         _ => Known::False,
                     };
-                    self.states[rule].bounds = known;
+                    self.notes.states[rule].bounds = known;
                 }
                 match known {
                     Known::True => (1.0, 1.0),
@@ -414,20 +419,31 @@ impl Values for Run<'_, '_, '_> {
                     Known::Nothing | Known::Undecided => (0.0, 1.0),
                 }
             }
-            Compiled::Matching(_) if !self.may[rule] => (0.0, 0.0),
-            Compiled::Matching(matcher) => match &self.texts[rules.rules[rule].target] {
-                None => (0.0, f64::from(self.most(rule))),
-                Some(None) => {
-                    let hits = f64::from(rules.rules[rule].unset_hits);
-                    (hits, hits)
-                }
-                Some(Some(_)) if rules.rules[rule].watched && state.spots == 0 => {
-                    let hits = f64::from(u8::from(matcher.negated));
-                    (hits, hits)
-                }
-                Some(Some(_)) => (0.0, f64::from(self.most(rule))),
-            },
-            Compiled::Eval(..) | Compiled::Exists(_) | Compiled::UriDetail(_) => (0.0, 1.0),
+            Nature::Pattern if !self.notes.may[rule] => (0.0, 0.0),
+            Nature::Pattern | Nature::Negated => {
+                let (least, most) = self.bounds_looked_at(rule);
+                (f64::from(least), f64::from(most))
+            }
+            Nature::Test => (0.0, 1.0),
+        }
+    }
+}
+
+impl Run<'_, '_, '_> {
+    /// What is known of a pattern once its text was scanned, if it was.
+    fn bounds_looked_at(&self, rule: usize) -> (u16, u16) {
+        let brief = self.rules.briefs[rule];
+        if !matches!(brief.nature, Nature::Pattern | Nature::Negated) {
+            return (0, brief.most);
+        }
+        let Rule { target, unset_hits, watched, .. } = self.rules.rules[rule];
+        match &self.texts[target] {
+            Some(None) => (unset_hits, unset_hits),
+            Some(Some(_)) if watched && self.notes.states[rule].spots == 0 => {
+                let hits = u16::from(brief.nature == Nature::Negated);
+                (hits, hits)
+            }
+            _ => (0, brief.most),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::backtrack::Memory;
 use super::group::Room;
+use super::run::Notes;
 use foldhash::fast::FixedState;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
@@ -25,6 +26,8 @@ pub struct Scratch {
     pub memory: Memory,
     /// What a scan needs.
     pub room: Room,
+    /// What a run needs.
+    pub notes: Notes,
 }
 
 impl Scratch {

@@ -24,7 +24,7 @@ pub struct Memory {
 #[derive(Clone, Copy)]
 enum Todo {
     /// The next branch in a list.
-    Branch { op: u32, list: u32, at: u32 },
+    Branch { list: u32, at: u32 },
     /// Another instruction.
     Go { op: u32, at: u32 },
     /// A place of memory had another value.
@@ -115,8 +115,8 @@ impl Run<'_> {
                     next_if(end - at >= least && self.fits(follow, end), (op + 1, end))
                 }
                 Op::Alternatives(choice) => {
-                    let list = self.program.choices[choice as usize].list(self.text.get(at as usize).copied());
-                    self.branch(op, list, at)
+                    let list = self.program.choices[choice as usize].list(self.text.get(at as usize));
+                    self.branch(list, at)
                 }
                 Op::Optional { first, greedy, exit } => {
                     if first == ANYTHING || self.fits(first, at) {
@@ -256,9 +256,8 @@ impl Run<'_> {
     }
 
     /// The next branch of a list, with the rest left to be tried.
-    fn branch(&mut self, op: u32, mut list: u32, at: u32) -> Next {
-        let Op::Alternatives(choice) = self.program.ops[op as usize] else { return FAILS };
-        let lists = &self.program.choices[choice as usize].lists;
+    fn branch(&mut self, mut list: u32, at: u32) -> Next {
+        let lists = &self.program.lists;
         loop {
             let target = lists[list as usize];
             list += 1;
@@ -273,7 +272,7 @@ impl Run<'_> {
             };
             if next != FAILS {
                 if lists[list as usize] != NO_BRANCH {
-                    self.memory.todo.push(Todo::Branch { op, list, at });
+                    self.memory.todo.push(Todo::Branch { list, at });
                 }
                 return next;
             }
@@ -347,7 +346,7 @@ impl Run<'_> {
             let next = match todo {
                 Todo::Go { op, at } => (op, at),
                 Todo::Span { op, least, most } => self.end_span(op, least, most),
-                Todo::Branch { op, list, at } => self.branch(op, list, at),
+                Todo::Branch { list, at } => self.branch(list, at),
                 Todo::Slot { slot, value } => {
                     self.memory.slots[slot as usize] = value;
                     FAILS

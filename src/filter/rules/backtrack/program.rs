@@ -152,15 +152,8 @@ impl Table {
     }
 }
 
-/// Branches by the byte that they can begin with.
-pub struct Choice {
-    /// For each byte, and last for the end of the text, the number of its list.
-    by_byte: Box<[u16; 257]>,
-    /// Where each list begins in `lists`.
-    starts: Vec<u32>,
-    /// Instructions to go to, in their order; each list ends with [`NO_BRANCH`].
-    pub lists: Vec<u32>,
-}
+/// Branches by the byte that they can begin with: for each byte, and last for the end of the text, where its list begins.
+pub struct Choice([u32; 257]);
 
 /// The end of a list of branches.
 pub const NO_BRANCH: u32 = u32::MAX;
@@ -179,6 +172,8 @@ pub struct Program {
     wanted: Vec<bool>,
     /// All choices.
     pub choices: Vec<Choice>,
+    /// Their lists: instructions to go to, in their order; each ends with [`NO_BRANCH`].
+    pub lists: Vec<u32>,
     /// Places of memory.
     pub slots: u32,
 }
@@ -331,7 +326,7 @@ impl Program {
         mut write: impl FnMut(&mut Self, &Node) -> Result<(u32, Bytes, bool), String>,
     ) -> Result<(), String> {
         let choice = self.choices.len();
-        self.choices.push(Choice::new(&[]));
+        self.choices.push(Choice([0; 257]));
         self.ops.push(Op::Alternatives(choice as u32));
         let (mut starts, mut jumps) = (Vec::new(), Vec::new());
         for branch in branches {
@@ -341,7 +336,7 @@ impl Program {
         }
         let end = self.here();
         jumps.into_iter().for_each(|jump| self.ops[jump] = Op::Jump(end));
-        self.choices[choice] = Choice::new(&starts);
+        self.choices[choice] = Choice::new(&starts, &mut self.lists);
         Ok(())
     }
 
@@ -390,26 +385,22 @@ fn byte_of(node: &Node) -> Option<Bytes> {
 
 impl Choice {
     /// Branches by where they begin, what they can begin with, and whether they can be empty.
-    fn new(branches: &[(u32, Bytes, bool)]) -> Self {
-        let mut choice = Choice { by_byte: Box::new([0; 257]), starts: Vec::new(), lists: Vec::new() };
-        let mut known: HashMap<Vec<u32>, u16, FixedState> = HashMap::default();
-        for place in 0..=256 {
+    fn new(branches: &[(u32, Bytes, bool)], lists: &mut Vec<u32>) -> Self {
+        let mut known: HashMap<Vec<u32>, u32, FixedState> = HashMap::default();
+        Choice(std::array::from_fn(|place| {
             let fits = |(_, first, empty): &&(u32, Bytes, bool)| *empty || place < 256 && first.has(place as u8);
             let mut list: Vec<u32> = branches.iter().filter(fits).map(|(start, ..)| *start).collect();
             list.push(NO_BRANCH);
-            choice.by_byte[place] = *known.entry(list).or_insert_with_key(|list| {
-                choice.starts.push(choice.lists.len() as u32);
-                choice.lists.extend(list);
-                choice.starts.len() as u16 - 1
-            });
-        }
-        choice
+            *known.entry(list).or_insert_with_key(|list| {
+                lists.extend(list);
+                (lists.len() - list.len()) as u32
+            })
+        }))
     }
 
-    /// Where the list of those stands that can begin with this byte, or at the end of the text.
+    /// Where the list of those begins that can begin with this byte, or at the end of the text.
     #[inline]
-    pub fn list(&self, byte: Option<u8>) -> u32 {
-        let place = byte.map_or(256, usize::from);
-        self.starts[usize::from(self.by_byte[place])]
+    pub fn list(&self, byte: Option<&u8>) -> u32 {
+        self.0[byte.map_or(256, |&byte| usize::from(byte))]
     }
 }
