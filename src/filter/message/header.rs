@@ -31,6 +31,9 @@ impl<'x> Field<'x> {
     }
 }
 
+/// Fields of a usual message.
+const FIELDS_EXPECTED: usize = 32;
+
 /// The header section of a message or part, and where its body begins.
 #[derive(Clone, Debug, Default)]
 pub struct Header<'x> {
@@ -45,7 +48,7 @@ pub struct Header<'x> {
 impl<'x> Header<'x> {
     /// Splits the section at the front of `raw`.
     pub fn parse(raw: &'x [u8], budget: &mut Budget) -> Self {
-        let mut header = Header::default();
+        let mut header = Header { fields: Vec::with_capacity(FIELDS_EXPECTED), ..Header::default() };
         let mut at = if raw.starts_with(b"From ") { line_end(raw, 0) } else { 0 };
         let start = at;
         while at < raw.len() {
@@ -114,8 +117,7 @@ fn trim_line_end(line: &[u8]) -> &[u8] {
 
 /// `raw` as a header's reader sees it: unfolded, encoded words decoded, 8-bit bytes as UTF-8 if they are.
 pub fn decode(raw: &[u8]) -> Cow<'_, str> {
-    // An encoded word begins with `=?`.
-    if !memchr::memchr_iter(b'=', raw).any(|at| raw.get(at + 1) == Some(&b'?')) {
+    if !has_encoded_word(raw) {
         return unfold(raw);
     }
     // The parser reads up to a line end that is not a fold, so the value needs one.
@@ -131,6 +133,11 @@ pub fn decode(raw: &[u8]) -> Cow<'_, str> {
 /// Bytes as text; what is no UTF-8 is replaced. Nearly all of it is, and is only looked at.
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}
+
+/// True if an encoded word may stand in it (RFC 2047 §2: `=?charset?…`).
+pub fn has_encoded_word(raw: &[u8]) -> bool {
+    memchr::memchr_iter(b'=', raw).any(|at| raw.get(at + 1) == Some(&b'?'))
 }
 
 fn unfold(raw: &[u8]) -> Cow<'_, str> {

@@ -276,7 +276,7 @@ impl<'v, 'x> Texts<'v, 'x> {
     }
 
     /// A header field by its place, decoded.
-    fn field_text(&self, place: usize) -> &str {
+    pub fn field_text(&self, place: usize) -> &str {
         self.fields[place].get_or_init(|| self.view.header.fields[place].text())
     }
 

@@ -133,27 +133,32 @@ fn difference<'c>(context: &'c Context<'_, '_, '_>) -> &'c Difference {
     context.texts.once.difference.get_or_init(|| read_difference(context))
 }
 
+/// How often each word stands.
+type Counts<'t> = HashMap<&'t str, usize, foldhash::fast::RandomState>;
+
+fn count<'t>(counts: &mut Counts<'t>, text: &'t str) {
+    let words = text.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric() || c == '_'));
+    words.for_each(|word| *counts.entry(word).or_default() += 1);
+}
+
 fn read_difference(context: &Context<'_, '_, '_>) -> Difference {
     if !mime::is_alternative(context) {
         return Difference::default();
     }
-    let (mut page, mut plain): (HashMap<String, usize>, HashMap<String, usize>) = Default::default();
-    let count = |counts: &mut HashMap<String, usize>, text: &str| {
-        let words = text.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric() || c == '_'));
-        words.for_each(|word| *counts.entry(word.to_owned()).or_default() += 1);
-    };
+    let (mut page, mut plain): (Counts<'_>, Counts<'_>) = Default::default();
+    let mut pages = Vec::new();
     for part in context.texts.view.parts.iter().filter(|part| part.content_type.starts_with("text/")) {
         match &part.body {
-            Body::Html(source) => {
-                let read = html::read(source);
-                [&read.text, &read.hidden, &read.title].iter().for_each(|text| count(&mut page, text));
-                if page.is_empty() && read.images > 0 {
-                    // A page of pictures alone has one word that no plain text can have.
-                    page.insert("\n".to_owned(), 1);
-                }
-            }
+            Body::Html(source) => pages.push(html::read(source)),
             Body::Text(text) => count(&mut plain, text),
             Body::Binary(_) => {}
+        }
+    }
+    for read in &pages {
+        [&read.text, &read.hidden, &read.title].iter().for_each(|text| count(&mut page, text));
+        if page.is_empty() && read.images > 0 {
+            // A page of pictures alone has one word that no plain text can have.
+            page.insert("\n", 1);
         }
     }
     if page.is_empty() {

@@ -1,7 +1,7 @@
 //! HeaderEval, RelayEval: what stands in the header and which way it came. Pure.
 
 use super::{Context, Function, number};
-use crate::filter::message::header::lossy;
+use crate::filter::message::header::{has_encoded_word, lossy};
 use crate::filter::rules::definition::FieldSpec;
 use crate::filter::rules::relays;
 
@@ -232,13 +232,16 @@ const FREE_FIELDS: [&str; 9] =
 /// A template's variable that nobody filled in.
 fn check_unresolved_template(context: &Context<'_, '_, '_>, _: &[String]) -> bool {
     let header = &context.texts.view.header;
-    let fields = header.fields.iter().filter(|field| {
-        !FREE_FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name))
-            && !field.name.to_ascii_lowercase().ends_with("message-id")
-    });
+    let is_id = |name: &str| {
+        let tail = name.len().checked_sub("message-id".len()).and_then(|at| name.get(at..));
+        tail.is_some_and(|tail| tail.eq_ignore_ascii_case("message-id"))
+    };
     // A sign that was encoded stands behind `=?`.
-    let may = |raw: &[u8]| memchr::memchr(b'%', raw).is_some() || memchr::memmem::find(raw, b"=?").is_some();
-    fields.filter(|field| may(field.raw)).map(|field| field.text()).any(|text| {
+    let may = |raw: &[u8]| memchr::memchr(b'%', raw).is_some() || has_encoded_word(raw);
+    let fields = header.fields.iter().enumerate().filter(|(_, field)| {
+        may(field.raw) && !is_id(field.name) && !FREE_FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+    });
+    fields.map(|(place, _)| context.texts.field_text(place)).any(|text| {
         text.as_bytes().windows(3).any(|window| {
             window[0] == b'%'
                 && window[1].is_ascii_uppercase()

@@ -17,6 +17,8 @@ pub struct Once {
     pub difference: OnceCell<Difference>,
     /// How each part is encoded and placed, in the order of the parts.
     pub encoded: OnceCell<Vec<Encoded>>,
+    /// Who is addressed.
+    pub recipients: OnceCell<Vec<String>>,
     /// Received fields in one line.
     pub received: OnceCell<String>,
 }

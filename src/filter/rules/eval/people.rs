@@ -19,7 +19,11 @@ const SORTED_MIN: usize = 7;
 /// First letters that are compared.
 const LETTERS: usize = 2;
 
-fn recipients(context: &Context<'_, '_, '_>) -> Vec<String> {
+fn recipients<'c>(context: &'c Context<'_, '_, '_>) -> &'c [String] {
+    context.texts.once.recipients.get_or_init(|| read_recipients(context))
+}
+
+fn read_recipients(context: &Context<'_, '_, '_>) -> Vec<String> {
     let header = &context.texts.view.header;
     let addresses = |names: &[&str]| -> Vec<String> {
         let fields = names.iter().flat_map(|name| header.all(name));

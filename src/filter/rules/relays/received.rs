@@ -17,6 +17,15 @@ pub enum Parsed {
     Unreadable,
 }
 
+/// What stands before and behind a mark. Fields are short and marks many, so this must begin quickly.
+fn cut<'t>(text: &'t str, mark: &str) -> Option<(&'t str, &'t str)> {
+    // Blanks are everywhere, letters behind them are not.
+    let (bytes, ahead) = (text.as_bytes(), usize::from(mark.starts_with(' ')));
+    let places = memchr::memchr_iter(mark.as_bytes()[ahead], bytes.get(ahead..)?);
+    let at = places.into_iter().find(|&at| bytes[at..].starts_with(mark.as_bytes()))?;
+    Some((&text[..at], &text[at + mark.len()..]))
+}
+
 /// Reads the field's value, unfolded.
 pub fn parse(text: &str) -> Parsed {
     let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
@@ -28,7 +37,7 @@ pub fn parse(text: &str) -> Parsed {
         return Parsed::NoClient;
     }
     let rest = &text["from ".len()..];
-    let (client, _) = rest.split_once(" by ").or_else(|| rest.split_once(" BY ")).unwrap_or((rest, ""));
+    let (client, _) = cut(rest, " by ").or_else(|| cut(rest, " BY ")).unwrap_or((rest, ""));
     let mut field = Field { text, client, relay: Relay { envfrom, ..Relay::default() } };
     field.common();
     if field.is_local() {
@@ -55,7 +64,7 @@ impl<'t> Field<'t> {
     /// What all programs write alike.
     fn common(&mut self) {
         let relay = &mut self.relay;
-        let word = |mark: &str| self.text.split_once(mark).map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
+        let word = |mark: &str| cut(self.text, mark).map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
         relay.by = word(" by ").or_else(|| word(" BY ")).unwrap_or_default().to_owned();
         let id = word(" id ").or_else(|| word(" ID ")).unwrap_or_default();
         let id = id.trim_start_matches('<').split(['<', '>', ';']).next().unwrap_or_default();
@@ -80,7 +89,7 @@ impl<'t> Field<'t> {
         let mut words = self.client.split(' ');
         let first = words.next().unwrap_or_default();
         let second = words.next();
-        let by = self.text.split_once(" by ").is_some_and(|(_, rest)| rest.contains(' '));
+        let by = cut(self.text, " by ").is_some_and(|(_, rest)| rest.contains(' '));
         match second {
             None => by,
             Some("with" | "via" | "for" | "(unverified)" | "named") => true,
@@ -119,7 +128,7 @@ impl<'t> Field<'t> {
     fn unnamed(&mut self) -> bool {
         let bare = self.client.split(' ').count() == 1 && !self.client.starts_with(['[', '(']);
         // A bare address counts only where the protocol follows.
-        let behind = self.text.split_once(" by ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        let behind = cut(self.text, " by ").and_then(|(_, rest)| rest.split(' ').nth(1));
         if bare && behind != Some("with") {
             return false;
         }
@@ -246,13 +255,13 @@ impl<'t> Field<'t> {
     }
 
     fn noted(&self, mark: &str) -> String {
-        let word = self.client.split_once(mark).map(|(_, rest)| rest.split([' ', ')']).next().unwrap_or(rest));
+        let word = cut(self.client, mark).map(|(_, rest)| rest.split([' ', ')']).next().unwrap_or(rest));
         word.unwrap_or_default().to_owned()
     }
 
     /// Exchange before 2013 wrote its version in the place of the id, and only what was said.
     fn is_old_exchange(&self) -> bool {
-        [" with Microsoft SMTP Server ", " with mapi id "].iter().filter_map(|mark| self.text.split_once(mark)).any(
+        [" with Microsoft SMTP Server ", " with mapi id "].iter().filter_map(|mark| cut(self.text, mark)).any(
             |(_, rest)| {
                 let rest =
                     if rest.starts_with('(') { rest.split_once(") ").map_or(rest, |(_, rest)| rest) } else { rest };
@@ -266,7 +275,7 @@ impl<'t> Field<'t> {
     /// qmail writes no id behind `with SMTP`.
     fn is_qmail(&self) -> bool {
         [" with SMTP", " with QMQP"].iter().any(|mark| {
-            self.text.split_once(mark).is_some_and(|(_, rest)| !rest.starts_with(" id ") && !rest.starts_with("SVC"))
+            cut(self.text, mark).is_some_and(|(_, rest)| !rest.starts_with(" id ") && !rest.starts_with("SVC"))
         })
     }
 
@@ -296,7 +305,7 @@ fn said(text: &str) -> Option<&str> {
 fn sender(text: &str) -> Option<String> {
     const MARKS: [&str; 5] =
         ["envelope-from ", "envelope-from=", "envelope-sender ", "envelope-sender=", "return-path: "];
-    let word = MARKS.iter().find_map(|mark| text.split_once(mark))?.1.split(' ').next()?;
+    let word = MARKS.iter().find_map(|mark| cut(text, mark))?.1.split(' ').next()?;
     Some(word.trim_matches(['<', '>', ')', '(', '"', ';']).to_owned())
 }
 
@@ -316,7 +325,7 @@ fn authentication(text: &str) -> Option<&str> {
     if text.contains(") (Authenticated sender: ") {
         return Some("Postfix");
     }
-    let (client, _) = text.split_once(" by ")?;
+    let (client, _) = cut(text, " by ")?;
     if client.contains("authenticated") && client.contains('(') && client.contains(']') {
         return Some("Sendmail");
     }
