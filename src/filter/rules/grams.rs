@@ -1,7 +1,7 @@
 //! Many literals sought at once, without regard to case. Pure.
 //!
-//! Each literal is known by its rarest four bytes in a row (three, if it has no more). The text is walked once; a table of bits, small enough for
-//! the first cache, says of nearly all places that nothing known stands there, and only the others are compared. Adding
+//! Each literal is known by its rarest four bytes in a row (three, if it has no more). The text is walked once; tables of bits, small enough for
+//! the first cache, say of nearly all places that nothing known stands there, and only the others are compared. Adding
 //! literals fills the table, and adds no walk.
 
 use super::literal::bits_of_byte;
@@ -11,16 +11,41 @@ use super::literal::bits_of_byte;
 pub struct Grams {
     /// All literals, one behind the other.
     bytes: Vec<u8>,
+    /// The first three bytes of all of them, so that most places are done with after one look.
+    heads: Bits,
     long: Table,
     short: Table,
+}
+
+/// A bit for each value of a hash.
+#[derive(Default)]
+struct Bits {
+    bits: Vec<u64>,
+    shift: u32,
+}
+
+impl Bits {
+    fn new(grams: &[u32]) -> Self {
+        let bits = (grams.len() * BITS_PER_GRAM).next_power_of_two().clamp(BITS_MIN, BITS_MAX);
+        let mut all = Bits { bits: vec![0; bits / 64], shift: 32 - bits.trailing_zeros() };
+        for &gram in grams {
+            let place = (hash(gram) >> all.shift) as usize;
+            all.bits[place / 64] |= 1 << (place % 64);
+        }
+        all
+    }
+
+    #[inline]
+    fn has(&self, gram: u32) -> bool {
+        let place = (hash(gram) >> self.shift) as usize;
+        self.bits[place / 64] & (1 << (place % 64)) != 0
+    }
 }
 
 /// Literals by four bytes, or three.
 #[derive(Default)]
 struct Table {
-    /// A bit for each value of the hash.
-    bits: Vec<u64>,
-    shift: u32,
+    bits: Bits,
     /// By the hash's first bits: where its entries begin.
     starts: Vec<u32>,
     starts_shift: u32,
@@ -73,7 +98,8 @@ impl Grams {
             bytes.extend_from_slice(literal);
             if length == LONG { long.push(entry) } else { short.push(entry) }
         }
-        Grams { bytes, long: Table::new(long), short: Table::new(short) }
+        let heads: Vec<u32> = long.iter().chain(&short).map(|entry| entry.gram & SHORT_MASK).collect();
+        Grams { bytes, heads: Bits::new(&heads), long: Table::new(long), short: Table::new(short) }
     }
 
     /// Calls `visit` with the number of each literal that stands in `text`, which is in lower case, and where it ends.
@@ -81,26 +107,28 @@ impl Grams {
         if self.bytes.is_empty() {
             return;
         }
-        let has_short = !self.short.entries.is_empty();
         for (at, gram) in text.array_windows::<LONG>().enumerate() {
             let gram = u32::from_le_bytes(*gram);
-            if self.long.has(gram) {
+            if !self.heads.has(gram & SHORT_MASK) {
+                continue;
+            }
+            if self.long.bits.has(gram) {
                 self.compare(&self.long, gram, text, at, &mut visit);
             }
-            if has_short && self.short.has(gram & SHORT_MASK) {
+            if self.short.bits.has(gram & SHORT_MASK) {
                 self.compare(&self.short, gram & SHORT_MASK, text, at, &mut visit);
             }
         }
         // The last place has three bytes only.
-        if has_short && let Some(&[one, two, three]) = text.last_chunk::<SHORT>() {
+        if let Some(&[one, two, three]) = text.last_chunk::<SHORT>() {
             let gram = u32::from_le_bytes([one, two, three, 0]);
-            if self.short.has(gram) {
+            if self.short.bits.has(gram) {
                 self.compare(&self.short, gram, text, text.len() - SHORT, &mut visit);
             }
         }
     }
 
-    /// Looks which literals stand in `text` with their gram at `at`.
+    /// Looks which literals stand in `text` with their gram at `at`. Kept apart, so that the walk's loop stays small.
     #[inline(never)]
     fn compare(&self, table: &Table, gram: u32, text: &[u8], at: usize, visit: &mut impl FnMut(u32, usize)) {
         for entry in table.entries_of(gram).iter().filter(|entry| entry.gram == gram) {
@@ -115,23 +143,14 @@ impl Grams {
 
 impl Table {
     fn new(mut entries: Vec<Entry>) -> Self {
-        let bits = (entries.len() * BITS_PER_GRAM).next_power_of_two().clamp(BITS_MIN, BITS_MAX);
         let starts = entries.len().next_power_of_two().max(2);
-        let (shift, starts_shift) = (32 - bits.trailing_zeros(), 32 - starts.trailing_zeros());
+        let starts_shift = 32 - starts.trailing_zeros();
         entries.sort_by_key(|entry| hash(entry.gram) >> starts_shift);
-        let mut table = Table { bits: vec![0; bits / 64], shift, starts: Vec::new(), starts_shift, entries };
-        for entry in &table.entries {
-            let place = (hash(entry.gram) >> shift) as usize;
-            table.bits[place / 64] |= 1 << (place % 64);
-        }
+        let grams: Vec<u32> = entries.iter().map(|entry| entry.gram).collect();
+        let mut table = Table { bits: Bits::new(&grams), starts: Vec::new(), starts_shift, entries };
         let first = |bucket| table.entries.partition_point(|entry| hash(entry.gram) >> starts_shift < bucket) as u32;
         table.starts = (0..=starts as u32).map(first).collect();
         table
-    }
-
-    fn has(&self, gram: u32) -> bool {
-        let place = (hash(gram) >> self.shift) as usize;
-        self.bits[place / 64] & (1 << (place % 64)) != 0
     }
 
     fn entries_of(&self, gram: u32) -> &[Entry] {
