@@ -143,7 +143,9 @@ impl Formulas {
                 let mut outcome = operator.bounds(sum, other);
                 if let What::Sum = self.steps[left as usize].what {
                     let mut terms = self.operands(left);
-                    while outcome.0 != outcome.1 && let Some(term) = terms.next() {
+                    while outcome.0 != outcome.1
+                        && let Some(term) = terms.next()
+                    {
                         let (least, most) = self.bounds(term, rules);
                         if least != most && least.is_finite() && most.is_finite() {
                             let value = self.value(term, rules);

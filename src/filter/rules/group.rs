@@ -26,7 +26,7 @@ pub struct Group {
 /// How literals are sought.
 enum Literals {
     Few(Vec<Finder<'static>>),
-    Many(Grams),
+    Many(Box<Grams>),
 }
 
 /// How shapes are sought.
@@ -45,7 +45,7 @@ impl Literals {
         if literals.len() <= FEW_LITERALS {
             Literals::Few(literals.into_iter().map(|one| Finder::new(one).into_owned()).collect())
         } else {
-            Literals::Many(Grams::new(literals.into_iter().map(<[u8]>::to_vec).collect()))
+            Literals::Many(Box::new(Grams::new(literals.into_iter().map(<[u8]>::to_vec).collect())))
         }
     }
 

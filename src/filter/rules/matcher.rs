@@ -42,8 +42,8 @@ pub enum Sight {
 }
 
 enum Engine {
-    Linear(Linear),
-    Strong(Strong),
+    Linear(Box<Linear>),
+    Strong(Box<Strong>),
 }
 
 /// Bits that a literal must say to be sought: it stands in one of so many places.
@@ -84,10 +84,10 @@ impl Matcher {
         let text = translated.text.as_str();
         let (engine, hir) = if translated.backtracking {
             let weaker = relax(text).and_then(|text| parse(&text).ok().map(|hir| (text, hir)));
-            (Engine::Strong(Strong::compile(text, weaker.as_ref())?), weaker.map(|(_, hir)| hir))
+            (Engine::Strong(Box::new(Strong::compile(text, weaker.as_ref())?)), weaker.map(|(_, hir)| hir))
         } else {
             let hir = parse(text)?;
-            (Engine::Linear(Linear::compile(text, &hir)?), Some(hir))
+            (Engine::Linear(Box::new(Linear::compile(text, &hir)?)), Some(hir))
         };
         let longest = hir.as_ref().and_then(|hir| hir.properties().maximum_len());
         let (sight, back, least) = (Sight::Always, None, 1);

@@ -10,9 +10,9 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 
 use super::cost::{self, Cost};
+use super::formula::Values;
 use super::group::{SIGHT_BIT, Seen};
 use super::matcher::{Found, Matcher};
-use super::formula::Values;
 use super::meta::Bounds;
 use super::scratch::Scratch;
 use super::texts::{Target, Text, Texts};

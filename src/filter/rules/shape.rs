@@ -110,8 +110,12 @@ impl Heads {
     /// Those of an expression of which no match is shorter; nothing if they are too many.
     pub fn of(automaton: &NFA) -> Option<Self> {
         let enter = |states: &[StateID], byte: u8| {
-            let mut walk =
-                Walk { automata: std::slice::from_ref(automaton), seen: Vec::new(), known: HashSet::default(), ended: false };
+            let mut walk = Walk {
+                automata: std::slice::from_ref(automaton),
+                seen: Vec::new(),
+                known: HashSet::default(),
+                ended: false,
+            };
             for &state in states {
                 if let Some(next) = follow(automaton.state(state), byte) {
                     walk.enter(0, next);
@@ -363,8 +367,7 @@ impl Walked {
                 & third[usize::from(next[2])]
                 & fourth[usize::from(next[3])];
             if groups != 0 {
-                groups &=
-                    fifth[usize::from(next[4])] & sixth[usize::from(next[5])] & seventh[usize::from(next[6])];
+                groups &= fifth[usize::from(next[4])] & sixth[usize::from(next[5])] & seventh[usize::from(next[6])];
                 if groups != 0 {
                     self.compare(groups, text, at, visit);
                 }

@@ -205,8 +205,7 @@ impl<'v, 'x> Texts<'v, 'x> {
 
     fn mime(&self, spec: &FieldSpec, budget: &mut Budget) -> Text<'v> {
         let parts = self.view.parts.iter();
-        let headers =
-            self.part_headers.get_or_init(|| parts.map(|part| Header::parse(&part.header, budget)).collect());
+        let headers = self.part_headers.get_or_init(|| parts.map(|part| Header::parse(&part.header, budget)).collect());
         let fields = headers.iter().flat_map(|header| header.all(&spec.name));
         let values: Vec<Cow<'v, [u8]>> = fields
             .map(|field| match spec.has("raw") {
@@ -265,7 +264,7 @@ impl<'v, 'x> Texts<'v, 'x> {
     }
 
     /// The first address of From, in lower case; empty if there is none.
-    pub fn from_address(&self) -> &str {
+    pub fn author_address(&self) -> &str {
         self.from.get_or_init(|| self.address("From"))
     }
 
@@ -321,9 +320,9 @@ impl<'v, 'x> Texts<'v, 'x> {
 
     fn joined(&self, spec: &FieldSpec, names: &[&str]) -> Option<Cow<'_, [u8]>> {
         let fields = &self.view.header.fields;
-        let named = names.iter().flat_map(|name| {
-            fields.iter().enumerate().filter(move |(_, field)| field.name.eq_ignore_ascii_case(name))
-        });
+        let named = names
+            .iter()
+            .flat_map(|name| fields.iter().enumerate().filter(move |(_, field)| field.name.eq_ignore_ascii_case(name)));
         let value = |(place, field): (usize, &Field<'v>)| match (spec.has("raw"), spec.picks()) {
             (true, false) => Some(Cow::Borrowed(field.raw)),
             (true, true) => modified(&field.unfolded(), spec).map(|text| Cow::Owned(text.into_bytes())),

@@ -54,7 +54,7 @@ fn field(context: &Context<'_, '_, '_>, name: &str) -> String {
 }
 
 fn is_from(context: &Context<'_, '_, '_>, domain: &str) -> bool {
-    let from = context.texts.from_address();
+    let from = context.texts.author_address();
     from.strip_suffix(domain).is_some_and(|head| head.ends_with(|c: char| !c.is_alphanumeric() && c != '_'))
 }
 

@@ -14,8 +14,8 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("check_equal_from_domains", |context, _| {
         let sender = context.texts.envelope_from().unwrap_or_default().to_ascii_lowercase();
-        let from = context.texts.from_address();
-        let (from, sender) = (second_level(&from), second_level(&sender));
+        let from = context.texts.author_address();
+        let (from, sender) = (second_level(from), second_level(&sender));
         from.is_some() && sender.is_some() && from != sender
     }),
     ("check_for_forged_gw05_received_headers", |context, _| {
@@ -30,7 +30,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     ("check_for_from_domain_in_received_headers", from_domain_in_received),
     ("check_for_matching_env_and_hdr_from", |context, _| {
         let sender = context.texts.envelope_from().unwrap_or_default();
-        sender.eq_ignore_ascii_case(context.texts.from_address())
+        sender.eq_ignore_ascii_case(context.texts.author_address())
     }),
     ("check_for_missing_to_header", |context, _| {
         let header = &context.texts.view.header;
@@ -198,7 +198,7 @@ fn from_domain_in_received(context: &Context<'_, '_, '_>, arguments: &[String]) 
     let seen = context.texts.relays.all.iter().any(|relay| {
         is_below(&relay.rdns.to_ascii_lowercase(), &domain) && is_below(&relay.by.to_ascii_lowercase(), &domain)
     });
-    context.texts.from_address().contains(&domain) && seen == wanted
+    context.texts.author_address().contains(&domain) && seen == wanted
 }
 
 /// Share of bytes that no header may hold, and their number, which must both be reached. UTF-8 may be there since RFC 6532.
