@@ -196,8 +196,24 @@ fn byte_runs(out: &mut Once, salt: u64, bytes: &[u8]) {
     }
 }
 
+/// Each byte as words have it: letters in lower case, one digit for all; 0 for what is in no word.
+const FOLDED: [u8; 256] = {
+    let mut folded = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        folded[byte] = match byte as u8 {
+            b'0'..=b'9' => b'0',
+            letter if letter.is_ascii_alphabetic() => letter.to_ascii_lowercase(),
+            other if other >= 0x80 || other == b'$' || other == b'\'' => other,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    folded
+};
+
 fn is_word_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80 || byte == b'$' || byte == b'\''
+    FOLDED[usize::from(byte)] != 0
 }
 
 fn text_words(out: &mut Once, salt: u64, pair_salt: Option<u64>, text: &[u8]) {
@@ -206,9 +222,10 @@ fn text_words(out: &mut Once, salt: u64, pair_salt: Option<u64>, text: &[u8]) {
     while at < text.len() {
         let start = at;
         let mut state = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        while at < text.len() && is_word_byte(text[at]) {
-            let byte = if text[at].is_ascii_digit() { b'0' } else { text[at].to_ascii_lowercase() };
-            state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        while let Some(&byte) = text.get(at)
+            && is_word_byte(byte)
+        {
+            state = (state ^ u64::from(FOLDED[usize::from(byte)])).wrapping_mul(0x0000_0100_0000_01b3);
             at += 1;
         }
         let len = at - start;
