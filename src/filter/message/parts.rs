@@ -73,7 +73,8 @@ const MULTIPARTS_MAX: usize = 256;
 /// Lines that look like a boundary; each may become a part.
 const BOUNDARY_LINES_MAX: usize = 5_000;
 
-static PARSER: LazyLock<MessageParser> = LazyLock::new(|| MessageParser::new().with_mime_headers().default_header_ignore());
+static PARSER: LazyLock<MessageParser> =
+    LazyLock::new(|| MessageParser::new().with_mime_headers().default_header_ignore());
 static STRUCTURE: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasickBuilder::new()
         .ascii_case_insensitive(true)

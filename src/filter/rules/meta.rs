@@ -314,6 +314,28 @@ mod tests {
         formulas.value(start, known)
     }
 
+    /// Each rule hits once or not, and the third may not be asked.
+    struct Open;
+
+    impl Values for Open {
+        fn value(&mut self, rule: usize) -> f64 {
+            assert_ne!(rule, 2, "what is left can change nothing");
+            1.0
+        }
+
+        fn bounds(&mut self, _: usize) -> Bounds {
+            (0.0, 1.0)
+        }
+    }
+
+    #[test]
+    fn sums_are_added_up_as_far_as_it_takes() {
+        let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1), ("C".to_owned(), 2)].into();
+        for (text, outcome) in [("A + B + C > 1", 1.0), ("A + (B + C) < 2", 0.0), ("A - 3 + C >= 0", 0.0)] {
+            assert_eq!(value(text, &rules, &mut Open), outcome, "{text}");
+        }
+    }
+
     #[test]
     fn triggers_are_the_fewest() {
         let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1), ("C".to_owned(), 2)].into();

@@ -425,6 +425,37 @@ mod tests {
     }
 
     #[test]
+    fn heads_are_what_matches_can_begin_with() {
+        let heads = |pattern: &str| {
+            let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern).unwrap();
+            Heads::of(&compiler().build_from_hir(&hir).unwrap())
+        };
+        let words = heads(r"(?i)\b(?:your\s)?(?:name|n[ao]men?|city)\b").unwrap();
+        for head in ["you", "NAM", "nom", "ciT"] {
+            assert!(words.have(head.as_bytes().try_into().unwrap()), "{head}");
+        }
+        // Each byte can stand at its place, but not all of them together.
+        let others = ["yam", "nit", "cou", "cam", "nau", "yo ", "ame"];
+        let passed = others.iter().filter(|head| words.have(head.as_bytes().try_into().unwrap())).count();
+        assert!(passed <= 1, "a hash may let one of them pass, not {passed}");
+        assert!(heads("[a-z]{3}").is_none(), "too many to tell anything");
+    }
+
+    #[test]
+    fn shapes_beyond_one_walk_are_found_as_well() {
+        let patterns: Vec<String> =
+            (0..300).map(|n| format!("[{}x]{:03}[0-9]q", char::from(b'a' + n as u8 % 20), n)).collect();
+        let shapes: Vec<Shape> = patterns.iter().map(|pattern| of(pattern).unwrap()).collect();
+        for count in [3, 64, 65, 300] {
+            let all = Shapes::new((0..).zip(&shapes[..count]).collect());
+            let mut seen = Vec::new();
+            all.scan(b"x0027q x0027 - b0017q", |rule, at| seen.push((rule, at)));
+            seen.sort_unstable();
+            assert_eq!(seen, [(1, 15), (2, 0)], "{count} shapes");
+        }
+    }
+
+    #[test]
     fn shapes_are_found_up_to_the_end() {
         let shapes = ["[vw][i1]", "[a@]gr[a@]x", "[0-9]{3}"].map(|pattern| of(pattern).unwrap());
         let all = Shapes::new((0..).zip(&shapes).collect());

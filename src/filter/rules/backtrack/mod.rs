@@ -395,7 +395,7 @@ mod tests {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 (seed >> 33) % below
             };
-            (0..next(14)).map(|_| b"aAbBc1 \n-"[next(9) as usize]).collect()
+            (0..next(40)).map(|_| b"aAbBc1 \n-"[next(9) as usize]).collect()
         })
     }
 
@@ -416,6 +416,17 @@ mod tests {
             r"(?!(?:a|b){2})[a-c](?!\B)",
             r"(?=(a|b)c?)\1+-|1(?<=.1)",
             r"(?:|a|b)+c",
+            // Spans that end where their bytes do, or where what follows can begin, near and far.
+            r"a+[bc]|[aA]{2,}?-",
+            r"[^-]*?-[^\n]*1[^b]*b",
+            r"(?s).*?c.*\n",
+            // Turns without a count, and with one that may not begin.
+            r"(?:ab|c)+1|(?:b|1a)+?c",
+            r"(?:ab|1)*-(?:bb?)*?c",
+            r"(?:a[bB]){0,3}c(?:1|-){1,2}b?",
+            // What was matched once more, far behind.
+            r"(?i)(a|b)[^1]*\1",
+            r"(a?)[^c]{1,9}?\1c",
         ];
         for pattern in patterns {
             let other = RegexBuilder::new(pattern).bytes_mode(BytesMode::Ascii).build().unwrap();

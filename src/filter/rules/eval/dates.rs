@@ -127,6 +127,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_nearest_relay_counts() {
+        assert_eq!(shift(100, &[90, 70]), Some(10));
+        assert_eq!(shift(100, &[160, 100]), Some(-60), "the sender's own clock knows no better");
+        assert_eq!(shift(100, &[100]), Some(0));
+        assert_eq!(shift(100, &[]), None);
+    }
+
+    #[test]
     fn dates_as_mail_writes_them() {
         assert_eq!(time("Tue, 14 Nov 2023 22:13:20 +0000 (UTC)"), Some(1_700_000_000));
         assert_eq!(time("14 Nov 2023 23:13 +0100"), Some(1_699_999_980));
