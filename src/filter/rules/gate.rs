@@ -7,8 +7,9 @@
 use regex_automata::nfa::thompson::NFA;
 use regex_syntax::hir::{Look, LookSet};
 
+use super::heads::{self, Heads};
 use super::matcher::Stretch;
-use super::shape::{Bytes, Heads};
+use super::shape::Bytes;
 
 /// Places that are compared before the expression runs; a bit each.
 pub const PLACES_MAX: usize = 8;
@@ -34,8 +35,6 @@ struct Leap {
     bytes: [u8; LEAP_BYTES_MAX],
 }
 
-/// Bytes of a head.
-const HEAD: usize = 3;
 /// Bytes that are sought at once.
 const LEAP_BYTES_MAX: usize = 3;
 /// Bits that the bytes must say: more often, leaps cost more than the walk.
@@ -101,7 +100,7 @@ impl Gate {
 
     /// The same, told also what the pattern can begin with.
     pub fn with_heads(self, automaton: &NFA) -> Self {
-        let heads = if self.places < HEAD { None } else { Heads::of(automaton) };
+        let heads = if self.places < heads::BYTES { None } else { Heads::of(automaton) };
         Gate { heads, ..self }
     }
 

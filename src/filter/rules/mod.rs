@@ -13,6 +13,7 @@ mod formula;
 mod gate;
 mod grams;
 mod group;
+mod heads;
 mod linear;
 mod literal;
 mod matcher;

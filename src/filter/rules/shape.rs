@@ -4,7 +4,7 @@
 //! shapes, or groups of them, whether they can stand there, and what passes is compared place by place. The time depends on the length
 //! of the text alone. Every match of a pattern holds its shape.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{Compiler, Config, NFA, State, WhichCaptures};
@@ -95,99 +95,6 @@ pub fn prefix(automaton: &NFA) -> Vec<Bytes> {
     places(std::slice::from_ref(automaton), 0, gate::PLACES_MAX)
 }
 
-/// What matches can begin with: three bytes in a row, by a hash. Bytes that can each stand at their place seldom all can at once.
-#[derive(Clone)]
-pub struct Heads(Box<[u64; HEADS_BITS / 64]>);
-
-/// Bits of the table, for each value of the hash.
-const HEADS_BITS: usize = 1 << 16;
-/// Heads beyond which the table would say too little.
-const HEADS_MAX: u32 = HEADS_BITS as u32 / 8;
-/// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
-const HASH_FACTOR: u32 = 0x9E37_79B1;
-
-impl Heads {
-    /// Those of an expression of which no match is shorter; nothing if they are too many.
-    pub fn of(automaton: &NFA) -> Option<Self> {
-        let enter = |states: &[StateID], byte: u8| {
-            let mut walk = Walk {
-                automata: std::slice::from_ref(automaton),
-                seen: Vec::new(),
-                known: HashSet::default(),
-                ended: false,
-            };
-            for &state in states {
-                if let Some(next) = follow(automaton.state(state), byte) {
-                    walk.enter(0, next);
-                }
-            }
-            let mut states: Vec<StateID> = walk.seen.into_iter().map(|(_, state)| state).collect();
-            states.sort_unstable();
-            states
-        };
-        let mut first = Walk {
-            automata: std::slice::from_ref(automaton),
-            seen: Vec::new(),
-            known: HashSet::default(),
-            ended: false,
-        };
-        first.enter(0, automaton.start_anchored());
-        let first: Vec<StateID> = first.seen.into_iter().map(|(_, state)| state).collect();
-        let mut heads = Heads(Box::new([0; HEADS_BITS / 64]));
-        let mut count = 0;
-        // Many bytes lead to the same states.
-        let mut by_second: HashMap<Vec<StateID>, Vec<u8>, FixedState> = HashMap::default();
-        for byte in 0..=255 {
-            by_second.entry(enter(&first, byte)).or_default().push(byte);
-        }
-        for (states, first_bytes) in by_second {
-            let mut by_third: HashMap<Vec<StateID>, Vec<u8>, FixedState> = HashMap::default();
-            for byte in 0..=255 {
-                by_third.entry(enter(&states, byte)).or_default().push(byte);
-            }
-            for (states, second_bytes) in by_third {
-                let third = |byte: u8| states.iter().any(|&state| follow(automaton.state(state), byte).is_some());
-                for third in (0..=255).filter(|&byte| third(byte)) {
-                    count += (first_bytes.len() * second_bytes.len()) as u32;
-                    if count > HEADS_MAX {
-                        return None;
-                    }
-                    for &one in &first_bytes {
-                        second_bytes.iter().for_each(|&two| heads.insert([one, two, third]));
-                    }
-                }
-            }
-        }
-        Some(heads)
-    }
-
-    fn place(head: [u8; 3]) -> usize {
-        let [one, two, three] = head;
-        (u32::from_le_bytes([one, two, three, 0]).wrapping_mul(HASH_FACTOR) >> 16) as usize
-    }
-
-    fn insert(&mut self, head: [u8; 3]) {
-        let place = Self::place(head);
-        self.0[place / 64] |= 1 << (place % 64);
-    }
-
-    /// True if a match may begin with these bytes.
-    pub fn have(&self, head: [u8; 3]) -> bool {
-        let place = Self::place(head);
-        self.0[place / 64] & 1 << (place % 64) != 0
-    }
-}
-
-/// Where a byte leads from a state.
-fn follow(state: &State, byte: u8) -> Option<StateID> {
-    match state {
-        State::ByteRange { trans } => trans.matches_byte(byte).then_some(trans.next),
-        State::Sparse(sparse) => sparse.matches_byte(byte),
-        State::Dense(dense) => dense.matches_byte(byte),
-        _ => None,
-    }
-}
-
 /// The same of an expression that is too large as a whole: as far as its parts can be read.
 pub fn prefix_of_parts(hir: &Hir) -> Vec<Bytes> {
     let mut parts = Vec::new();
@@ -197,7 +104,7 @@ pub fn prefix_of_parts(hir: &Hir) -> Vec<Bytes> {
 }
 
 /// Compiles parts of a bounded size.
-fn compiler() -> Compiler {
+pub fn compiler() -> Compiler {
     let config = Config::new().utf8(false).nfa_size_limit(Some(PART_BYTES_MAX)).which_captures(WhichCaptures::None);
     let mut compiler = Compiler::new();
     compiler.configure(config);
@@ -216,10 +123,10 @@ fn flatten(hir: &Hir, out: &mut Vec<Hir>) {
 
 /// The bytes that can stand at the first places of what begins with part `start`.
 fn places(automata: &[NFA], start: usize, most: usize) -> Vec<Bytes> {
-    let mut walk = Walk { automata, seen: Vec::new(), known: HashSet::default(), ended: false };
+    let mut walk = Walk::new(automata);
     walk.enter(start, automata[start].start_anchored());
     let mut places = Vec::new();
-    while !walk.ended && places.len() < most && walk.seen.len() <= STATES_MAX {
+    while !walk.ended && places.len() < most && walk.is_whole() {
         let states = std::mem::take(&mut walk.seen);
         walk.known.clear();
         let mut bytes = Bytes::default();
@@ -252,16 +159,28 @@ fn places(automata: &[NFA], start: usize, most: usize) -> Vec<Bytes> {
 }
 
 /// States that can be reached without a byte; conditions are taken to hold.
-struct Walk<'a> {
+pub struct Walk<'a> {
     automata: &'a [NFA],
-    seen: Vec<(usize, StateID)>,
+    /// Each with the automaton that it is of.
+    pub seen: Vec<(usize, StateID)>,
     known: HashSet<(usize, StateID), FixedState>,
     /// A match may be over here, and anything may follow.
     ended: bool,
 }
 
-impl Walk<'_> {
-    fn enter(&mut self, part: usize, state: StateID) {
+impl<'a> Walk<'a> {
+    /// From nowhere.
+    pub fn new(automata: &'a [NFA]) -> Self {
+        Walk { automata, seen: Vec::new(), known: HashSet::default(), ended: false }
+    }
+
+    /// True if there were not more states than are followed.
+    pub fn is_whole(&self) -> bool {
+        self.seen.len() <= STATES_MAX
+    }
+
+    /// Adds a state of an automaton, and what it leads to.
+    pub fn enter(&mut self, part: usize, state: StateID) {
         let mut open = vec![(part, state)];
         while let Some((part, state)) = open.pop() {
             if self.seen.len() > STATES_MAX || !self.known.insert((part, state)) {
@@ -422,23 +341,6 @@ mod tests {
         assert!(shape.places[0].has(b'x') && shape.places[2].has(b'q') && shape.places[2].has(b'z'));
         assert_eq!(shape.before, None);
         assert!(of("a*").is_none());
-    }
-
-    #[test]
-    fn heads_are_what_matches_can_begin_with() {
-        let heads = |pattern: &str| {
-            let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern).unwrap();
-            Heads::of(&compiler().build_from_hir(&hir).unwrap())
-        };
-        let words = heads(r"(?i)\b(?:your\s)?(?:name|n[ao]men?|city)\b").unwrap();
-        for head in ["you", "NAM", "nom", "ciT"] {
-            assert!(words.have(head.as_bytes().try_into().unwrap()), "{head}");
-        }
-        // Each byte can stand at its place, but not all of them together.
-        let others = ["yam", "nit", "cou", "cam", "nau", "yo ", "ame"];
-        let passed = others.iter().filter(|head| words.have(head.as_bytes().try_into().unwrap())).count();
-        assert!(passed <= 1, "a hash may let one of them pass, not {passed}");
-        assert!(heads("[a-z]{3}").is_none(), "too many to tell anything");
     }
 
     #[test]

@@ -1,0 +1,124 @@
+//! What matches of a pattern can begin with: three bytes in a row. Pure.
+//!
+//! Each byte may fit its place ([`super::shape`]) where the three of them do not: in a list of words, `n` and `a` and `t` are among the first,
+//! second and third letters, but no word begins with `nat`. Long patterns have a table of such heads, by a hash.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+use regex_automata::nfa::thompson::{NFA, State};
+use regex_automata::util::primitives::StateID;
+
+use super::shape::Walk;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Heads(Box<[u64; BITS / 64]>);
+
+/// Bytes of a head.
+pub const BYTES: usize = 3;
+/// Bits of the table, one for each value of the hash.
+const BITS: usize = 1 << 16;
+/// Heads beyond which the table would say too little.
+const HEADS_MAX: usize = BITS / 8;
+/// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
+const HASH_FACTOR: u32 = 0x9E37_79B1;
+
+impl Heads {
+    /// Those of an expression of which no match is shorter; nothing if they, or the states that lead to them, are too many.
+    pub fn of(automaton: &NFA) -> Option<Self> {
+        let mut walk = Walk::new(std::slice::from_ref(automaton));
+        walk.enter(0, automaton.start_anchored());
+        let mut heads = Heads(Box::new([0; BITS / 64]));
+        let mut count = 0;
+        for (states, first) in step(automaton, &states_of(walk)?)? {
+            for (states, second) in step(automaton, &states)? {
+                let leads = |byte: u8| states.iter().any(|&state| follow(automaton.state(state), byte).is_some());
+                for third in (0..=255).filter(|&byte| leads(byte)) {
+                    count += first.len() * second.len();
+                    if count > HEADS_MAX {
+                        return None;
+                    }
+                    for &one in &first {
+                        second.iter().for_each(|&two| heads.insert([one, two, third]));
+                    }
+                }
+            }
+        }
+        Some(heads)
+    }
+
+    fn place(head: [u8; BYTES]) -> usize {
+        let [one, two, three] = head;
+        (u32::from_le_bytes([one, two, three, 0]).wrapping_mul(HASH_FACTOR) >> 16) as usize
+    }
+
+    fn insert(&mut self, head: [u8; BYTES]) {
+        let place = Self::place(head);
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    /// True if a match may begin with these bytes.
+    pub fn have(&self, head: [u8; BYTES]) -> bool {
+        let place = Self::place(head);
+        self.0[place / 64] & 1 << (place % 64) != 0
+    }
+}
+
+/// Where each byte leads from these states, with the bytes that lead there; nothing if there are too many states.
+fn step(automaton: &NFA, states: &[StateID]) -> Option<HashMap<Vec<StateID>, Vec<u8>, FixedState>> {
+    let mut steps: HashMap<Vec<StateID>, Vec<u8>, FixedState> = HashMap::default();
+    for byte in 0..=255 {
+        let mut walk = Walk::new(std::slice::from_ref(automaton));
+        let followed = states.iter().filter_map(|&state| follow(automaton.state(state), byte));
+        followed.for_each(|next| walk.enter(0, next));
+        let next = states_of(walk)?;
+        if !next.is_empty() {
+            steps.entry(next).or_default().push(byte);
+        }
+    }
+    Some(steps)
+}
+
+fn states_of(walk: Walk<'_>) -> Option<Vec<StateID>> {
+    if !walk.is_whole() {
+        return None;
+    }
+    let mut states: Vec<StateID> = walk.seen.into_iter().map(|(_, state)| state).collect();
+    states.sort_unstable();
+    Some(states)
+}
+
+/// Where a byte leads from a state.
+fn follow(state: &State, byte: u8) -> Option<StateID> {
+    match state {
+        State::ByteRange { trans } => trans.matches_byte(byte).then_some(trans.next),
+        State::Sparse(sparse) => sparse.matches_byte(byte),
+        State::Dense(dense) => dense.matches_byte(byte),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shape::compiler;
+    use super::*;
+
+    #[test]
+    fn heads_are_what_matches_can_begin_with() {
+        let heads = |pattern: &str| {
+            let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern).unwrap();
+            Heads::of(&compiler().build_from_hir(&hir).unwrap())
+        };
+        let words = heads(r"(?i)\b(?:your\s)?(?:name|n[ao]men?|city)\b").unwrap();
+        for head in ["you", "NAM", "nom", "ciT"] {
+            assert!(words.have(head.as_bytes().try_into().unwrap()), "{head}");
+        }
+        // Each byte can stand at its place, but not all of them together.
+        let others = ["yam", "nit", "cou", "cam", "nau", "yo ", "ame"];
+        let passed = others.iter().filter(|head| words.have(head.as_bytes().try_into().unwrap())).count();
+        assert!(passed <= 1, "a hash may let one of them pass, not {passed}");
+        assert!(heads("[a-z]{3}").is_none(), "too many to tell anything");
+        assert!(heads("(?:a?b?){2000}cde").is_none(), "too many states to be followed");
+    }
+}
