@@ -120,7 +120,7 @@ impl Run<'_> {
                 }
                 Op::Optional { first, greedy, exit } => {
                     if first == ANYTHING || self.fits(first, at) {
-                        self.fork(greedy, op + 1, exit, at)
+                        self.divide(greedy, op + 1, exit, at)
                     } else {
                         (exit, at)
                     }
@@ -140,7 +140,7 @@ impl Run<'_> {
     }
 
     /// Goes on one way, and leaves the other to be tried.
-    fn fork(&mut self, greedy: bool, more: u32, exit: u32, at: u32) -> Next {
+    fn divide(&mut self, greedy: bool, more: u32, exit: u32, at: u32) -> Next {
         let (now, then) = if greedy { (more, exit) } else { (exit, more) };
         self.memory.todo.push(Todo::Go { op: then, at });
         (now, at)
@@ -161,7 +161,7 @@ impl Run<'_> {
             }
             Op::Repeat { first, greedy, start } => {
                 if self.fits(first, at) {
-                    self.fork(greedy, start, op + 1, at)
+                    self.divide(greedy, start, op + 1, at)
                 } else {
                     (op + 1, at)
                 }
@@ -291,7 +291,7 @@ impl Run<'_> {
         if first != ANYTHING && !self.fits(first, at) {
             return next_if(turns >= least, (exit, at));
         }
-        if turns < least { (op + 1, at) } else { self.fork(greedy, op + 1, exit, at) }
+        if turns < least { (op + 1, at) } else { self.divide(greedy, op + 1, exit, at) }
     }
 
     /// The end of what a group matched, where it stands once more.
