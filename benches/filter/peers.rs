@@ -38,30 +38,22 @@ struct Peer {
     ask: fn(&mut TcpStream, &[u8]),
 }
 
+const RSPAMD: Peer = Peer {
+    name: "Rspamd",
+    program: "/usr/bin/rspamd",
+    script: "rspamd.sh",
+    offline: true,
+    says: "SCAN=",
+    pid_file: "run/rspamd.pid",
+    most: 2_000,
+    target: 10.0,
+    ask: ask_rspamd,
+};
+
 const PEERS: [Peer; 3] = [
-    Peer {
-        name: "Rspamd",
-        program: "/usr/bin/rspamd",
-        script: "rspamd.sh",
-        offline: true,
-        says: "SCAN=",
-        pid_file: "run/rspamd.pid",
-        most: 2_000,
-        target: 10.0,
-        ask: ask_rspamd,
-    },
+    RSPAMD,
     // Its SPF, DKIM, ARC and DMARC belong to its local checks as it comes; a server on loopback answers them that it knows no name.
-    Peer {
-        name: "Rspamd with its checks of identity",
-        program: "/usr/bin/rspamd",
-        script: "rspamd.sh",
-        offline: false,
-        says: "SCAN=",
-        pid_file: "run/rspamd.pid",
-        most: 2_000,
-        target: 10.0,
-        ask: ask_rspamd,
-    },
+    Peer { name: "Rspamd with its checks of identity", offline: false, ..RSPAMD },
     Peer {
         name: "spamd",
         program: "/usr/sbin/spamd",

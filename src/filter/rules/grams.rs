@@ -17,26 +17,35 @@ pub struct Grams {
     short: Table,
 }
 
-/// A bit for each value of a hash.
-#[derive(Default)]
-struct Bits {
+/// What is known of three or four bytes in a row: a bit for each value of a hash.
+#[derive(Clone, Default)]
+pub struct Bits {
     bits: Vec<u64>,
     shift: u32,
 }
 
 impl Bits {
-    fn new(grams: &[u32]) -> Self {
+    /// None yet, in so many bits, a power of two from 64 on.
+    pub fn with(bits: usize) -> Self {
+        Bits { bits: vec![0; bits / 64], shift: 32 - bits.trailing_zeros() }
+    }
+
+    fn of(grams: impl ExactSizeIterator<Item = u32>) -> Self {
         let bits = (grams.len() * BITS_PER_GRAM).next_power_of_two().clamp(BITS_MIN, BITS_MAX);
-        let mut all = Bits { bits: vec![0; bits / 64], shift: 32 - bits.trailing_zeros() };
-        for &gram in grams {
-            let place = (hash(gram) >> all.shift) as usize;
-            all.bits[place / 64] |= 1 << (place % 64);
-        }
+        let mut all = Bits::with(bits);
+        grams.for_each(|gram| all.insert(gram));
         all
     }
 
+    /// Adds one.
+    pub fn insert(&mut self, gram: u32) {
+        let place = (hash(gram) >> self.shift) as usize;
+        self.bits[place / 64] |= 1 << (place % 64);
+    }
+
+    /// False for what was certainly not added.
     #[inline]
-    fn has(&self, gram: u32) -> bool {
+    pub fn has(&self, gram: u32) -> bool {
         let place = (hash(gram) >> self.shift) as usize;
         self.bits[place / 64] & (1 << (place % 64)) != 0
     }
@@ -99,7 +108,7 @@ impl Grams {
             if length == LONG { long.push(entry) } else { short.push(entry) }
         }
         let heads: Vec<u32> = long.iter().chain(&short).map(|entry| entry.gram & SHORT_MASK).collect();
-        Grams { bytes, heads: Bits::new(&heads), long: Table::new(long), short: Table::new(short) }
+        Grams { bytes, heads: Bits::of(heads.into_iter()), long: Table::new(long), short: Table::new(short) }
     }
 
     /// Calls `visit` with the number of each literal that stands in `text`, which is in lower case, and where it ends.
@@ -146,8 +155,8 @@ impl Table {
         let starts = entries.len().next_power_of_two().max(2);
         let starts_shift = 32 - starts.trailing_zeros();
         entries.sort_by_key(|entry| hash(entry.gram) >> starts_shift);
-        let grams: Vec<u32> = entries.iter().map(|entry| entry.gram).collect();
-        let mut table = Table { bits: Bits::new(&grams), starts: Vec::new(), starts_shift, entries };
+        let bits = Bits::of(entries.iter().map(|entry| entry.gram));
+        let mut table = Table { bits, starts: Vec::new(), starts_shift, entries };
         let first = |bucket| table.entries.partition_point(|entry| hash(entry.gram) >> starts_shift < bucket) as u32;
         table.starts = (0..=starts as u32).map(first).collect();
         table

@@ -9,11 +9,12 @@ use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::primitives::StateID;
 
+use super::grams::Bits;
 use super::shape::Walk;
 
 /// See the module.
 #[derive(Clone)]
-pub struct Heads(Box<[u64; BITS / 64]>);
+pub struct Heads(Bits);
 
 /// Bytes of a head.
 pub const BYTES: usize = 3;
@@ -21,15 +22,13 @@ pub const BYTES: usize = 3;
 const BITS: usize = 1 << 16;
 /// Heads beyond which the table would say too little.
 const HEADS_MAX: usize = BITS / 8;
-/// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
-const HASH_FACTOR: u32 = 0x9E37_79B1;
 
 impl Heads {
     /// Those of an expression of which no match is shorter; nothing if they, or the states that lead to them, are too many.
     pub fn of(automaton: &NFA) -> Option<Self> {
         let mut walk = Walk::new(std::slice::from_ref(automaton));
         walk.enter(0, automaton.start_anchored());
-        let mut heads = Heads(Box::new([0; BITS / 64]));
+        let mut heads = Bits::with(BITS);
         let mut count = 0;
         for (states, first) in step(automaton, &states_of(walk)?)? {
             for (states, second) in step(automaton, &states)? {
@@ -40,29 +39,22 @@ impl Heads {
                         return None;
                     }
                     for &one in &first {
-                        second.iter().for_each(|&two| heads.insert([one, two, third]));
+                        second.iter().for_each(|&two| heads.insert(gram([one, two, third])));
                     }
                 }
             }
         }
-        Some(heads)
-    }
-
-    fn place(head: [u8; BYTES]) -> usize {
-        let [one, two, three] = head;
-        (u32::from_le_bytes([one, two, three, 0]).wrapping_mul(HASH_FACTOR) >> 16) as usize
-    }
-
-    fn insert(&mut self, head: [u8; BYTES]) {
-        let place = Self::place(head);
-        self.0[place / 64] |= 1 << (place % 64);
+        Some(Heads(heads))
     }
 
     /// True if a match may begin with these bytes.
     pub fn have(&self, head: [u8; BYTES]) -> bool {
-        let place = Self::place(head);
-        self.0[place / 64] & 1 << (place % 64) != 0
+        self.0.has(gram(head))
     }
+}
+
+fn gram([one, two, three]: [u8; BYTES]) -> u32 {
+    u32::from_le_bytes([one, two, three, 0])
 }
 
 /// Where each byte leads from these states, with the bytes that lead there; nothing if there are too many states.

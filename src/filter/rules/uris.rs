@@ -152,7 +152,8 @@ fn bare_hosts<'t>(text: &'t str, lists: &'t Lists) -> impl Iterator<Item = &'t s
         if dot < from {
             return None;
         }
-        let start = text[from..dot].rfind(ends).map_or(from, |at| from + at + char_length(&text[from + at..]));
+        let before = text[from..dot].char_indices().rev().find(|(_, c)| ends(*c));
+        let start = before.map_or(from, |(at, c)| from + at + c.len_utf8());
         let end = text[dot..].find(ends).map_or(text.len(), |at| dot + at);
         from = end;
         Some(&text[start..end])
@@ -164,10 +165,6 @@ fn bare_hosts<'t>(text: &'t str, lists: &'t Lists) -> impl Iterator<Item = &'t s
         let top = host.rsplit_once('.').filter(|_| is_host(host))?.1;
         lists.has("util_rb_tld", &top.to_ascii_lowercase()).then_some(word)
     })
-}
-
-fn char_length(text: &str) -> usize {
-    text.chars().next().map_or(0, char::len_utf8)
 }
 
 #[cfg(test)]

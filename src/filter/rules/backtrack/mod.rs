@@ -36,7 +36,7 @@ enum Todo {
 /// The value of a place of memory that was not set.
 const UNSET: u32 = u32::MAX;
 /// Bytes of a span that are walked in the time of a step.
-const SPAN_BYTES_PER_STEP: usize = 32;
+const SPAN_BYTES_PER_STEP: usize = 16;
 
 /// There were not enough steps.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Run<'_> {
                 }
                 Op::Alternatives(choice) => {
                     let list = self.program.choices[choice as usize].list(self.text.get(at as usize));
-                    self.branch(list, at)
+                    self.branch(list, at, steps)
                 }
                 Op::Optional { first, greedy, exit } => {
                     if first == ANYTHING || self.fits(first, at) {
@@ -239,9 +239,13 @@ impl Run<'_> {
             Some(if greedy { most - least } else { 0 } as usize)
         };
         let Some(place) = found.map(|place| least + place as u32) else { return FAILS };
-        let left = if greedy { (least, place.wrapping_sub(1)) } else { (place + 1, most) };
-        if if greedy { least < place } else { place < most } {
-            self.memory.todo.push(Todo::Span { op, least: left.0, most: left.1 });
+        let left = if greedy {
+            (least < place).then(|| (least, place - 1))
+        } else {
+            (place < most).then(|| (place + 1, most))
+        };
+        if let Some((least, most)) = left {
+            self.memory.todo.push(Todo::Span { op, least, most });
         }
         (op + 1, place)
     }
@@ -255,8 +259,8 @@ impl Run<'_> {
         Some((head.to_ascii_lowercase(), head.to_ascii_uppercase()))
     }
 
-    /// The next branch of a list, with the rest left to be tried.
-    fn branch(&mut self, mut list: u32, at: u32) -> Next {
+    /// The next branch of a list, with the rest left to be tried. Each that fails at its word is a step.
+    fn branch(&mut self, mut list: u32, at: u32, steps: &mut usize) -> Next {
         let lists = &self.program.lists;
         loop {
             let target = lists[list as usize];
@@ -276,6 +280,7 @@ impl Run<'_> {
                 }
                 return next;
             }
+            *steps = steps.saturating_sub(1);
         }
     }
 
@@ -346,7 +351,7 @@ impl Run<'_> {
             let next = match todo {
                 Todo::Go { op, at } => (op, at),
                 Todo::Span { op, least, most } => self.end_span(op, least, most),
-                Todo::Branch { list, at } => self.branch(list, at),
+                Todo::Branch { list, at } => self.branch(list, at, steps),
                 Todo::Slot { slot, value } => {
                     self.memory.slots[slot as usize] = value;
                     FAILS

@@ -225,6 +225,11 @@ impl Program {
         if self.ops.len() > OPS_MAX {
             return Err("the pattern is too large".to_owned());
         }
+        if let Some(set) = byte_of(node) {
+            let set = self.set(set);
+            self.ops.push(Op::Set(set));
+            return Ok(());
+        }
         match node {
             Node::Alternatives(branches) => self.alternatives(branches)?,
             Node::Around { ahead, negated, inner } => self.around(*ahead, *negated, inner)?,
@@ -242,12 +247,6 @@ impl Program {
                 self.node(inner)?;
                 self.ops.push(Op::Save(2 * *number as u32 + 1));
             }
-            Node::Literal { bytes, .. } if bytes.len() == 1 => {
-                let mut set = Bytes::default();
-                node.first(&mut set);
-                let set = self.set(set);
-                self.ops.push(Op::Set(set));
-            }
             Node::Literal { bytes, fold } => {
                 let (start, length) = (self.bytes.len() as u32, bytes.len() as u32);
                 self.bytes.extend(bytes);
@@ -255,10 +254,7 @@ impl Program {
             }
             Node::Repeat { inner, least, most, greedy } => self.repeat(inner, *least, *most, *greedy, ANYTHING)?,
             Node::Sequence(parts) => self.sequence(parts)?,
-            Node::Set(set) => {
-                let set = self.set(*set);
-                self.ops.push(Op::Set(set));
-            }
+            Node::Set(_) => unreachable!("a set is one byte"),
         }
         Ok(())
     }
