@@ -82,14 +82,17 @@ fn is_way_field(name: &str) -> bool {
 
 /// Features seen so far of all sets, each once; those of each set in their order.
 struct Once {
+    /// A hash table, filled by half at most: what is wiped for a message is no more than what it needs.
     slots: Vec<u32>,
     lists: Features,
     set: usize,
+    /// Features for which there is room.
     left: usize,
 }
 
-/// Slots of the hash table; a message may fill half of them, what comes later is not read.
-const SLOTS: usize = 1 << 15;
+/// Slots of the hash table at least and at most; what would fill more than half of the latter is not read.
+const SLOTS_MIN: usize = 1 << 10;
+const SLOTS_MAX: usize = 1 << 15;
 /// Features of one set for which there is room from the start.
 const LIST_ROOM: usize = 2048;
 
@@ -99,12 +102,14 @@ thread_local! {
 }
 
 impl Once {
-    fn new() -> Self {
+    /// For features of so many bytes, more or less: each begins at most one run, and many are said again.
+    fn new(bytes: usize) -> Self {
         let lists = Features(std::array::from_fn(|_| Vec::with_capacity(LIST_ROOM)));
         let mut slots = SLOTS_USED.take();
         slots.clear();
-        slots.resize(SLOTS, 0);
-        Once { slots, lists, set: TEXT, left: SLOTS / 2 }
+        slots.resize(bytes.next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX), 0);
+        let left = slots.len() / 2;
+        Once { slots, lists, set: TEXT, left }
     }
 
     fn done(self) -> Features {
@@ -118,22 +123,55 @@ impl Once {
         self
     }
 
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, hash: u64) {
         let value = ((hash >> 32) as u32) | 1;
-        let mut slot = (hash as usize) & (SLOTS - 1);
-        while self.slots[slot] != 0 {
-            if self.slots[slot] == value {
-                return;
-            }
-            slot = (slot + 1) & (SLOTS - 1);
-        }
-        if self.left > 0 {
-            self.left -= 1;
-            self.slots[slot] = value;
-            self.lists.0[self.set].push(value);
+        let slot = slot_of(&self.slots, value);
+        if self.slots[slot] == 0 {
+            self.insert(slot, value);
         }
     }
+
+    #[inline(never)]
+    fn insert(&mut self, mut slot: usize, value: u32) {
+        if self.left == 0 {
+            if !self.grow() {
+                return;
+            }
+            slot = slot_of(&self.slots, value);
+        }
+        self.left -= 1;
+        self.slots[slot] = value;
+        self.lists.0[self.set].push(value);
+    }
+
+    /// Makes room; false if there is no more.
+    fn grow(&mut self) -> bool {
+        let slots = self.slots.len() * 2;
+        if slots > SLOTS_MAX {
+            return false;
+        }
+        self.left = slots / 4;
+        self.slots.clear();
+        self.slots.resize(slots, 0);
+        for &value in self.lists.0.iter().flatten() {
+            let slot = slot_of(&self.slots, value);
+            self.slots[slot] = value;
+        }
+        true
+    }
+}
+
+/// Where a feature stands in a table, or can be put; there is always a place.
+#[inline]
+fn slot_of(slots: &[u32], value: u32) -> usize {
+    let mask = slots.len() - 1;
+    // The lowest bit is the same in all of them.
+    let mut slot = (value >> 1) as usize & mask;
+    while slots[slot] != 0 && slots[slot] != value {
+        slot = (slot + 1) & mask;
+    }
+    slot
 }
 
 #[inline]
@@ -152,13 +190,15 @@ fn hash(salt: u64, bytes: &[u8]) -> u64 {
 
 /// The features of `view`.
 pub fn extract(view: &View<'_>) -> Features {
-    let mut once = Once::new();
     let text = view.plain_text().as_bytes();
+    let head = header_bytes(view);
+    let mut once =
+        Once::new(head.len() + text.len().min(GRAM_TEXT_BYTES_MAX) + text.len().min(WORD_TEXT_BYTES_MAX) / 4);
     // The smaller sets come first: what does not fit any more is the end of a long text.
     header_words(once.begin(HEAD), view);
     author_words(&mut once, view);
     shape_words(&mut once, view);
-    byte_runs(once.begin(HEAD_RUNS), space::GRAM_HEADER, &header_bytes(view));
+    byte_runs(once.begin(HEAD_RUNS), space::GRAM_HEADER, &head);
     byte_runs(once.begin(TEXT_RUNS), space::GRAM_TEXT, clip(text, GRAM_TEXT_BYTES_MAX));
     url_words(once.begin(TEXT), view);
     text_words(&mut once, space::SUBJECT, Some(space::SUBJECT), clip(view.subject.as_bytes(), FIELD_BYTES_MAX));

@@ -13,7 +13,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchError, MatchKind};
 use regex_syntax::hir::Hir;
 
-use super::backtrack::Pattern;
+use super::backtrack::{Known, Pattern};
 use super::gate::Gate;
 use super::matcher::{Found, Stretch};
 use super::scratch::Scratch;
@@ -74,6 +74,11 @@ impl Linear {
         let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(backtracker.get_nfa()));
         let gate = if states < STATES_WITH_HEADS_MIN { gate } else { gate.with_heads(backtracker.get_nfa()) };
         Ok(Linear { quick, backtracker, automaton, states, gate })
+    }
+
+    /// Takes what other patterns have, too, from them.
+    pub fn share(&mut self, known: &mut Known) {
+        self.quick.iter_mut().for_each(|quick| quick.share(known));
     }
 
     /// The first match; `id` is the pattern's own, for what [`Scratch`] keeps of it.

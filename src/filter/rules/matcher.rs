@@ -5,6 +5,7 @@
 
 use regex_syntax::hir::Hir;
 
+use super::backtrack::Known;
 use super::definition::Test;
 use super::linear::{Linear, parse};
 use super::relax::relax;
@@ -120,6 +121,14 @@ impl Matcher {
                 self.sight = Sight::Literals(literals.pieces());
             }
             (None, None) => {}
+        }
+    }
+
+    /// Takes what other patterns have, too, from them.
+    pub fn share(&mut self, known: &mut Known) {
+        match &mut self.engine {
+            Engine::Linear(linear) => linear.share(known),
+            Engine::Strong(strong) => strong.share(known),
         }
     }
 

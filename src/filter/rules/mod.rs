@@ -68,14 +68,6 @@ pub struct Rule {
     pub shadow: bool,
     flags: Flags,
     kind: Compiled,
-    /// Where a pattern looks, by its number in [`Rules::targets`].
-    target: usize,
-    /// Where nothing of the pattern was seen in a text, it does not match there.
-    watched: bool,
-    /// What must be seen of a pattern in a text for it to match there, a bit for each set of literals.
-    wanted: u8,
-    /// Hits of a header's rule where the field is missing.
-    unset_hits: u16,
     /// What it cost so far.
     pub counters: cost::Counters,
 }
@@ -142,10 +134,32 @@ pub struct Rules {
 #[derive(Clone, Copy)]
 struct Brief {
     nature: Nature,
+    /// It is asked for its own sake.
+    asked: bool,
+    /// Where nothing of the pattern was seen in a text, it does not match there.
+    watched: bool,
+    /// What must be seen of a pattern in a text for it to match there, a bit for each set of literals.
+    wanted: u8,
     /// Its hits at most.
     most: u16,
-    /// Of a meta, where its formula stands.
-    formula: u32,
+    /// Hits of a header's rule where the field is missing.
+    unset_hits: u16,
+    /// Of a pattern, the number of what it looks at in [`Rules::targets`]; of a meta, where its formula stands.
+    place: u32,
+}
+
+impl Brief {
+    fn of(rule: &Rule) -> Self {
+        let nature = match &rule.kind {
+            Compiled::Void => Nature::Void,
+            Compiled::Meta(_) => Nature::Meta,
+            Compiled::Matching(matcher) if matcher.negated => Nature::Negated,
+            Compiled::Matching(_) => Nature::Pattern,
+            Compiled::Eval(_) | Compiled::Exists(_) | Compiled::UriDetail(_) => Nature::Test,
+        };
+        let most = if rule.flags.multiple { rule.flags.hits_max.unwrap_or(run::HITS_MAX).max(1) } else { 1 };
+        Brief { nature, asked: rule.is_asked(), watched: false, wanted: 0, most, unset_hits: 0, place: 0 }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,11 +202,13 @@ impl Rules {
             rules.rules.push(rule);
             rules.problems.extend(problems);
         }
+        rules.share_sets();
         rules.order_metas();
+        rules.briefs = rules.rules.iter().map(Brief::of).collect();
         rules.group(&definitions);
         rules.order_by_cost();
         rules.find_triggers();
-        rules.sum_up();
+        rules.lay_out_metas();
         let (patterns, others): (Vec<u32>, Vec<u32>) = (0..rules.rules.len() as u32)
             .filter(|&rule| rules.rules[rule as usize].is_asked())
             .partition(|&rule| matches!(rules.rules[rule as usize].kind, Compiled::Matching(_)));
@@ -214,6 +230,18 @@ impl Rules {
     /// The words of a list setting.
     pub fn listed(&self, list: &str) -> HashSet<String> {
         self.lists.words(list)
+    }
+
+    /// Lets patterns share the sets of bytes that are the same.
+    fn share_sets(&mut self) {
+        let known = &mut backtrack::Known::default();
+        for rule in &mut self.rules {
+            match &mut rule.kind {
+                Compiled::Matching(matcher) => matcher.share(known),
+                Compiled::UriDetail(tests) => tests.iter_mut().for_each(|(_, matcher)| matcher.share(known)),
+                Compiled::Eval(_) | Compiled::Exists(_) | Compiled::Meta(_) | Compiled::Void => {}
+            }
+        }
     }
 
     /// Metas after those that they name; those in a circle are void.
@@ -256,6 +284,8 @@ impl Rules {
         let mut targets: BTreeMap<Target, Vec<u32>> = BTreeMap::new();
         for (number, definition) in definitions.iter().enumerate() {
             let Compiled::Matching(matcher) = &self.rules[number].kind else { continue };
+            let brief = &mut self.briefs[number];
+            (brief.watched, brief.wanted) = (true, (1 << (matcher.more.len() + 1)) - 1);
             let target = match &definition.kind {
                 Kind::Body(_) if self.rules[number].flags.no_subject => Target::Paragraphs,
                 Kind::Body(_) => Target::Body,
@@ -266,7 +296,7 @@ impl Rules {
                 Kind::Header(spec, _, stand_in) => {
                     let stand_in = stand_in.as_deref().unwrap_or_default().as_bytes();
                     let (scratch, budget) = (&mut Scratch::default(), &mut Budget::default());
-                    self.rules[number].unset_hits = matcher.count(0, stand_in, 1, scratch, budget).0;
+                    brief.unset_hits = matcher.count(0, stand_in, 1, scratch, budget).0;
                     Target::Header(spec.clone())
                 }
                 Kind::Eval(_) | Kind::Exists(_) | Kind::Meta(_) | Kind::UriDetail(_) => continue,
@@ -279,21 +309,16 @@ impl Rules {
                 _ => None,
             });
             let (group, unseen) = Group::new(matchers);
-            for &number in &members {
-                self.rules[number as usize].target = place;
-                let rule = &mut self.rules[number as usize];
-                let Compiled::Matching(matcher) = &rule.kind else { continue };
-                rule.wanted = (1 << (matcher.more.len() + 1)) - 1;
-                rule.watched = true;
-            }
-            unseen.into_iter().for_each(|number| self.rules[number as usize].watched = false);
+            members.iter().for_each(|&number| self.briefs[number as usize].place = place as u32);
+            unseen.into_iter().for_each(|number| self.briefs[number as usize].watched = false);
             self.targets.push(Looked { target, group, members });
         }
     }
 
     /// Lets each meta ask for what is cheap first.
     fn order_by_cost(&mut self) {
-        let mut costs: Vec<u64> = self.rules.iter().map(|rule| rule.cost()).collect();
+        let mut costs: Vec<u64> =
+            self.rules.iter().zip(&self.briefs).map(|(rule, brief)| rule.cost(brief.watched)).collect();
         for &meta in &self.metas {
             if let Compiled::Meta(expression) = &mut self.rules[meta as usize].kind {
                 costs[meta as usize] = expression.order(&|rule| costs[rule]) + 1;
@@ -301,31 +326,21 @@ impl Rules {
         }
     }
 
-    fn sum_up(&mut self) {
-        for rule in &self.rules {
-            let mut formula = 0;
-            let nature = match &rule.kind {
-                Compiled::Void => Nature::Void,
-                Compiled::Meta(expression) => {
-                    formula = self.formulas.add(expression);
-                    Nature::Meta
-                }
-                Compiled::Matching(matcher) if matcher.negated => Nature::Negated,
-                Compiled::Matching(_) => Nature::Pattern,
-                Compiled::Eval(_) | Compiled::Exists(_) | Compiled::UriDetail(_) => Nature::Test,
-            };
-            let most = if rule.flags.multiple { rule.flags.hits_max.unwrap_or(run::HITS_MAX).max(1) } else { 1 };
-            self.briefs.push(Brief { nature, most, formula });
+    fn lay_out_metas(&mut self) {
+        for (rule, brief) in self.rules.iter().zip(&mut self.briefs) {
+            if let Compiled::Meta(expression) = &rule.kind {
+                brief.place = self.formulas.add(expression);
+            }
         }
     }
 
     fn find_triggers(&mut self) {
-        let may = self.rules.iter().map(|rule| match &rule.kind {
-            Compiled::Void | Compiled::Meta(_) => false,
-            Compiled::Eval(..) | Compiled::Exists(_) | Compiled::UriDetail(_) => true,
-            Compiled::Matching(matcher) => {
-                let unscanned = self.targets[rule.target].target == Target::Full;
-                !rule.watched || unscanned || matcher.negated || rule.unset_hits > 0
+        let may = self.briefs.iter().map(|brief| match brief.nature {
+            Nature::Void | Nature::Meta => false,
+            Nature::Test | Nature::Negated => true,
+            Nature::Pattern => {
+                let unscanned = self.targets[brief.place as usize].target == Target::Full;
+                !brief.watched || unscanned || brief.unset_hits > 0
             }
         });
         self.may = may.collect();
@@ -415,13 +430,13 @@ const COST_OF_FUNCTION: u64 = 10;
 const COST_OF_TEXT: u64 = 20;
 
 impl Rule {
-    fn cost(&self) -> u64 {
+    fn cost(&self, watched: bool) -> u64 {
         match &self.kind {
             Compiled::Void => 0,
             Compiled::Exists(_) => 1,
             Compiled::Eval(..) | Compiled::UriDetail(_) | Compiled::Meta(_) => COST_OF_FUNCTION,
             Compiled::Matching(matcher) => {
-                let walk = if self.watched { COST_OF_LOOK } else { COST_OF_TEXT };
+                let walk = if watched { COST_OF_LOOK } else { COST_OF_TEXT };
                 walk + matcher.cost()
             }
         }
@@ -463,10 +478,6 @@ fn compile(definition: &Definition, source: &Source, names: &HashMap<String, usi
         shadow: flags.shadow,
         flags,
         kind,
-        target: 0,
-        watched: false,
-        wanted: 0,
-        unset_hits: 0,
         counters: cost::Counters::default(),
     };
     (rule, problems)

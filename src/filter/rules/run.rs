@@ -16,7 +16,7 @@ use super::matcher::{Found, Matcher};
 use super::meta::Bounds;
 use super::scratch::Scratch;
 use super::texts::{Target, Text, Texts};
-use super::{Compiled, Hit, Nature, Rule, Rules};
+use super::{Brief, Compiled, Hit, Nature, Rules};
 use crate::filter::budget::Budget;
 use crate::filter::message::header::lossy;
 
@@ -29,22 +29,21 @@ const SPOTS_MAX: u16 = 96;
 const UNKNOWN: u16 = u16::MAX;
 const NONE: u32 = u32::MAX;
 
-/// What is known of a rule.
+/// What was seen of a pattern.
 #[derive(Clone, Copy)]
-struct State {
-    /// Its hits, or [`UNKNOWN`].
-    hits: u16,
+struct Sighted {
     /// Places where it can match.
     spots: u16,
     /// Its sets of literals that were seen, a bit each.
     seen: u8,
     first: u32,
     last: u32,
-    /// Of a meta: whether it is true at least and at most, as far as is known.
-    bounds: Known,
 }
 
-/// What is known of a meta.
+/// Nothing was seen.
+const UNSEEN: Sighted = Sighted { spots: 0, seen: 0, first: NONE, last: NONE };
+
+/// What is known of a meta: whether it is true at least and at most.
 #[derive(Clone, Copy)]
 enum Known {
     Nothing,
@@ -53,14 +52,20 @@ enum Known {
     True,
 }
 
-const FRESH: State = State { hits: UNKNOWN, spots: 0, seen: 0, first: NONE, last: NONE, bounds: Known::Nothing };
-
-/// What is noted of the rules, kept from run to run.
+/// What is noted of the rules, kept from run to run. Each kind of note has a row of its own: most rules are passed over, and few bytes of
+/// each are read for that.
 #[derive(Default)]
 pub struct Notes {
-    states: Vec<State>,
+    /// The hits of each rule, or [`UNKNOWN`].
+    hits: Vec<u16>,
+    /// What is known of each meta.
+    bounds: Vec<Known>,
     /// Rules that can hit, as far as is known without looking closer.
     may: Vec<bool>,
+    /// What was seen of each pattern; nothing between runs.
+    sighted: Vec<Sighted>,
+    /// Those of which something was seen.
+    touched: Vec<u32>,
     /// Ends of what was sighted, each with the place of its rule's next.
     spots: Vec<(u32, u32)>,
     costs: Vec<(u32, Cost)>,
@@ -85,8 +90,11 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
     /// Nothing is known yet.
     pub fn new(rules: &'r Rules, view: &'r Texts<'v, 'x>, scratch: &'r mut Scratch, budget: &'r mut Budget) -> Self {
         let mut notes = std::mem::take(&mut scratch.notes);
-        notes.states.clear();
-        notes.states.resize(rules.rules.len(), FRESH);
+        notes.hits.clear();
+        notes.hits.resize(rules.rules.len(), UNKNOWN);
+        notes.bounds.clear();
+        notes.bounds.resize(rules.rules.len(), Known::Nothing);
+        notes.sighted.resize(rules.rules.len(), UNSEEN);
         notes.may.clone_from(&rules.may);
         notes.spots.clear();
         notes.costs.clear();
@@ -116,13 +124,11 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
                 may(&mut self.notes.may, self.rules, rule);
             }
         }
-        for (state, may) in self.notes.states.iter_mut().zip(&self.notes.may) {
-            if !may {
-                state.hits = 0;
-            }
+        for (hits, may) in self.notes.hits.iter_mut().zip(&self.notes.may) {
+            *hits = if *may { UNKNOWN } else { 0 };
         }
         for &rule in roots {
-            if self.notes.states[rule as usize].hits == UNKNOWN {
+            if self.notes.hits[rule as usize] == UNKNOWN {
                 self.value(rule as usize);
             }
         }
@@ -130,12 +136,15 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             self.rules.rules[*rule as usize].counters.add(*cost);
         }
         let mut hits = Vec::new();
-        for (rule, state) in self.notes.states.iter().enumerate() {
-            if state.hits != 0 && state.hits != UNKNOWN {
+        for (rule, &count) in self.notes.hits.iter().enumerate() {
+            if count != 0 && count != UNKNOWN {
                 self.rules.rules[rule].counters.add(Cost { hits: 1, ..Cost::default() });
                 let evidence = self.evidence.remove(&(rule as u32));
-                hits.push(Hit { rule, count: state.hits, evidence });
+                hits.push(Hit { rule, count, evidence });
             }
+        }
+        for rule in self.notes.touched.drain(..) {
+            self.notes.sighted[rule as usize] = UNSEEN;
         }
         self.scratch.notes = self.notes;
         hits
@@ -150,25 +159,16 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         let looked = &self.rules.targets[target];
         let text = self.view.prepare(&looked.target, self.budget);
         if let Some(text) = &text {
-            let Notes { states, spots, may: known, .. } = &mut self.notes;
             let rules = self.rules;
+            let notes = &mut self.notes;
             looked.group.scan(&text.bytes, &mut self.scratch.room, |rule, seen| {
-                let bit = match seen {
-                    Seen::Sight(end) => {
-                        note(states, spots, rule, end);
-                        SIGHT_BIT
-                    }
-                    Seen::More(bit) => bit,
-                };
-                let state = &mut states[rule as usize];
-                state.seen |= bit;
-                if state.seen == rules.rules[rule as usize].wanted {
-                    may(known, rules, rule);
+                if notes.sight(rule, seen) == rules.briefs[rule as usize].wanted {
+                    may(&mut notes.may, rules, rule);
                 }
             });
         } else {
             for &rule in &looked.members {
-                self.notes.may[rule as usize] = self.rules.rules[rule as usize].unset_hits > 0;
+                self.notes.may[rule as usize] = self.rules.briefs[rule as usize].unset_hits > 0;
             }
         }
         self.texts[target] = Some(text);
@@ -193,23 +193,22 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
     }
 
     fn matching(&mut self, rule: usize, matcher: &Matcher) -> u16 {
-        let most = self.rules.briefs[rule].most;
-        let watched = self.rules.rules[rule].watched;
-        let state = self.notes.states[rule];
-        let target = self.rules.rules[rule].target;
+        let Brief { most, watched, unset_hits, place, .. } = self.rules.briefs[rule];
+        let target = place as usize;
+        let sighted = self.notes.sighted[rule];
         // Taken out and put back, because looking for matches changes everything else.
         let Some(Some(text)) = self.texts[target].take() else {
             self.texts[target] = Some(None);
-            return self.rules.rules[rule].unset_hits;
+            return unset_hits;
         };
-        let everywhere = !watched || state.spots > SPOTS_MAX;
-        let hits = if state.spots < matcher.least && watched {
+        let everywhere = !watched || sighted.spots > SPOTS_MAX;
+        let hits = if sighted.spots < matcher.least && watched {
             u16::from(matcher.negated)
         } else if everywhere {
             let all = 0..text.count();
             self.count(rule, matcher, &text, all, most)
         } else {
-            let mut ends: Vec<usize> = self.spots_of(state).collect();
+            let mut ends: Vec<usize> = self.notes.spots_of(sighted).collect();
             ends.sort_unstable();
             let starts = starts_of(&ends, usize::from(matcher.least), &text);
             if most > 1 {
@@ -222,15 +221,6 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         };
         self.texts[target] = Some(Some(text));
         hits
-    }
-
-    fn spots_of(&self, state: State) -> impl Iterator<Item = usize> + '_ {
-        let mut at = state.first;
-        std::iter::from_fn(move || {
-            let (end, next) = *self.notes.spots.get(at as usize)?;
-            at = next;
-            Some(end as usize)
-        })
     }
 
     /// True if a match begins near one of these places.
@@ -300,7 +290,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
 
     /// Keeps what a rule with points matched.
     fn show(&mut self, rule: usize, text: &[u8], (start, end): Found) {
-        if self.rules.rules[rule].is_asked() {
+        if self.rules.briefs[rule].asked {
             // Where the begin is not known, the end is what is shown.
             let start = start.unwrap_or(end.saturating_sub(EVIDENCE_BYTES_MAX));
             let piece = &text[start..end.min(start + EVIDENCE_BYTES_MAX)];
@@ -327,19 +317,41 @@ fn may(known: &mut [bool], rules: &Rules, rule: u32) {
     }
 }
 
-fn note(states: &mut [State], spots: &mut Vec<(u32, u32)>, rule: u32, end: usize) {
-    let state = &mut states[rule as usize];
-    if state.spots > SPOTS_MAX {
-        return;
+impl Notes {
+    /// Takes note of what was seen of a pattern; gives all that was, a bit each.
+    fn sight(&mut self, rule: u32, seen: Seen) -> u8 {
+        let sighted = &mut self.sighted[rule as usize];
+        if sighted.seen == 0 {
+            self.touched.push(rule);
+        }
+        match seen {
+            Seen::More(bit) => sighted.seen |= bit,
+            Seen::Sight(end) => {
+                sighted.seen |= SIGHT_BIT;
+                if sighted.spots <= SPOTS_MAX {
+                    sighted.spots += 1;
+                    let place = self.spots.len() as u32;
+                    self.spots.push((end as u32, NONE));
+                    match sighted.last {
+                        NONE => sighted.first = place,
+                        last => self.spots[last as usize].1 = place,
+                    }
+                    sighted.last = place;
+                }
+            }
+        }
+        sighted.seen
     }
-    state.spots += 1;
-    let place = spots.len() as u32;
-    spots.push((end as u32, NONE));
-    match state.last {
-        NONE => state.first = place,
-        last => spots[last as usize].1 = place,
+
+    /// The places where a pattern was sighted.
+    fn spots_of(&self, sighted: Sighted) -> impl Iterator<Item = usize> + '_ {
+        let mut at = sighted.first;
+        std::iter::from_fn(move || {
+            let (end, next) = *self.spots.get(at as usize)?;
+            at = next;
+            Some(end as usize)
+        })
     }
-    state.last = place;
 }
 
 /// What `uri_detail` can ask of a URL.
@@ -368,20 +380,20 @@ impl UriTest {
 
 impl Values for Run<'_, '_, '_> {
     fn value(&mut self, rule: usize) -> f64 {
-        if self.notes.states[rule].hits == UNKNOWN {
+        if self.notes.hits[rule] == UNKNOWN {
             let rules = self.rules;
             let brief = rules.briefs[rule];
             let hits = match brief.nature {
                 _ if self.budget.was_late() => 0,
                 Nature::Meta => {
-                    let value = rules.formulas.value(brief.formula, self);
+                    let value = rules.formulas.value(brief.place, self);
                     // What it names may only seem to miss when the time is up.
                     u16::from(value != 0.0 && value.is_finite() && !self.budget.was_late())
                 }
                 _ if !self.notes.may[rule] => 0,
                 nature => {
                     if matches!(nature, Nature::Pattern | Nature::Negated) {
-                        self.scan(rules.rules[rule].target);
+                        self.scan(brief.place as usize);
                     }
                     match self.bounds_looked_at(rule) {
                         (least, most) if least == most => least,
@@ -389,29 +401,29 @@ impl Values for Run<'_, '_, '_> {
                     }
                 }
             };
-            self.notes.states[rule].hits = hits;
+            self.notes.hits[rule] = hits;
         }
-        f64::from(self.notes.states[rule].hits)
+        f64::from(self.notes.hits[rule])
     }
 
     fn bounds(&mut self, rule: usize) -> Bounds {
-        let state = self.notes.states[rule];
-        if state.hits != UNKNOWN {
-            return (f64::from(state.hits), f64::from(state.hits));
+        let hits = self.notes.hits[rule];
+        if hits != UNKNOWN {
+            return (f64::from(hits), f64::from(hits));
         }
         let rules = self.rules;
         let brief = rules.briefs[rule];
         match brief.nature {
             Nature::Void => (0.0, 0.0),
             Nature::Meta => {
-                let mut known = state.bounds;
+                let mut known = self.notes.bounds[rule];
                 if matches!(known, Known::Nothing) {
-                    known = match rules.formulas.bounds(brief.formula, self) {
+                    known = match rules.formulas.bounds(brief.place, self) {
                         (least, most) if least != most => Known::Undecided,
                         (least, _) if least != 0.0 => Known::True,
                         _ => Known::False,
                     };
-                    self.notes.states[rule].bounds = known;
+                    self.notes.bounds[rule] = known;
                 }
                 match known {
                     Known::True => (1.0, 1.0),
@@ -436,10 +448,9 @@ impl Run<'_, '_, '_> {
         if !matches!(brief.nature, Nature::Pattern | Nature::Negated) {
             return (0, brief.most);
         }
-        let Rule { target, unset_hits, watched, .. } = self.rules.rules[rule];
-        match &self.texts[target] {
-            Some(None) => (unset_hits, unset_hits),
-            Some(Some(_)) if watched && self.notes.states[rule].spots == 0 => {
+        match &self.texts[brief.place as usize] {
+            Some(None) => (brief.unset_hits, brief.unset_hits),
+            Some(Some(_)) if brief.watched && self.notes.sighted[rule].spots == 0 => {
                 let hits = u16::from(brief.nature == Nature::Negated);
                 (hits, hits)
             }

@@ -7,7 +7,7 @@ use fancy_regex::{BytesMode, RegexBuilder, RegexInput};
 use regex_automata::Input;
 use regex_syntax::hir::Hir;
 
-use super::backtrack::Pattern;
+use super::backtrack::{Known, Pattern};
 use super::gate::Gate;
 use super::linear::{Linear, PATTERN_BYTES_MAX, STEPS_MIN, STEPS_PER_BYTE_MAX, last_line};
 use super::matcher::{Found, Stretch};
@@ -51,6 +51,14 @@ impl Strong {
             (None, None) => Gate::default(),
         };
         Ok(Strong { engine, gate, weaker: linear })
+    }
+
+    /// Takes what other patterns have, too, from them.
+    pub fn share(&mut self, known: &mut Known) {
+        if let Engine::Own(pattern) = &mut self.engine {
+            pattern.share(known);
+        }
+        self.weaker.iter_mut().for_each(|weaker| weaker.share(known));
     }
 
     /// States of the weaker expression.

@@ -7,8 +7,8 @@ mod node;
 mod program;
 
 use node::Assertion;
-pub use program::Table;
 use program::{ANYTHING, NO_BRANCH, Op, Program};
+pub use program::{Known, Table};
 
 /// A compiled pattern.
 pub struct Pattern(Program);
@@ -49,6 +49,11 @@ impl Pattern {
     pub fn compile(text: &str) -> Result<Self, String> {
         let (node, groups) = node::parse(text)?;
         program::compile(&node, groups).map(Pattern)
+    }
+
+    /// Takes the sets that other patterns have, too, from them.
+    pub fn share(&mut self, known: &mut Known) {
+        self.0.share(known);
     }
 
     /// The set of a pattern that is one byte of it.
@@ -115,7 +120,7 @@ impl Run<'_> {
                     next_if(end - at >= least && self.fits(follow, end), (op + 1, end))
                 }
                 Op::Alternatives(choice) => {
-                    let list = self.program.choices[choice as usize].list(self.text.get(at as usize));
+                    let list = self.program.branches(choice, self.text.get(at as usize));
                     self.branch(list, at, steps)
                 }
                 Op::Optional { first, greedy, exit } => {

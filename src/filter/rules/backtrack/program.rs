@@ -4,6 +4,7 @@
 //! the next byte up and tries the branches that can begin with it. So most of what backtracking would try is never tried.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
@@ -79,6 +80,10 @@ enum Seek {
     Many,
 }
 
+/// Sets that are shared by patterns: what many of them look up stays in the first cache.
+#[derive(Default)]
+pub struct Known(HashMap<[bool; 256], Arc<Table>, FixedState>);
+
 /// Bytes that are looked up before a quick search for one of a few is worth its begin.
 const LOOKED_UP: usize = 8;
 
@@ -152,8 +157,14 @@ impl Table {
     }
 }
 
-/// Branches by the byte that they can begin with: for each byte, and last for the end of the text, where its list begins.
-pub struct Choice([u32; 257]);
+/// Branches by the byte that they can begin with.
+pub struct Choice {
+    /// For each byte, which of the places behind `first` in [`Program::starts`] says where its list begins.
+    kinds: [u8; 256],
+    first: u32,
+    /// Where the list for the end of the text begins.
+    end: u32,
+}
 
 /// The end of a list of branches.
 pub const NO_BRANCH: u32 = u32::MAX;
@@ -165,13 +176,14 @@ pub struct Program {
     pub ops: Vec<Op>,
     /// All literals.
     pub bytes: Vec<u8>,
-    /// All sets.
-    pub tables: Vec<Table>,
+    /// All sets; patterns share those that are the same.
+    pub tables: Vec<Arc<Table>>,
     sets: Vec<Bytes>,
     /// Whether something asks what a group matched.
     wanted: Vec<bool>,
     /// All choices.
-    pub choices: Vec<Choice>,
+    choices: Vec<Choice>,
+    starts: Vec<u32>,
     /// Their lists: instructions to go to, in their order; each ends with [`NO_BRANCH`].
     pub lists: Vec<u32>,
     /// Places of memory.
@@ -209,7 +221,7 @@ impl Program {
         let known = self.sets.iter().position(|known| *known == set);
         let place = known.unwrap_or_else(|| {
             self.sets.push(set);
-            self.tables.push(Table::new(&set));
+            self.tables.push(Arc::new(Table::new(&set)));
             self.sets.len() - 1
         });
         place as u32
@@ -322,7 +334,7 @@ impl Program {
         mut write: impl FnMut(&mut Self, &Node) -> Result<(u32, Bytes, bool), String>,
     ) -> Result<(), String> {
         let choice = self.choices.len();
-        self.choices.push(Choice([0; 257]));
+        self.choices.push(Choice { kinds: [0; 256], first: 0, end: 0 });
         self.ops.push(Op::Alternatives(choice as u32));
         let (mut starts, mut jumps) = (Vec::new(), Vec::new());
         for branch in branches {
@@ -332,8 +344,48 @@ impl Program {
         }
         let end = self.here();
         jumps.into_iter().for_each(|jump| self.ops[jump] = Op::Jump(end));
-        self.choices[choice] = Choice::new(&starts, &mut self.lists);
+        self.choices[choice] = self.choice(&starts);
         Ok(())
+    }
+
+    /// Branches by where they begin, what they can begin with, and whether they can be empty.
+    fn choice(&mut self, branches: &[(u32, Bytes, bool)]) -> Choice {
+        let first = self.starts.len() as u32;
+        let mut known: HashMap<Vec<u32>, u8, FixedState> = HashMap::default();
+        let list = |fits: &dyn Fn(&Bytes) -> bool| {
+            let fits = |(_, first, empty): &&(u32, Bytes, bool)| *empty || fits(first);
+            let mut list: Vec<u32> = branches.iter().filter(fits).map(|(start, ..)| *start).collect();
+            list.push(NO_BRANCH);
+            list
+        };
+        let kinds = std::array::from_fn(|byte| {
+            let kinds = known.len() as u8;
+            *known.entry(list(&|first| first.has(byte as u8))).or_insert_with_key(|list| {
+                self.starts.push(self.lists.len() as u32);
+                self.lists.extend(list);
+                kinds
+            })
+        });
+        let end = self.lists.len() as u32;
+        self.lists.extend(list(&|_| false));
+        Choice { kinds, first, end }
+    }
+
+    /// Where the list of branches begins that can begin with this byte, or at the end of the text.
+    #[inline]
+    pub fn branches(&self, choice: u32, byte: Option<&u8>) -> u32 {
+        let choice = &self.choices[choice as usize];
+        match byte {
+            Some(&byte) => self.starts[choice.first as usize + usize::from(choice.kinds[usize::from(byte)])],
+            None => choice.end,
+        }
+    }
+
+    /// Takes the sets that others have, too, from them.
+    pub fn share(&mut self, known: &mut Known) {
+        for table in &mut self.tables {
+            *table = known.0.entry(table.has).or_insert_with(|| Arc::clone(table)).clone();
+        }
     }
 
     fn around(&mut self, ahead: bool, negated: bool, inner: &Node) -> Result<(), String> {
@@ -376,27 +428,5 @@ fn byte_of(node: &Node) -> Option<Bytes> {
         }
         Node::Sequence(parts) if parts.len() == 1 => byte_of(&parts[0]),
         _ => None,
-    }
-}
-
-impl Choice {
-    /// Branches by where they begin, what they can begin with, and whether they can be empty.
-    fn new(branches: &[(u32, Bytes, bool)], lists: &mut Vec<u32>) -> Self {
-        let mut known: HashMap<Vec<u32>, u32, FixedState> = HashMap::default();
-        Choice(std::array::from_fn(|place| {
-            let fits = |(_, first, empty): &&(u32, Bytes, bool)| *empty || place < 256 && first.has(place as u8);
-            let mut list: Vec<u32> = branches.iter().filter(fits).map(|(start, ..)| *start).collect();
-            list.push(NO_BRANCH);
-            *known.entry(list).or_insert_with_key(|list| {
-                lists.extend(list);
-                (lists.len() - list.len()) as u32
-            })
-        }))
-    }
-
-    /// Where the list of those begins that can begin with this byte, or at the end of the text.
-    #[inline]
-    pub fn list(&self, byte: Option<&u8>) -> u32 {
-        self.0[byte.map_or(256, |&byte| usize::from(byte))]
     }
 }
