@@ -4,7 +4,9 @@
 //! innocent words. Never fails: the tokenizer accepts any bytes.
 
 mod color;
+mod sheet;
 mod style;
+mod veil;
 
 use std::convert::Infallible;
 
@@ -14,6 +16,7 @@ use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
 
 pub use style::Style;
 use style::Styles;
+use veil::Veil;
 
 /// One link with the text that stands for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,17 +79,22 @@ pub struct Page {
 }
 
 /// Names a tag in [`Page::balance`] and [`Page::shape`].
-pub fn tag_hash(name: &[u8]) -> u32 {
+pub const fn tag_hash(name: &[u8]) -> u32 {
     // FNV-1a, 32 bits.
-    name.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    let (mut hash, mut at) = (0x811c_9dc5_u32, 0);
+    while at < name.len() {
+        hash = (hash ^ name[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
 }
 
 /// Distinct tags that are counted; HTML has 140.
 const TAGS_MAX: usize = 256;
 /// Tags that a page's shape remembers: the head of a page tells its template.
 const SHAPE_TAGS_MAX: usize = 64;
-/// Elements within a hiding element that are followed before the rest counts as hidden.
-const HIDDEN_DEPTH_MAX: u32 = 1_000;
+/// Bytes of one style sheet that are read.
+const SHEET_BYTES_MAX: usize = 64 * 1024;
 /// Links of one page that are kept.
 const LINKS_MAX: usize = 1_000;
 /// Comments of one page that are kept, and the bytes of each.
@@ -99,8 +107,11 @@ struct Reader {
     tag: Vec<u8>,
     attribute: Vec<u8>,
     link: Option<Link>,
-    hides: bool,
-    hidden_depth: u32,
+    /// What a reader can't see.
+    veil: Veil,
+    /// The style sheet that is being read, and whether it is for a screen.
+    sheet: String,
+    for_screen: bool,
     silent: Option<&'static [u8]>,
     kind: Vec<u8>,
     width: Option<u64>,
@@ -177,7 +188,8 @@ impl Reader {
     fn open(&mut self, name: &[u8]) {
         self.tag.clear();
         self.tag.extend_from_slice(name);
-        self.hides = false;
+        self.veil.begin();
+        self.for_screen = true;
         self.kind.clear();
         self.page.tags += 1;
         let hash = tag_hash(name);
@@ -205,7 +217,7 @@ impl Reader {
         self.attribute.clear();
         self.attribute.extend_from_slice(name);
         match name {
-            b"hidden" => self.hides = true,
+            b"hidden" => self.veil.hidden(),
             _ if name.starts_with(b"on") && name.len() > 4 => self.page.scripts += 1,
             _ => {}
         }
@@ -213,8 +225,9 @@ impl Reader {
 
     fn attribute_value(&mut self, value: &[u8]) {
         self.styles.attribute(&self.tag, &self.attribute, value);
+        self.veil.attribute(&self.attribute, value);
         match self.attribute.as_slice() {
-            b"style" => self.hides |= hides(value),
+            b"media" => self.for_screen = is_for_screen(value),
             b"href" | b"src" | b"action" | b"background" | b"data" => self.target(value),
             b"width" => self.width = Some(pixels(value, 8)),
             b"height" => self.height = Some(pixels(value, 6)),
@@ -279,19 +292,10 @@ impl Reader {
             self.in_word = false;
             self.line_end(is_paragraph(&self.tag));
         }
-        let name = self.tag.as_slice();
-        let void = self_closing || is_void(name);
-        if let Some(silent) = silent(name).filter(|_| self.silent.is_none() && !self_closing) {
+        if let Some(silent) = silent(&self.tag).filter(|_| self.silent.is_none() && !self_closing) {
             self.silent = Some(silent);
         }
-        if void {
-            return;
-        }
-        if self.hidden_depth > 0 {
-            self.hidden_depth = (self.hidden_depth + u32::from(!is_loose(name))).min(HIDDEN_DEPTH_MAX);
-        } else if self.hides && name != b"body" && name != b"html" {
-            self.hidden_depth = 1;
-        }
+        self.veil.open(&self.tag);
     }
 
     fn close(&mut self, name: &[u8]) {
@@ -300,6 +304,12 @@ impl Reader {
         self.styles.close(name);
         if self.silent.is_some_and(|silent| silent == name) {
             self.silent = None;
+        }
+        if name == b"style" {
+            let sheet = std::mem::take(&mut self.sheet);
+            if self.for_screen {
+                self.veil.sheet.add(&sheet);
+            }
         }
         if name == b"a"
             && let Some(link) = self.link.take()
@@ -312,14 +322,11 @@ impl Reader {
         if is_block(name) {
             self.line_end(is_paragraph(name));
         }
-        // A table or body that ends takes everything hidden within it along, however badly it was nested.
-        if self.hidden_depth > 0 && !is_loose(name) && !is_void(name) {
-            self.hidden_depth = if name == b"body" { 0 } else { self.hidden_depth - 1 };
-        }
+        self.veil.close(name);
     }
 
     fn line_end(&mut self, paragraph: bool) {
-        let text = if self.hidden_depth > 0 { &mut self.page.hidden } else { &mut self.page.text };
+        let text = if self.veil.hides() { &mut self.page.hidden } else { &mut self.page.text };
         if text.is_empty() {
             return;
         }
@@ -340,8 +347,12 @@ impl Reader {
         }
         match self.silent {
             Some(b"title") => append(&mut self.page.title, &text),
+            Some(b"style") => {
+                let room = SHEET_BYTES_MAX.saturating_sub(self.sheet.len());
+                self.sheet.push_str(&text[..text.floor_char_boundary(room)]);
+            }
             Some(_) => {}
-            None if self.hidden_depth > 0 => append(&mut self.page.hidden, &text),
+            None if self.veil.hides() => append(&mut self.page.hidden, &text),
             None => {
                 append(&mut self.page.text, &text);
                 if let Some(link) = &mut self.link {
@@ -399,11 +410,6 @@ fn is_void(name: &[u8]) -> bool {
     )
 }
 
-/// Elements whose end tag is commonly left out; they don't count for the depth below a hiding element.
-fn is_loose(name: &[u8]) -> bool {
-    matches!(name, b"p" | b"li" | b"dt" | b"dd" | b"option" | b"tr" | b"td" | b"th" | b"thead" | b"tbody" | b"font")
-}
-
 fn is_block(name: &[u8]) -> bool {
     matches!(
         name,
@@ -448,26 +454,11 @@ fn silent(name: &[u8]) -> Option<&'static [u8]> {
     [&b"script"[..], b"style", b"title", b"noscript", b"template"].into_iter().find(|&silent| silent == name)
 }
 
-/// True if a style attribute makes its element unseen.
-fn hides(style: &[u8]) -> bool {
-    let mut plain = String::with_capacity(style.len());
-    plain.extend(
-        style.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(byte.to_ascii_lowercase())),
-    );
-    plain.split(';').any(|declaration| {
-        let Some((property, value)) = declaration.split_once(':') else { return false };
-        let value = value.trim_end_matches("!important");
-        match property {
-            "display" => value == "none",
-            "visibility" => value == "hidden",
-            "mso-hide" => value == "all",
-            "opacity" => value.parse::<f32>().is_ok_and(|opacity| opacity < 0.05),
-            "font-size" => {
-                let number = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
-                number.parse::<f32>().is_ok_and(|size| size < 1.5) && !value.ends_with("em")
-            }
-            _ => false,
-        }
+/// True if the value of `media` names a screen without a condition.
+fn is_for_screen(media: &[u8]) -> bool {
+    media.split(|&byte| byte == b',').any(|one| {
+        let one = one.trim_ascii();
+        one.is_empty() || one.eq_ignore_ascii_case(b"all") || one.eq_ignore_ascii_case(b"screen")
     })
 }
 
