@@ -2,6 +2,8 @@
 
 #[path = "filter/attached.rs"]
 mod attached;
+#[path = "filter/everyday.rs"]
+mod everyday;
 #[path = "filter/hard.rs"]
 mod hard;
 #[path = "filter/limits.rs"]

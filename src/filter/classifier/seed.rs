@@ -4,7 +4,7 @@
 //! holds hashes and weights, no words. It is believed less than a model that learned as much here, and nothing in it is settled:
 //! the first lessons change it as they change an empty model, and after as many as any model needs it is only a beginning.
 //!
-//! Layout, gzipped: magic, version, slots as a power of two, offset, mixture, messages counted; then for each learner by margin the
+//! Layout, gzipped: magic, version, slots as a power of two, mixture, messages counted; then for each learner by margin the
 //! scale and number of its weights, and for each its distance from the one before (LEB128) and its value; for counts the
 //! same with spam and ham.
 
@@ -19,7 +19,7 @@ const SHIPPED: &[u8] = include_bytes!("../../../rules/seed.model");
 
 const MAGIC: &[u8; 8] = b"WEIRSEED";
 /// Raised with every change of features or layout, as that of the file of a model.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Weights that are kept of each learner by margin; more are no better on mail that was never seen.
 const WEIGHTS_MAX: usize = 20_000;
 /// Features that are kept of the counts.
@@ -39,9 +39,6 @@ pub fn encode(model: &Classifier) -> Vec<u8> {
     let slots = model.counts.spam.len();
     let mut out = MAGIC.to_vec();
     out.extend([VERSION, slots.ilog2() as u8]);
-    // What it was taught had more ham than spam or less; to a seed both are as likely.
-    let lessons = |count: u64| count.max(1) as f32;
-    out.extend((lessons(model.learned.ham) / lessons(model.learned.spam)).ln().to_le_bytes());
     model.mixture.iter().for_each(|weight| out.extend(weight.to_le_bytes()));
     out.extend(model.counts.spams.to_le_bytes());
     out.extend(model.counts.hams.to_le_bytes());
@@ -104,7 +101,6 @@ pub fn decode(bytes: &[u8], slots: usize) -> Option<Classifier> {
     let mut rest = Reader(unpacked.strip_prefix(MAGIC)?);
     let [version, exponent] = rest.take()?;
     let from = 1_usize.checked_shl(exponent.into()).filter(|_| version == VERSION && exponent < 32)?;
-    let [offset] = rest.floats()?;
     let mixture = rest.floats::<VOICES>()?;
     let (spams, hams) = (u16::from_le_bytes(rest.take()?), u16::from_le_bytes(rest.take()?));
     let mut margins: [Margin; SETS] = std::array::from_fn(|_| Margin::new(slots));
@@ -126,7 +122,9 @@ pub fn decode(bytes: &[u8], slots: usize) -> Option<Classifier> {
         Some(())
     })?;
     let learned = Learned { ham: LESSONS, spam: LESSONS };
-    Some(Classifier { margins, counts, mixture, learned, calibration: Calibration { slope: 1.0, offset } })
+    // Mail that it never saw looks more like spam to it than it is, so ham stays as likely as it was where it learned.
+    let calibration = Calibration { slope: 1.0, offset: 0.0 };
+    Some(Classifier { margins, counts, mixture, learned, calibration })
 }
 
 /// The slots of a table of `to` where a feature may be that is in `slot` of one of `from`: both are told by its low bits.

@@ -43,19 +43,27 @@ impl Url {
         self.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
     }
 
-    /// The domain that somebody registered: the last two labels, three below a two-letter country with a short second label.
+    /// The domain that somebody registered: the last two labels, three where a country has a second level
+    /// for everybody.
     pub fn domain(&self) -> &str {
         registered(&self.host)
     }
 }
+
+/// Length of a country's top-level domain.
+const COUNTRY_BYTES: usize = 2;
+/// What countries have below their top-level domain for anybody to register under.
+const SECOND_LEVELS: [&str; 28] = [
+    "ac", "asn", "co", "com", "edu", "firm", "gen", "go", "gob", "gouv", "gov", "govt", "gv", "ind", "ltd", "me",
+    "mil", "muni", "ne", "net", "nhs", "nom", "or", "org", "per", "plc", "res", "sch",
+];
 
 /// The part of `host` that somebody registered, by its form.
 pub fn registered(host: &str) -> &str {
     let host = host.trim_end_matches('.');
     let mut dots = host.rmatch_indices('.').map(|(place, _)| place);
     let (Some(last), Some(second)) = (dots.next(), dots.next()) else { return host };
-    let short_second = last - second - 1 <= 3 && host.len() - last - 1 == 2;
-    if !short_second {
+    if host.len() - last - 1 != COUNTRY_BYTES || !SECOND_LEVELS.contains(&&host[second + 1..last]) {
         return &host[second + 1..];
     }
     dots.next().map_or(host, |third| &host[third + 1..])
@@ -436,5 +444,6 @@ mod tests {
         assert_eq!(registered("a.b.example.com"), "example.com");
         assert_eq!(registered("www.example.co.uk"), "example.co.uk");
         assert_eq!(registered("localhost"), "localhost");
+        assert_eq!(registered("www.dhl.de"), "dhl.de", "short names of firms are no second levels");
     }
 }
