@@ -4,6 +4,7 @@
 //! sees, what is hidden from him, and all URLs. Rules, classifier and attachment checks read this view and
 //! never parse again. It accepts any bytes; what it could not read is in the budget's list of exceeded limits.
 
+mod encoded;
 pub mod fold;
 pub mod header;
 pub mod html;
@@ -159,6 +160,27 @@ pub fn guess_text(bytes: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encodings_that_are_not_kept_to_hide_nothing() {
+        let page = "PGI+Y2hlYXA8L2I+IHBpbGxz";
+        let head =
+            "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: text/html\nContent-Transfer-Encoding:";
+        for text in [
+            // A line of a mailing list below it; no end of the parts; a stray sign; an attached message.
+            format!("Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n{page}\n--\nlist@example\n"),
+            format!("{head} base64\n\n{page}\n"),
+            format!("{head} base64\n\n-{page}\n--x--\n"),
+            format!("{head} quoted-printable\n\n<b>chea=70</b> =pills =\n\n--x--\n"),
+        ] {
+            let view = View::read(text.as_bytes());
+            assert!(view.text.contains("cheap") && view.text.contains("pills"), "{text}: {:?}", view.text);
+            assert!(!view.pages.is_empty(), "{text}");
+        }
+        let attached =
+            format!("{}: base64\n\n-{page}\n--x--\n", head.trim_end_matches(':').replace("text/html", "image/png"));
+        assert_eq!(View::read(attached.as_bytes()).parts[0].bytes(), b"<b>cheap</b> pills");
+    }
 
     #[test]
     fn alternatives_attachments_and_urls_are_seen() {

@@ -9,6 +9,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 use mail_parser::{Encoding, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use std::sync::LazyLock;
 
+use super::encoded;
 use super::header::Header;
 use crate::base::quiet;
 use crate::filter::budget::{Budget, Limit};
@@ -168,9 +169,27 @@ impl<'x> Leaves<'x, '_> {
         );
         let charset = content_type.and_then(|ct| ct.attribute("charset")).map(str::to_ascii_lowercase);
         self.broken |= part.is_encoding_problem;
-        let base64 = part.encoding == Encoding::Base64 || declares_base64(&part);
+        let base64 = part.encoding == Encoding::Base64 || declares(&part, "base64");
         let encoding_problem = part.is_encoding_problem;
+        let source = if own.encoded.is_empty() { part.contents() } else { own.encoded };
+        let decoded = match encoding_problem {
+            true if base64 => Some(encoded::base64(source)),
+            true if declares(&part, "quoted-printable") => Some(encoded::quoted_printable(source)),
+            _ => None,
+        };
+        // What the parser gave up on, it takes for attached.
+        let is_set_aside = name.is_some() || part.content_disposition().is_some_and(|value| value.is_attachment());
+        let attachment = !shown && (decoded.is_none() || is_set_aside || !full_type.starts_with("text/"));
         let body = match part.body {
+            PartType::Text(_) | PartType::Html(_) | PartType::Binary(_) | PartType::InlineBinary(_)
+                if let Some(bytes) = decoded =>
+            {
+                match full_type.as_str() {
+                    "text/html" => Body::Html(text_of(bytes, charset.as_deref())),
+                    kind if kind.starts_with("text/") => Body::Text(text_of(bytes, charset.as_deref())),
+                    _ => Body::Binary(bytes.into()),
+                }
+            }
             PartType::Text(text) => Body::Text(unnamed_utf8(charset.as_deref(), own.encoded, text)),
             PartType::Html(text) => Body::Html(unnamed_utf8(charset.as_deref(), own.encoded, text)),
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => Body::Binary(bytes),
@@ -181,7 +200,6 @@ impl<'x> Leaves<'x, '_> {
             }
             PartType::Multipart(_) => return,
         };
-        let attachment = !shown;
         self.parts.push(Part {
             content_type: full_type,
             charset,
@@ -223,9 +241,18 @@ fn unnamed_utf8<'x>(charset: Option<&str>, encoded: &'x [u8], text: Cow<'x, str>
     std::str::from_utf8(encoded).map_or(text, Cow::Borrowed)
 }
 
-fn declares_base64(part: &MessagePart<'_>) -> bool {
+/// Bytes as text, in the charset that is named or else in a likely one.
+fn text_of<'x>(bytes: Vec<u8>, charset: Option<&str>) -> Cow<'x, str> {
+    let named = charset.and_then(|charset| encoding_rs::Encoding::for_label(charset.as_bytes()));
+    match named {
+        Some(encoding) => encoding.decode(&bytes).0.into_owned().into(),
+        None => super::guess_text(&bytes).into_owned().into(),
+    }
+}
+
+fn declares(part: &MessagePart<'_>, encoding: &str) -> bool {
     part.headers.iter().any(|header| {
         header.name == HeaderName::ContentTransferEncoding
-            && matches!(&header.value, HeaderValue::Text(text) if text.eq_ignore_ascii_case("base64"))
+            && matches!(&header.value, HeaderValue::Text(text) if text.trim().eq_ignore_ascii_case(encoding))
     })
 }
