@@ -171,6 +171,25 @@ fn each_kind_of_file_is_seen_and_nothing_is_unpacked_to_disk() {
     assert_eq!(fs::read_dir(folder.path().join("tmp")).expect("own folder").count(), 0);
 }
 
+/// Mail programs decode what a strict reader gives up on, so a stray character or an old way to write a file hides nothing.
+#[test]
+fn programs_are_seen_however_they_are_encoded() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    fs::create_dir(folder.path().join("tmp")).expect("own folder");
+    let head = "From: a@b.example\nTo: c@d.example\nSubject: x\n";
+    let base64 = "Content-Type: multipart/mixed; boundary=q\n\n--q\nContent-Type: application/octet-stream\n\
+                  Content-Disposition: attachment; filename=data\nContent-Transfer-Encoding: base64\n\nTVqQ-AAMAAAAE!AAAA//8AALgA\n";
+    for (text, due) in [
+        (base64.to_owned(), "ATTACHED_EXECUTABLE"),
+        (format!("{base64}--q--\n"), "ATTACHED_EXECUTABLE"),
+        ("\nhello\n\nbegin 644 setup.exe\n\"35H`\n`\nend\n".to_owned(), "ATTACHED_EXECUTABLE"),
+        ("\nhello\n\nbegin 644 invoice.pdf.js\n!>```\n`\nend\n".to_owned(), "ATTACHED_DOUBLE_EXTENSION"),
+    ] {
+        let found = scanned(folder.path(), format!("{head}{text}").as_bytes(), &[]);
+        assert!(found.iter().any(|name| name == due), "{text}: {found:?}");
+    }
+}
+
 /// A user's own lines add to the lists that are built in, take out of them, and come from files of their own.
 #[test]
 fn lists_are_extended_by_lines_and_files() {

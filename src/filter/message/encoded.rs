@@ -56,6 +56,34 @@ pub fn quoted_printable(encoded: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// Files in the lines of a text, as uuencode writes them and mail programs still show them (POSIX.1-2017, `uuencode`): each with its name.
+/// Where a file has no end, it is what there is.
+pub fn uuencoded(text: &str) -> impl Iterator<Item = (&str, Vec<u8>)> {
+    let mut lines = text.lines();
+    std::iter::from_fn(move || {
+        let name = lines.by_ref().find_map(|line| {
+            let (mode, name) = line.strip_prefix("begin ")?.split_once(' ')?;
+            let is_mode = (3..=4).contains(&mode.len()) && mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+            is_mode.then_some(name.trim()).filter(|name| !name.is_empty())
+        })?;
+        let mut bytes = Vec::new();
+        lines.by_ref().map_while(uu_line).for_each(|line| bytes.extend(line));
+        Some((name, bytes))
+    })
+}
+
+/// The bytes of a line; nothing at the end.
+fn uu_line(line: &str) -> Option<Vec<u8>> {
+    let sixes = |byte: &u8| u32::from(byte.wrapping_sub(b' ') & 0x3f);
+    let (first, rest) = line.as_bytes().split_first().filter(|_| line != "end")?;
+    let length = Some(sixes(first) as usize).filter(|&length| length > 0)?;
+    let groups = rest.chunks(4).map(|four| (0..4).fold(0, |all, place| all << 6 | four.get(place).map_or(0, sixes)));
+    let mut bytes: Vec<u8> =
+        groups.flat_map(|group| <[u8; 3]>::try_from(&group.to_be_bytes()[1..]).unwrap_or_default()).collect();
+    bytes.truncate(length);
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +111,13 @@ mod tests {
         ] {
             assert_eq!(quoted_printable(encoded.as_bytes()), decoded, "{encoded}");
         }
+    }
+
+    #[test]
+    fn uuencoded_files_in_a_text() {
+        let text = "hello\nbegin 644 a b.txt\n#:&5L\n\"\n`\nend\nbegin with 7\nbegin 0755 x.sh\n\"(R$\n";
+        let files: Vec<(&str, Vec<u8>)> = uuencoded(text).collect();
+        assert_eq!(files, [("a b.txt", b"hel".to_vec()), ("x.sh", b"#!".to_vec())]);
+        assert_eq!(uuencoded("begin 644 \nbegin 999 x\nend\n").count(), 0);
     }
 }

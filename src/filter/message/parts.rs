@@ -200,6 +200,7 @@ impl<'x> Leaves<'x, '_> {
             }
             PartType::Multipart(_) => return,
         };
+        let place = self.parts.len();
         self.parts.push(Part {
             content_type: full_type,
             charset,
@@ -212,6 +213,32 @@ impl<'x> Leaves<'x, '_> {
             encoded: own.encoded,
             body,
         });
+        self.within_text(place);
+    }
+
+    /// Files that stand in a text.
+    fn within_text(&mut self, place: usize) {
+        let Body::Text(text) = &self.parts[place].body else { return };
+        if memchr::memmem::find(text.as_bytes(), b"begin ").is_none() {
+            return;
+        }
+        let depth = self.parts[place].depth;
+        let files: Vec<Part<'x>> = encoded::uuencoded(text)
+            .take_while(|_| self.budget.take(Limit::Parts, 1))
+            .map(|(name, bytes)| Part {
+                content_type: "application/octet-stream".to_owned(),
+                charset: None,
+                name: Some(name.to_owned()),
+                attachment: true,
+                base64: false,
+                encoding_problem: false,
+                depth,
+                header: Cow::Borrowed(&[]),
+                encoded: &[],
+                body: Body::Binary(bytes.into()),
+            })
+            .collect();
+        self.parts.extend(files);
     }
 
     /// Without a header section there is still a text to read.
