@@ -58,8 +58,7 @@ const OPEN_MAX: usize = 512;
 /// Classes of one element that are read.
 const CLASSES_MAX: usize = 16;
 
-const FORMATTING: &[&[u8]] =
-    &[b"a", b"b", b"big", b"code", b"em", b"font", b"i", b"nobr", b"s", b"small", b"strike", b"strong", b"tt", b"u"];
+/// Elements by the hash of their name: those of [`Kind::Scope`], and those whose ends are implied.
 const SCOPES: &[u32] = &[
     tag_hash(b"applet"),
     tag_hash(b"caption"),
@@ -83,51 +82,16 @@ const TERM_LISTS: &[u32] = &[tag_hash(b"dl"), TD, TH];
 const OPTION: u32 = tag_hash(b"option");
 const SELECT: u32 = tag_hash(b"select");
 const LINK: u32 = tag_hash(b"a");
-const BLOCKS: &[&[u8]] = &[
-    b"address",
-    b"article",
-    b"aside",
-    b"blockquote",
-    b"button",
-    b"center",
-    b"dd",
-    b"details",
-    b"dir",
-    b"div",
-    b"dl",
-    b"dt",
-    b"fieldset",
-    b"figure",
-    b"footer",
-    b"form",
-    b"h1",
-    b"h2",
-    b"h3",
-    b"h4",
-    b"h5",
-    b"h6",
-    b"header",
-    b"li",
-    b"main",
-    b"menu",
-    b"nav",
-    b"ol",
-    b"p",
-    b"pre",
-    b"section",
-    b"summary",
-    b"tbody",
-    b"tfoot",
-    b"thead",
-    b"tr",
-    b"ul",
-];
 
 fn kind(name: &[u8]) -> Kind {
     match name {
-        _ if FORMATTING.contains(&name) => Kind::Formatting,
-        _ if SCOPES.contains(&tag_hash(name)) => Kind::Scope,
-        _ if BLOCKS.contains(&name) => Kind::Block,
+        b"a" | b"b" | b"big" | b"code" | b"em" | b"font" | b"i" | b"nobr" | b"s" | b"small" | b"strike" | b"strong"
+        | b"tt" | b"u" => Kind::Formatting,
+        b"applet" | b"caption" | b"marquee" | b"object" | b"table" | b"td" | b"template" | b"th" => Kind::Scope,
+        b"address" | b"article" | b"aside" | b"blockquote" | b"button" | b"center" | b"dd" | b"details" | b"dir"
+        | b"div" | b"dl" | b"dt" | b"fieldset" | b"figure" | b"footer" | b"form" | b"h1" | b"h2" | b"h3" | b"h4"
+        | b"h5" | b"h6" | b"header" | b"li" | b"main" | b"menu" | b"nav" | b"ol" | b"p" | b"pre" | b"section"
+        | b"summary" | b"tbody" | b"tfoot" | b"thead" | b"tr" | b"ul" => Kind::Block,
         _ => Kind::Ordinary,
     }
 }
