@@ -21,9 +21,8 @@ fn everyday_mail_is_not_marked() {
     for path in folder.map(|entry| entry.expect("readable").path()) {
         let raw = fs::read(&path).expect("a letter can be read");
         let verdict = engine.judge(&raw, &Facts::default());
-        let classifier = |judge: Judge| judge == Judge::Classifier;
-        let rules: f64 =
-            verdict.symbols.iter().filter(|symbol| !classifier(symbol.judge)).map(|symbol| symbol.points.value()).sum();
+        let others = verdict.symbols.iter().filter(|symbol| symbol.judge != Judge::Classifier);
+        let rules: f64 = others.map(|symbol| symbol.points.value()).sum();
         letters += 1;
         if rules > RULES_MAX || verdict.score.reaches(5.0) {
             let symbols = verdict.symbols.iter().map(|symbol| format!("{} {}", symbol.name, symbol.points.value()));

@@ -116,7 +116,7 @@ impl Classifier {
             counts: Counts::new(slots),
             mixture: [1.0 / VOICES as f32; VOICES],
             learned: Learned::default(),
-            calibration: Calibration { slope: 1.0, offset: 0.0 },
+            calibration: Calibration::default(),
         }
     }
 
@@ -200,6 +200,13 @@ fn opinion(log_odds: f32, calibrated: f32, maturity: f32) -> Opinion {
     let score = (SCORE_PER_LOG_ODDS * calibrated).clamp(SCORE_MIN, SCORE_MAX) * maturity;
     // Scores are shown with one digit and must add up to what is shown.
     Opinion { log_odds, probability: sigmoid(calibrated), score: (score * 10.0).round() / 10.0 }
+}
+
+impl Default for Calibration {
+    /// What a model says is what it means.
+    fn default() -> Self {
+        Calibration { slope: 1.0, offset: 0.0 }
+    }
 }
 
 impl Calibration {

@@ -123,8 +123,7 @@ pub fn decode(bytes: &[u8], slots: usize) -> Option<Classifier> {
     })?;
     let learned = Learned { ham: LESSONS, spam: LESSONS };
     // Mail that it never saw looks more like spam to it than it is, so ham stays as likely as it was where it learned.
-    let calibration = Calibration { slope: 1.0, offset: 0.0 };
-    Some(Classifier { margins, counts, mixture, learned, calibration })
+    Some(Classifier { margins, counts, mixture, learned, calibration: Calibration::default() })
 }
 
 /// The slots of a table of `to` where a feature may be that is in `slot` of one of `from`: both are told by its low bits.

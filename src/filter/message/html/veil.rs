@@ -133,14 +133,15 @@ impl Veil {
 
     /// The start tag ends.
     pub fn open(&mut self, name: &[u8]) {
-        self.imply_ends(name);
+        let kind = kind(name);
+        self.imply_ends(name, kind);
         if is_void(name) || matches!(name, b"html" | b"head" | b"body") || self.open.len() >= OPEN_MAX {
             return;
         }
         let Next { own, id, classes } = &self.next;
         let tag = tag_hash(name);
         let declared = self.sheet.declared(tag, *id, classes, *own);
-        self.push(Element { tag, kind: kind(name), declared, sight: Sight::Shown });
+        self.push(Element { tag, kind, declared, sight: Sight::Shown });
     }
 
     fn push(&mut self, element: Element) {
@@ -154,7 +155,7 @@ impl Veil {
     }
 
     /// Ends what can't hold an element of this name.
-    fn imply_ends(&mut self, name: &[u8]) {
+    fn imply_ends(&mut self, name: &[u8], kind: Kind) {
         match name {
             b"td" | b"th" => self.end_last(&[TD, TH], &[TABLE]),
             b"tr" => self.end_last(&[TR], &[TABLE]),
@@ -164,7 +165,7 @@ impl Veil {
             b"option" => self.end_last(&[OPTION], &[SELECT]),
             b"a" => self.end_last(&[LINK], SCOPES),
             b"hr" => self.end_last(&[P], SCOPES),
-            _ if kind(name) == Kind::Block => self.end_last(&[P], SCOPES),
+            _ if kind == Kind::Block => self.end_last(&[P], SCOPES),
             _ => {}
         }
     }
@@ -191,16 +192,19 @@ impl Veil {
             self.truncate(place);
         } else if kind == Kind::Formatting {
             // The block stays, and the looks end within it.
-            let above: Vec<Element> = self.open.drain(place..).skip(1).collect();
-            above.into_iter().for_each(|element| self.push(element));
+            self.end(place, |_| true);
         }
     }
 
     /// Ends all elements from one on; formatting elements that hide and stood further within begin again.
     fn truncate(&mut self, place: usize) {
-        let ended: Vec<Element> = self.open.drain(place..).skip(1).collect();
-        let hiding = |element: &Element| element.kind == Kind::Formatting && element.declared != Declared::default();
-        ended.into_iter().filter(hiding).for_each(|element| self.push(element));
+        self.end(place, |element| element.kind == Kind::Formatting && element.declared != Declared::default());
+    }
+
+    /// Ends an element; of those within it, some go on.
+    fn end(&mut self, place: usize, goes_on: impl Fn(&Element) -> bool) {
+        let within: Vec<Element> = self.open.drain(place..).skip(1).filter(goes_on).collect();
+        within.into_iter().for_each(|element| self.push(element));
     }
 }
 
