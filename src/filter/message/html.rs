@@ -227,7 +227,7 @@ impl Reader {
         self.styles.attribute(&self.tag, &self.attribute, value);
         self.veil.attribute(&self.attribute, value);
         match self.attribute.as_slice() {
-            b"media" => self.for_screen = is_for_screen(value),
+            b"media" => self.for_screen = sheet::is_for_screen(&String::from_utf8_lossy(value)),
             b"href" | b"src" | b"action" | b"background" | b"data" => self.target(value),
             b"width" => self.width = Some(pixels(value, 8)),
             b"height" => self.height = Some(pixels(value, 6)),
@@ -452,14 +452,6 @@ fn is_paragraph(name: &[u8]) -> bool {
 
 fn silent(name: &[u8]) -> Option<&'static [u8]> {
     [&b"script"[..], b"style", b"title", b"noscript", b"template"].into_iter().find(|&silent| silent == name)
-}
-
-/// True if the value of `media` names a screen without a condition.
-fn is_for_screen(media: &[u8]) -> bool {
-    media.split(|&byte| byte == b',').any(|one| {
-        let one = one.trim_ascii();
-        one.is_empty() || one.eq_ignore_ascii_case(b"all") || one.eq_ignore_ascii_case(b"screen")
-    })
 }
 
 #[cfg(test)]

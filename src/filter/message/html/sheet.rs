@@ -139,7 +139,7 @@ impl Sheet {
             rest = behind.get(end + 1..).unwrap_or_default();
             match prelude.strip_prefix('@') {
                 Some(at) if depth < DEPTH_MAX && (at.starts_with("media") || at.starts_with("supports")) => {
-                    self.read(block, conditional || !is_for_all(at), depth + 1);
+                    self.read(block, conditional || !at.strip_prefix("media").is_some_and(is_for_screen), depth + 1);
                 }
                 Some(_) => {}
                 None => {
@@ -165,10 +165,11 @@ impl Sheet {
     }
 }
 
-/// True for `@media` without a condition.
-fn is_for_all(at: &str) -> bool {
-    let Some(media) = at.strip_prefix("media") else { return false };
-    media.split(',').any(|one| matches!(one.trim().to_ascii_lowercase().as_str(), "all" | "screen" | "only screen"))
+/// True if a list of media names a screen without a condition; an empty one names all (CSS Media Queries 4 §2.1).
+pub fn is_for_screen(media: &str) -> bool {
+    media
+        .split(',')
+        .any(|one| matches!(one.trim().to_ascii_lowercase().as_str(), "" | "all" | "screen" | "only screen"))
 }
 
 fn without_comments(css: &str) -> String {

@@ -259,6 +259,7 @@ mod tests {
     fn sheets_count_for_what_follows() {
         is("<style>.x{display:none}</style><p class='y X'>a</p>b<p id=x>c", "b c", "a");
         is("<p class=x>a</p><style media=print>.x{display:none}</style><p class=x>b", "a b", "");
+        is("<style media='only screen'>@media{.x{display:none}}</style><p class=x>a</p>b", "b", "a");
         is("<style><!-- td.z, #k { font-size:0 } --></style><table><td class=z>a<td id=k>b<td>c", "c", "a b");
     }
 
