@@ -26,6 +26,11 @@ const STATES_MAX: usize = 4_000;
 pub struct Bytes([u64; 4]);
 
 impl Bytes {
+    /// No byte.
+    pub const NONE: Bytes = Bytes([0; 4]);
+    /// Every byte.
+    pub const ALL: Bytes = Bytes([u64::MAX; 4]);
+
     /// The bytes for which this is true.
     pub fn of(within: impl Fn(u8) -> bool) -> Self {
         let mut bytes = Bytes::default();

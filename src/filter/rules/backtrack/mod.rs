@@ -7,7 +7,7 @@ mod node;
 mod program;
 
 use node::Assertion;
-use program::{ANYTHING, NO_BRANCH, Op, Program};
+use program::{ANYTHING, Op, Program};
 pub use program::{Known, Table};
 
 /// A compiled pattern.
@@ -18,13 +18,15 @@ pub struct Pattern(Program);
 pub struct Memory {
     slots: Vec<u32>,
     todo: Vec<Todo>,
+    /// Where counted turns went on: the instruction, the turns and the place.
+    gone_on: Vec<[u32; 3]>,
 }
 
 /// What is tried when the present way fails.
 #[derive(Clone, Copy)]
 enum Todo {
-    /// The next branch in a list.
-    Branch { list: u32, at: u32 },
+    /// The other branches of a choice, a bit each.
+    Branch { choice: u32, at: u32, left: u64 },
     /// Another instruction.
     Go { op: u32, at: u32 },
     /// A place of memory had another value.
@@ -35,6 +37,8 @@ enum Todo {
 
 /// The value of a place of memory that was not set.
 const UNSET: u32 = u32::MAX;
+/// Places of counted turns that are remembered.
+const GONE_ON_MAX: usize = 32;
 /// Bytes of a span that are walked in the time of a step.
 const SPAN_BYTES_PER_STEP: usize = 16;
 
@@ -77,6 +81,7 @@ impl Pattern {
         memory.slots.clear();
         memory.slots.extend(std::iter::repeat_n(UNSET, self.0.slots as usize));
         memory.todo.clear();
+        memory.gone_on.clear();
         Run { program: &self.0, text, memory }.run(at as u32, steps)
     }
 }
@@ -117,19 +122,28 @@ impl Run<'_> {
                 Op::SpanAll { set, least, most, follow } => {
                     let end = self.span(set, at, most);
                     *steps = steps.saturating_sub((end - at) as usize / SPAN_BYTES_PER_STEP);
-                    next_if(end - at >= least && self.fits(follow, end), (op + 1, end))
+                    next_if(end - at >= least && (follow == ANYTHING || self.fits(follow, end)), (op + 1, end))
                 }
                 Op::Alternatives(choice) => {
-                    let list = self.program.branches(choice, self.text.get(at as usize));
-                    self.branch(list, at, steps)
+                    let left = self.program.choices[choice as usize].candidates(self.text, at as usize);
+                    self.branch(choice, left, at, steps)
                 }
-                Op::Optional { first, greedy, exit } => {
+                Op::Enter { slot, first, must, skip, exit } => {
                     if first == ANYTHING || self.fits(first, at) {
-                        self.divide(greedy, op + 1, exit, at)
+                        self.put(slot, 0);
+                        (op + skip, at)
                     } else {
-                        (exit, at)
+                        next_if(!must, (exit, at))
                     }
                 }
+                Op::Turn { slot, idle } => {
+                    self.put(slot, self.memory.slots[slot as usize] + 1);
+                    if idle {
+                        self.put(slot + 1, at);
+                    }
+                    (op + 1, at)
+                }
+                Op::Again { .. } => self.again(op, at),
                 Op::Jump(target) => (target, at),
                 Op::Assert(assertion) => next_if(assertion.holds(self.text, at as usize), (op + 1, at)),
                 _ => self.seldom(op, at),
@@ -164,27 +178,6 @@ impl Run<'_> {
                 self.put(slot, at);
                 (op + 1, at)
             }
-            Op::Repeat { first, greedy, start } => {
-                if self.fits(first, at) {
-                    self.divide(greedy, start, op + 1, at)
-                } else {
-                    (op + 1, at)
-                }
-            }
-            Op::Enter { slot, first, must, exit } => {
-                if first != ANYTHING && !self.fits(first, at) {
-                    return next_if(!must, (exit, at));
-                }
-                self.put(slot, 0);
-                self.put(slot + 1, UNSET);
-                (op + 1, at)
-            }
-            Op::Turn(slot) => {
-                self.put(slot, self.memory.slots[slot as usize] + 1);
-                self.put(slot + 1, at);
-                (op + 1, at)
-            }
-            Op::Again { .. } => self.again(op, at),
             Op::Back { group, fold } => match self.again_group(group as usize, fold, at as usize) {
                 Some(end) => (op + 1, end as u32),
                 None => FAILS,
@@ -264,35 +257,46 @@ impl Run<'_> {
         Some((head.to_ascii_lowercase(), head.to_ascii_uppercase()))
     }
 
-    /// The next branch of a list, with the rest left to be tried. Each that fails at its word is a step.
-    fn branch(&mut self, mut list: u32, at: u32, steps: &mut usize) -> Next {
-        let lists = &self.program.lists;
-        loop {
-            let target = lists[list as usize];
-            list += 1;
-            let next = match self.program.ops.get(target as usize) {
-                // The end of the list.
-                None => return FAILS,
+    /// The next of these branches, with the others left to be tried. Each that fails at its word is a step.
+    fn branch(&mut self, choice: u32, mut left: u64, at: u32, steps: &mut usize) -> Next {
+        let targets = &self.program.targets[self.program.choices[choice as usize].targets as usize..];
+        while left != 0 {
+            let target = targets[left.trailing_zeros() as usize];
+            left &= left - 1;
+            let next = match self.program.ops[target as usize] {
                 // Most branches are words, and most words fail.
-                Some(&Op::Literal { start, length, fold }) => {
+                Op::Literal { start, length, fold } => {
                     next_if(self.has(start, length, fold, at), (target + 1, at + length))
                 }
-                Some(_) => (target, at),
+                _ => (target, at),
             };
             if next != FAILS {
-                if lists[list as usize] != NO_BRANCH {
-                    self.memory.todo.push(Todo::Branch { list, at });
+                if left != 0 {
+                    self.memory.todo.push(Todo::Branch { choice, at, left });
                 }
                 return next;
             }
             *steps = steps.saturating_sub(1);
         }
+        FAILS
     }
 
     /// Decides on another turn, and takes it where that is tried first.
     fn again(&mut self, op: u32, at: u32) -> Next {
-        let Op::Again { slot, least, most, greedy, first, exit } = self.program.ops[op as usize] else { return FAILS };
+        let Op::Again { slot, least, most, greedy, sure, lasting, first, exit } = self.program.ops[op as usize] else {
+            return FAILS;
+        };
         let turns = self.memory.slots[slot as usize];
+        if lasting && turns > 0 {
+            // Whoever comes here once more was led back because what follows failed, and it would fail again.
+            let here = [op, turns, at];
+            if self.memory.gone_on.contains(&here) {
+                return FAILS;
+            }
+            if self.memory.gone_on.len() < GONE_ON_MAX {
+                self.memory.gone_on.push(here);
+            }
+        }
         // A turn of nothing leads nowhere but to the next of the same.
         let idle = turns > 0 && self.memory.slots[slot as usize + 1] == at;
         if turns >= most || idle {
@@ -301,7 +305,7 @@ impl Run<'_> {
         if first != ANYTHING && !self.fits(first, at) {
             return next_if(turns >= least, (exit, at));
         }
-        if turns < least { (op + 1, at) } else { self.divide(greedy, op + 1, exit, at) }
+        if turns < least || sure { (op + 1, at) } else { self.divide(greedy, op + 1, exit, at) }
     }
 
     /// The end of what a group matched, where it stands once more.
@@ -316,16 +320,24 @@ impl Run<'_> {
         same.then_some(at + piece.len())
     }
 
+    /// Changes a place of memory, and takes note of what it held for whoever goes back to what was left before.
+    #[inline]
     fn put(&mut self, slot: u32, value: u32) {
         let before = std::mem::replace(&mut self.memory.slots[slot as usize], value);
-        self.memory.todo.push(Todo::Slot { slot, value: before });
+        let noted = match self.memory.todo.last() {
+            None => true,
+            Some(Todo::Slot { slot: last, .. }) => *last == slot,
+            Some(_) => false,
+        };
+        if !noted {
+            self.memory.todo.push(Todo::Slot { slot, value: before });
+        }
     }
 
+    /// What a mark held before is of no use: nothing goes back into what it was for.
     fn mark(&mut self, slot: u32, at: u32) {
-        // The old values go below the mark, and stay when it is cut.
-        self.put(slot, 0);
-        self.put(slot + 1, at);
         self.memory.slots[slot as usize] = self.memory.todo.len() as u32;
+        self.memory.slots[slot as usize + 1] = at;
     }
 
     /// Forgets what was to be tried above a height, but not what memory held.
@@ -356,7 +368,7 @@ impl Run<'_> {
             let next = match todo {
                 Todo::Go { op, at } => (op, at),
                 Todo::Span { op, least, most } => self.end_span(op, least, most),
-                Todo::Branch { list, at } => self.branch(list, at, steps),
+                Todo::Branch { choice, at, left } => self.branch(choice, left, at, steps),
                 Todo::Slot { slot, value } => {
                     self.memory.slots[slot as usize] = value;
                     FAILS
@@ -437,6 +449,18 @@ mod tests {
             // What was matched once more, far behind.
             r"(?i)(a|b)[^1]*\1",
             r"(a?)[^c]{1,9}?\1c",
+            // Turns that leave nothing to be tried, all of them or all but the last.
+            r"(?:[ab]{2,}[\s-]+){2}",
+            r"(?i)(?:(?:a|bc)[1-]){2}c",
+            r"(?:(?:ab?|[cC]-?)\s){2,3}(?:1|[^1]-)",
+            r"(?:(?:b{1,2}-){2}a?)+1|(?:a(?:b|c)+-)*1",
+            r"(?:(?:[ab]+-)+1)+\n|(?:b(?:a|\1)){2}(c?)",
+            // Turns that come to the same place by several ways.
+            r"(?:a?(?:b|ab)?[\s-]{0,2}(?:[-c]|\s){1,3}){3}1|(?:(?:a|ab)b?){2,3}c",
+            // What an atom takes does not depend on what follows.
+            r"(?>[ab]+)ab|(?=[ab]+(c))\1",
+            // Words of one begin, up to the end.
+            r"(?i)(?:aba|abb|ab|a b|a[b1]c|ac?b|(?:ba|cb)-|b a?|\nb)+?(?:c|$)",
         ];
         for pattern in patterns {
             let other = RegexBuilder::new(pattern).bytes_mode(BytesMode::Ascii).build().unwrap();

@@ -301,6 +301,48 @@ impl Node {
         }
     }
 
+    /// Adds the bytes that can stand at its first places, up to so many of them in all; true if what follows it begins behind these.
+    pub fn places(&self, most: usize, places: &mut Vec<Bytes>) -> bool {
+        match self {
+            _ if places.len() == most => false,
+            Node::Alternatives(all) => {
+                let known = places.len();
+                let each = all.iter().map(|one| {
+                    let mut places = places.clone();
+                    one.places(most, &mut places);
+                    places
+                });
+                let both = each.reduce(|mut both, one| {
+                    both.truncate(one.len());
+                    both.iter_mut().zip(&one).skip(known).for_each(|(both, one)| both.add(one));
+                    both
+                });
+                *places = both.unwrap_or_default();
+                false
+            }
+            Node::Assert(_) | Node::Around { .. } => true,
+            Node::Atomic(inner) | Node::Group(_, inner) => inner.places(most, places),
+            Node::Back { .. } => false,
+            Node::Literal { bytes, fold } => {
+                let left = most - places.len();
+                places.extend(bytes.iter().take(left).map(|&byte| {
+                    let mut set = Bytes::NONE;
+                    literal(&[byte], *fold).first(&mut set);
+                    set
+                }));
+                places.len() < most
+            }
+            Node::Repeat { inner, least, most: turns, .. } => {
+                (0..*least).take(most).all(|_| inner.places(most, places)) && least == turns
+            }
+            Node::Sequence(parts) => parts.iter().all(|part| part.places(most, places)),
+            Node::Set(set) => {
+                places.push(*set);
+                true
+            }
+        }
+    }
+
     /// Calls `visit` with each group that is asked for once more.
     pub fn each_back(&self, visit: &mut impl FnMut(usize)) {
         match self {

@@ -1,7 +1,7 @@
 //! The instructions of a backtracking pattern. Pure.
 //!
-//! A run of one kind of byte is one instruction, and gives back only to places where what follows can begin; a choice looks
-//! the next byte up and tries the branches that can begin with it. So most of what backtracking would try is never tried.
+//! A run of one kind of byte is one instruction, and gives back only to places where what follows can begin; a choice looks the next
+//! bytes up and tries the branches that can begin with them. So most of what backtracking would try is never tried.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use crate::filter::rules::shape::Bytes;
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     /// Decides on another turn: it follows behind an [`Op::Turn`], `exit` is behind all of it. With `first` a set, it begins with
-    /// one of its bytes; otherwise it can match nothing.
-    Again { slot: u32, least: u32, most: u32, greedy: bool, first: u32, exit: u32 },
-    /// Tries the branches that can begin here.
+    /// one of its bytes; otherwise it can match nothing. If it is `sure`, nothing else can stand where a turn can begin. Where it is
+    /// `lasting`, what follows depends on the place and the turns alone.
+    Again { slot: u32, least: u32, most: u32, greedy: bool, sure: bool, lasting: bool, first: u32, exit: u32 },
+    /// Tries the branches that can match here.
     Alternatives(u32),
     /// A condition.
     Assert(Assertion),
@@ -27,8 +28,9 @@ pub enum Op {
     Behind(u32),
     /// Gives up what was to be tried since the mark; with `restore`, at the place where it was set.
     Cut { slot: u32, restore: bool },
-    /// Begins to count turns; where none can begin, goes on at `exit` or, if there must be one, fails.
-    Enter { slot: u32, first: u32, must: bool, exit: u32 },
+    /// Begins to count turns, as many instructions further on as it says; where none can begin, goes on at `exit` or, if there must be
+    /// one, fails.
+    Enter { slot: u32, first: u32, must: bool, skip: u32, exit: u32 },
     /// What must not match did: fails, with all that was to be tried since the mark.
     Fail(u32),
     /// Goes on elsewhere.
@@ -41,20 +43,16 @@ pub enum Op {
     Matched,
     /// What follows up to [`Op::Fail`] must not match; goes on behind it otherwise.
     Not { slot: u32, after: u32 },
-    /// What follows may be left out.
-    Optional { first: u32, greedy: bool, exit: u32 },
     /// Remembers the place.
     Save(u32),
-    /// What stands at `start` may match once more.
-    Repeat { first: u32, greedy: bool, start: u32 },
     /// One byte of a set.
     Set(u32),
     /// Bytes of a set; `follow` is the set of what can come next, or [`ANYTHING`].
     Span { set: u32, least: u32, most: u32, greedy: bool, follow: u32 },
-    /// The same, where nothing of the set can come next: it ends where the bytes do.
+    /// The same, where nothing of the set can come next, or nothing is given back: it ends where the bytes do.
     SpanAll { set: u32, least: u32, most: u32, follow: u32 },
-    /// Counts a turn.
-    Turn(u32),
+    /// Counts a turn; if it can be `idle`, its place is noted.
+    Turn { slot: u32, idle: bool },
 }
 
 /// The number of no set: anything may follow, even nothing.
@@ -80,9 +78,12 @@ enum Seek {
     Many,
 }
 
-/// Sets that are shared by patterns: what many of them look up stays in the first cache.
+/// Sets and classes that are shared by patterns: what many of them look up stays in the first cache.
 #[derive(Default)]
-pub struct Known(HashMap<[bool; 256], Arc<Table>, FixedState>);
+pub struct Known {
+    sets: HashMap<[bool; 256], Arc<Table>, FixedState>,
+    classes: HashMap<[u8; 256], Arc<[u8; 256]>, FixedState>,
+}
 
 /// Bytes that are looked up before a quick search for one of a few is worth its begin.
 const LOOKED_UP: usize = 8;
@@ -157,17 +158,86 @@ impl Table {
     }
 }
 
-/// Branches by the byte that they can begin with.
+/// Branches by the bytes that they can begin with.
 pub struct Choice {
-    /// For each byte, which of the places behind `first` in [`Program::starts`] says where its list begins.
-    kinds: [u8; 256],
-    first: u32,
-    /// Where the list for the end of the text begins.
-    end: u32,
+    /// For each byte, its class; patterns share those that are the same.
+    classes: Arc<[u8; 256]>,
+    /// For each class, the branches that can have one of its bytes at each of the first places; the last class is the text's end.
+    masks: Vec<[u64; TELLING]>,
+    /// Where the numbers of the branches' instructions begin.
+    pub targets: u32,
+    /// No two branches can match at one place.
+    plain: bool,
 }
 
-/// The end of a list of branches.
-pub const NO_BRANCH: u32 = u32::MAX;
+/// Bytes of a text that tell which branches can match.
+const TELLING: usize = 4;
+/// Branches of a choice, a bit each.
+const BRANCHES_MAX: usize = u64::BITS as usize;
+
+impl Choice {
+    /// The branches that can match at `at`, a bit each.
+    #[inline]
+    pub fn candidates(&self, text: &[u8], at: usize) -> u64 {
+        let rest = &text[at..];
+        if let Some(&[one, two, three, four]) = rest.first_chunk::<TELLING>() {
+            let masks = |byte: u8| &self.masks[usize::from(self.classes[usize::from(byte)])];
+            return masks(one)[0] & masks(two)[1] & masks(three)[2] & masks(four)[3];
+        }
+        let class =
+            |place| rest.get(place).map_or(self.masks.len() - 1, |&byte| self.classes[usize::from(byte)].into());
+        (0..TELLING).fold(u64::MAX, |fitting, place| fitting & self.masks[class(place)][place])
+    }
+}
+
+/// What can come behind a piece of a pattern.
+#[derive(Clone, Default)]
+struct Then {
+    /// It begins with one of these.
+    first: Bytes,
+    /// Or there may be anything, even nothing.
+    anything: bool,
+    /// The bytes of its first places, as far as they are certain.
+    places: Vec<Bytes>,
+}
+
+impl Then {
+    const ANYTHING: Then = Then { first: Bytes::NONE, anything: true, places: Vec::new() };
+
+    /// What `node` and, behind it, this can begin with.
+    fn before(&self, node: &Node) -> Then {
+        let (mut first, mut places) = (Bytes::NONE, Vec::new());
+        if node.places(TELLING, &mut places) {
+            let left = TELLING - places.len();
+            places.extend(self.places.iter().take(left));
+        }
+        let idle = node.first(&mut first);
+        if idle {
+            first.add(&self.first);
+        }
+        Then { first, anything: idle && self.anything, places }
+    }
+
+    /// This or the other.
+    fn or(mut self, other: &Then) -> Then {
+        self.first.add(&other.first);
+        self.anything |= other.anything;
+        self.places.truncate(if self.anything { 0 } else { other.places.len() });
+        self.places.iter_mut().zip(&other.places).for_each(|(own, other)| own.add(other));
+        self
+    }
+
+    /// True if this byte, or the end, can stand at a place.
+    fn has(&self, place: usize, byte: Option<u8>) -> bool {
+        let set = if place == 0 { Some(&self.first) } else { self.places.get(place) };
+        self.anything || set.is_none_or(|set| byte.is_some_and(|byte| set.has(byte)))
+    }
+
+    /// True if none of these bytes can come.
+    fn is_apart(&self, set: &Bytes) -> bool {
+        !self.anything && !self.first.meets(set)
+    }
+}
 
 /// See the module.
 #[derive(Default)]
@@ -182,16 +252,19 @@ pub struct Program {
     /// Whether something asks what a group matched.
     wanted: Vec<bool>,
     /// All choices.
-    choices: Vec<Choice>,
-    starts: Vec<u32>,
-    /// Their lists: instructions to go to, in their order; each ends with [`NO_BRANCH`].
-    pub lists: Vec<u32>,
+    pub choices: Vec<Choice>,
+    /// The instructions that their branches begin with.
+    pub targets: Vec<u32>,
     /// Places of memory.
     pub slots: u32,
+    /// How many counted turns, atoms and looks around are being written, within each other.
+    within: u32,
 }
 
 /// Instructions of one pattern; the largest of those in use has some thousands.
 const OPS_MAX: usize = 200_000;
+/// Instructions of a turn that is written twice so that all but the last leave nothing to be tried.
+const TURN_OPS_MAX: usize = 64;
 
 /// Compiles a tree with so many groups.
 /// # Errors
@@ -201,8 +274,9 @@ pub fn compile(node: &Node, groups: usize) -> Result<Program, String> {
     node.each_back(&mut |group| wanted.iter_mut().skip(group).take(1).for_each(|wanted| *wanted = true));
     let slots = if wanted.contains(&true) { 2 * groups as u32 } else { 0 };
     let mut program = Program { slots, wanted, ..Program::default() };
-    program.node(node)?;
+    program.node(node, &Then::ANYTHING)?;
     program.ops.push(Op::Matched);
+    program.shorten_jumps();
     program.sets = Vec::new();
     Ok(program)
 }
@@ -227,13 +301,12 @@ impl Program {
         place as u32
     }
 
-    /// The set of what these can begin with, or [`ANYTHING`].
-    fn first<'n>(&mut self, mut parts: impl Iterator<Item = &'n Node>) -> u32 {
-        let mut first = Bytes::default();
-        if parts.all(|part| part.first(&mut first)) { ANYTHING } else { self.set(first) }
+    /// The number of the set of what can come, or [`ANYTHING`].
+    fn follow(&mut self, then: &Then) -> u32 {
+        if then.anything || then.first == Bytes::ALL { ANYTHING } else { self.set(then.first) }
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), String> {
+    fn node(&mut self, node: &Node, then: &Then) -> Result<(), String> {
         if self.ops.len() > OPS_MAX {
             return Err("the pattern is too large".to_owned());
         }
@@ -243,20 +316,25 @@ impl Program {
             return Ok(());
         }
         match node {
-            Node::Alternatives(branches) => self.alternatives(branches)?,
+            Node::Alternatives(branches) => self.alternatives(branches, then)?,
             Node::Around { ahead, negated, inner } => self.around(*ahead, *negated, inner)?,
             Node::Assert(assertion) => self.ops.push(Op::Assert(*assertion)),
+            Node::Atomic(inner) if let Some((set, least, most)) = run_of(inner) => {
+                let set = self.set(set);
+                self.ops.push(Op::SpanAll { set, least, most, follow: ANYTHING });
+            }
             Node::Atomic(inner) => {
                 let slot = self.slot();
                 self.ops.push(Op::Mark(slot));
-                self.node(inner)?;
+                // What it takes does not depend on what follows.
+                self.within(|program| program.node(inner, &Then::ANYTHING))?;
                 self.ops.push(Op::Cut { slot, restore: false });
             }
             Node::Back { group, fold } => self.ops.push(Op::Back { group: *group as u32, fold: *fold }),
-            Node::Group(number, inner) if !self.wanted[*number] => self.node(inner)?,
+            Node::Group(number, inner) if !self.wanted[*number] => self.node(inner, then)?,
             Node::Group(number, inner) => {
                 self.ops.push(Op::Save(2 * *number as u32));
-                self.node(inner)?;
+                self.node(inner, then)?;
                 self.ops.push(Op::Save(2 * *number as u32 + 1));
             }
             Node::Literal { bytes, fold } => {
@@ -264,127 +342,213 @@ impl Program {
                 self.bytes.extend(bytes);
                 self.ops.push(Op::Literal { start, length, fold: *fold });
             }
-            Node::Repeat { inner, least, most, greedy } => self.repeat(inner, *least, *most, *greedy, ANYTHING)?,
-            Node::Sequence(parts) => self.sequence(parts)?,
+            Node::Repeat { inner, least, most, greedy } => self.repeat(inner, *least, *most, *greedy, then)?,
+            Node::Sequence(parts) => self.sequence(parts, then)?,
             Node::Set(_) => unreachable!("a set is one byte"),
         }
         Ok(())
     }
 
-    fn sequence(&mut self, parts: &[Node]) -> Result<(), String> {
-        for (place, part) in parts.iter().enumerate() {
-            if let Node::Repeat { inner, least, most, greedy } = part {
-                let follow = self.first(parts[place + 1..].iter());
-                self.repeat(inner, *least, *most, *greedy, follow)?;
-            } else {
-                self.node(part)?;
-            }
+    fn sequence(&mut self, parts: &[Node], then: &Then) -> Result<(), String> {
+        let mut thens = vec![then.clone()];
+        for part in parts.iter().skip(1).rev() {
+            thens.push(thens[thens.len() - 1].before(part));
         }
-        Ok(())
+        parts.iter().zip(thens.iter().rev()).try_for_each(|(part, then)| self.node(part, then))
     }
 
-    fn repeat(&mut self, inner: &Node, least: u32, most: u32, greedy: bool, follow: u32) -> Result<(), String> {
+    fn repeat(&mut self, inner: &Node, least: u32, most: u32, greedy: bool, then: &Then) -> Result<(), String> {
         let (at, endless) = (self.here(), most == u32::MAX);
-        if let Some(set) = byte_of(inner) {
-            let apart = follow != ANYTHING && !self.sets[follow as usize].meets(&set);
-            let set = self.set(set);
-            self.ops.push(match apart {
+        if let Some(bytes) = byte_of(inner) {
+            let (set, follow) = (self.set(bytes), self.follow(then));
+            self.ops.push(match then.is_apart(&bytes) {
                 true => Op::SpanAll { set, least, most, follow },
                 false => Op::Span { set, least, most, greedy, follow },
             });
             return Ok(());
         }
-        let mut first = Bytes::default();
-        let idle = inner.first(&mut first);
-        let first = if idle { ANYTHING } else { self.set(first) };
+        let mut bytes = Bytes::NONE;
+        let idle = inner.first(&mut bytes);
+        let first = if idle { ANYTHING } else { self.set(bytes) };
+        // Where a turn can begin nothing else can: it is taken, and nothing is left to be tried.
+        let sure = !idle && then.is_apart(&bytes);
+        // A turn is followed by another or by what is behind all of them.
+        let mut again = then.before(inner).or(then);
+        again.places.truncate(1);
         if (least, most) == (0, 1) || least == 0 && endless && !idle {
-            self.ops.push(Op::Matched);
-            self.node(inner)?;
+            let choice = self.open_choice();
+            let turn = self.here();
+            self.node(inner, if endless { &again } else { then })?;
             if endless {
                 self.ops.push(Op::Jump(at));
             }
-            self.ops[at as usize] = Op::Optional { first, greedy, exit: self.here() };
+            let exit = self.here();
+            let behind = if endless { again.before(inner) } else { then.before(inner) };
+            self.close_choice(choice, ordered(greedy, [(turn, behind), (exit, then.clone())]));
         } else if least == 1 && endless && !idle {
-            self.node(inner)?;
-            self.ops.push(Op::Repeat { first, greedy, start: at });
+            self.node(inner, &again)?;
+            let choice = self.open_choice();
+            let exit = self.here();
+            self.close_choice(choice, ordered(greedy, [(at, again.before(inner)), (exit, then.clone())]));
+        } else if least == most && least > 1 && !idle && !sure && self.turns_but_last(inner, least, bytes)? {
+            self.node(inner, then)?;
         } else {
-            let slot = self.slot();
-            self.ops.extend([Op::Matched, Op::Matched, Op::Turn(slot)]);
-            self.node(inner)?;
-            self.ops.push(Op::Jump(at + 1));
-            self.ops[at as usize] = Op::Enter { slot, first, must: least > 0, exit: self.here() };
-            self.ops[at as usize + 1] = Op::Again { slot, least, most, greedy, first, exit: self.here() };
+            self.turns(inner, [least, most], greedy, first, sure, &again)?;
         }
         Ok(())
     }
 
-    fn alternatives(&mut self, branches: &[Node]) -> Result<(), String> {
-        self.choose(branches, |program, branch| {
-            let mut first = Bytes::default();
-            let empty = branch.first(&mut first);
-            let start = (program.here(), first, empty);
-            program.node(branch).map(|()| start)
+    fn within(&mut self, write: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        self.within += 1;
+        let written = write(self);
+        self.within -= 1;
+        written
+    }
+
+    /// Counted turns; true if they leave nothing to be tried.
+    fn turns(
+        &mut self,
+        inner: &Node,
+        [least, most]: [u32; 2],
+        greedy: bool,
+        first: u32,
+        sure: bool,
+        again: &Then,
+    ) -> Result<bool, String> {
+        let (at, slot) = (self.here(), self.slot());
+        self.ops.extend([Op::Matched; 3]);
+        self.within(|program| program.node(inner, again))?;
+        let plain = (sure || least == most) && self.leaves_nothing(at + 3);
+        self.ops.push(Op::Jump(at + 1));
+        let (exit, idle) = (self.here(), first == ANYTHING);
+        // The first turn is decided on where it is entered, unless it may be left out.
+        let skip = if sure || least > 0 && !idle { 2 } else { 1 };
+        self.ops[at as usize] = Op::Enter { slot, first, must: least > 0, skip, exit };
+        let lasting = !plain && !idle && self.within == 0 && !self.wanted.contains(&true);
+        self.ops[at as usize + 1] = Op::Again { slot, least, most, greedy, sure, lasting, first, exit };
+        self.ops[at as usize + 2] = Op::Turn { slot, idle };
+        Ok(plain)
+    }
+
+    /// All turns but the last, if they leave nothing to be tried: each of them is followed by another, whatever is behind the last. True if
+    /// they were written.
+    fn turns_but_last(&mut self, inner: &Node, turns: u32, bytes: Bytes) -> Result<bool, String> {
+        let (ops, slots, literals) = (self.ops.len(), self.slots, self.bytes.len());
+        let (choices, targets) = (self.choices.len(), self.targets.len());
+        let again = Then { first: bytes, ..Then::default() };
+        let first = self.set(bytes);
+        let plain = self.turns(inner, [turns - 1; 2], true, first, false, &again)?;
+        let written = plain && self.ops.len() - ops <= TURN_OPS_MAX;
+        if !written {
+            self.ops.truncate(ops);
+            self.bytes.truncate(literals);
+            self.choices.truncate(choices);
+            self.targets.truncate(targets);
+            self.slots = slots;
+        }
+        Ok(written)
+    }
+
+    /// True if nothing from here on leaves anything to be tried.
+    fn leaves_nothing(&self, from: u32) -> bool {
+        self.ops[from as usize..].iter().all(|op| match op {
+            Op::Alternatives(choice) => self.choices[*choice as usize].plain,
+            Op::Again { least, most, sure, .. } => *sure || least == most,
+            Op::Assert(_) | Op::Back { .. } | Op::Enter { .. } | Op::Jump(_) | Op::Literal { .. } => true,
+            Op::Save(_) | Op::Set(_) | Op::SpanAll { .. } | Op::Turn { .. } => true,
+            _ => false,
         })
     }
 
-    /// Branches in their order, each written by `write`, which tells where it begins, by which bytes, and whether it can be empty.
+    /// Lets no jump lead to another, or to the end.
+    fn shorten_jumps(&mut self) {
+        // From behind, so that what a jump leads to is short already, unless it leads back.
+        for at in (0..self.ops.len()).rev() {
+            if let Op::Jump(target) = self.ops[at]
+                && let next @ (Op::Jump(_) | Op::Matched) = self.ops[target as usize]
+            {
+                self.ops[at] = next;
+            }
+        }
+    }
+
+    fn alternatives(&mut self, branches: &[Node], then: &Then) -> Result<(), String> {
+        // What is too much for one choice is the last branch of it.
+        let most = if branches.len() > BRANCHES_MAX { BRANCHES_MAX - 1 } else { branches.len() };
+        let (now, rest) = branches.split_at(most);
+        self.choose(now.len() + usize::from(!rest.is_empty()), |program, number| match now.get(number) {
+            Some(branch) => program.node(branch, then).map(|()| then.before(branch)),
+            None => {
+                let all = rest.iter().map(|branch| then.before(branch)).reduce(|all, one| all.or(&one));
+                program.alternatives(rest, then).map(|()| all.unwrap_or_default())
+            }
+        })
+    }
+
+    /// Branches in their order, each written by `write`, which tells what it and what is behind it begin with.
     fn choose(
         &mut self,
-        branches: &[Node],
-        mut write: impl FnMut(&mut Self, &Node) -> Result<(u32, Bytes, bool), String>,
+        branches: usize,
+        mut write: impl FnMut(&mut Self, usize) -> Result<Then, String>,
     ) -> Result<(), String> {
-        let choice = self.choices.len();
-        self.choices.push(Choice { kinds: [0; 256], first: 0, end: 0 });
-        self.ops.push(Op::Alternatives(choice as u32));
-        let (mut starts, mut jumps) = (Vec::new(), Vec::new());
-        for branch in branches {
-            starts.push(write(self, branch)?);
+        let choice = self.open_choice();
+        let (mut ways, mut jumps) = (Vec::new(), Vec::new());
+        for branch in 0..branches {
+            let start = self.here();
+            ways.push((start, write(self, branch)?));
             jumps.push(self.ops.len());
             self.ops.push(Op::Matched);
         }
         let end = self.here();
         jumps.into_iter().for_each(|jump| self.ops[jump] = Op::Jump(end));
-        self.choices[choice] = self.choice(&starts);
+        self.close_choice(choice, ways);
         Ok(())
     }
 
-    /// Branches by where they begin, what they can begin with, and whether they can be empty.
-    fn choice(&mut self, branches: &[(u32, Bytes, bool)]) -> Choice {
-        let first = self.starts.len() as u32;
-        let mut known: HashMap<Vec<u32>, u8, FixedState> = HashMap::default();
-        let list = |fits: &dyn Fn(&Bytes) -> bool| {
-            let fits = |(_, first, empty): &&(u32, Bytes, bool)| *empty || fits(first);
-            let mut list: Vec<u32> = branches.iter().filter(fits).map(|(start, ..)| *start).collect();
-            list.push(NO_BRANCH);
-            list
-        };
-        let kinds = std::array::from_fn(|byte| {
-            let kinds = known.len() as u8;
-            *known.entry(list(&|first| first.has(byte as u8))).or_insert_with_key(|list| {
-                self.starts.push(self.lists.len() as u32);
-                self.lists.extend(list);
-                kinds
+    /// A choice whose branches are not yet known.
+    fn open_choice(&mut self) -> usize {
+        let (classes, masks, targets) = (Arc::new([0; 256]), Vec::new(), self.targets.len() as u32);
+        self.choices.push(Choice { classes, masks, targets, plain: false });
+        self.ops.push(Op::Alternatives(self.choices.len() as u32 - 1));
+        self.choices.len() - 1
+    }
+
+    /// Tells the branches of a choice, in their order: where each begins, and what it and what is behind it begin with.
+    fn close_choice(&mut self, choice: usize, ways: Vec<(u32, Then)>) {
+        let mut known: HashMap<[u64; TELLING], u8, FixedState> = HashMap::default();
+        let mut masks = Vec::new();
+        let fitting = |byte: Option<u8>| -> [u64; TELLING] {
+            std::array::from_fn(|place| {
+                let fits = ways.iter().enumerate().filter(|(_, (_, then))| then.has(place, byte));
+                fits.fold(0, |fitting, (number, _)| fitting | 1 << number)
             })
-        });
-        let end = self.lists.len() as u32;
-        self.lists.extend(list(&|_| false));
-        Choice { kinds, first, end }
+        };
+        let classes = Arc::new(std::array::from_fn(|byte| {
+            *known.entry(fitting(Some(byte as u8))).or_insert_with_key(|mask| {
+                masks.push(*mask);
+                masks.len() as u8 - 1
+            })
+        }));
+        masks.push(fitting(None));
+        masks.shrink_to_fit();
+        let both = |one: usize, other: usize, place: usize| {
+            masks.iter().any(|mask| mask[place] >> one & 1 == 1 && mask[place] >> other & 1 == 1)
+        };
+        let apart = |one, other| (0..TELLING).any(|place| !both(one, other, place));
+        let plain = (0..ways.len()).all(|one| (0..one).all(|other| apart(one, other)));
+        let targets = self.targets.len() as u32;
+        self.targets.extend(ways.into_iter().map(|(start, _)| start));
+        self.choices[choice] = Choice { classes, masks, targets, plain };
     }
 
-    /// Where the list of branches begins that can begin with this byte, or at the end of the text.
-    #[inline]
-    pub fn branches(&self, choice: u32, byte: Option<&u8>) -> u32 {
-        let choice = &self.choices[choice as usize];
-        match byte {
-            Some(&byte) => self.starts[choice.first as usize + usize::from(choice.kinds[usize::from(byte)])],
-            None => choice.end,
-        }
-    }
-
-    /// Takes the sets that others have, too, from them.
+    /// Takes the sets and classes that others have, too, from them.
     pub fn share(&mut self, known: &mut Known) {
         for table in &mut self.tables {
-            *table = known.0.entry(table.has).or_insert_with(|| Arc::clone(table)).clone();
+            *table = known.sets.entry(table.has).or_insert_with(|| Arc::clone(table)).clone();
+        }
+        for choice in &mut self.choices {
+            let classes = &mut choice.classes;
+            *classes = known.classes.entry(**classes).or_insert_with(|| Arc::clone(classes)).clone();
         }
     }
 
@@ -392,15 +556,13 @@ impl Program {
         let slot = self.slot();
         let at = self.ops.len();
         self.ops.push(Op::Mark(slot));
-        match inner {
-            _ if ahead => self.node(inner)?,
+        self.within(|program| match inner {
+            _ if ahead => program.node(inner, &Then::ANYTHING),
             // Each branch has a length of its own.
-            Node::Alternatives(branches) => self.choose(branches, |program, branch| {
-                let start = (program.here(), Bytes::default(), true);
-                program.behind(branch).map(|()| start)
-            })?,
-            _ => self.behind(inner)?,
-        }
+            Node::Alternatives(branches) if branches.len() <= BRANCHES_MAX => program
+                .choose(branches.len(), |program, number| program.behind(&branches[number]).map(|()| Then::ANYTHING)),
+            _ => program.behind(inner),
+        })?;
         if negated {
             self.ops.push(Op::Fail(slot));
             self.ops[at] = Op::Not { slot, after: self.here() };
@@ -413,7 +575,7 @@ impl Program {
     fn behind(&mut self, inner: &Node) -> Result<(), String> {
         let length = inner.length().ok_or("what stands behind has no certain length")?;
         self.ops.push(Op::Behind(length as u32));
-        self.node(inner)
+        self.node(inner, &Then::ANYTHING)
     }
 }
 
@@ -429,4 +591,18 @@ fn byte_of(node: &Node) -> Option<Bytes> {
         Node::Sequence(parts) if parts.len() == 1 => byte_of(&parts[0]),
         _ => None,
     }
+}
+
+/// The set of a part that is a greedy run of such bytes, with how many of them there are.
+fn run_of(node: &Node) -> Option<(Bytes, u32, u32)> {
+    match node {
+        Node::Repeat { inner, least, most, greedy: true } => Some((byte_of(inner)?, *least, *most)),
+        Node::Sequence(parts) if parts.len() == 1 => run_of(&parts[0]),
+        _ => None,
+    }
+}
+
+/// What is tried first, first.
+fn ordered(greedy: bool, [more, exit]: [(u32, Then); 2]) -> Vec<(u32, Then)> {
+    if greedy { vec![more, exit] } else { vec![exit, more] }
 }
