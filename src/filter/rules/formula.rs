@@ -44,6 +44,10 @@ pub trait Values {
     fn value(&mut self, rule: usize) -> f64;
     /// What is known of them without effort.
     fn bounds(&mut self, rule: usize) -> Bounds;
+    /// Whether it hits, if that is known without effort.
+    fn certain(&mut self, rule: usize) -> Option<bool> {
+        certain(self.bounds(rule))
+    }
 }
 
 /// Whether a value within these bounds is true, if that is certain.
@@ -129,11 +133,11 @@ impl Formulas {
             What::Rule(rule) => rules.value(rule as usize),
             What::Not => truth(self.value(at + 1, rules) == 0.0),
             What::All => {
-                let fails = self.operands(at).any(|one| certain(self.bounds(one, rules)) == Some(false));
+                let fails = self.operands(at).any(|one| self.certain(one, rules) == Some(false));
                 truth(!fails && self.operands(at).all(|one| self.value(one, rules) != 0.0))
             }
             What::Any => {
-                let holds = self.operands(at).any(|one| certain(self.bounds(one, rules)) == Some(true));
+                let holds = self.operands(at).any(|one| self.certain(one, rules) == Some(true));
                 truth(holds || self.operands(at).any(|one| self.value(one, rules) != 0.0))
             }
             What::Sum => self.operands(at).map(|one| self.value(one, rules)).sum(),
@@ -167,13 +171,11 @@ impl Formulas {
         match self.steps[at as usize].what {
             What::Number(number) => (self.numbers[number as usize], self.numbers[number as usize]),
             What::Rule(rule) => rules.bounds(rule as usize),
-            What::Not => match certain(self.bounds(at + 1, rules)) {
-                Some(true) => FALSE,
-                Some(false) => TRUE,
+            What::All | What::Any | What::Not => match self.certain(at, rules) {
+                Some(true) => TRUE,
+                Some(false) => FALSE,
                 None => UNDECIDED,
             },
-            What::All => self.decided(at, rules, false),
-            What::Any => self.decided(at, rules, true),
             What::Sum => self.operands(at).fold((0.0, 0.0), |(least, most), one| {
                 let bounds = self.bounds(one, rules);
                 (least + bounds.0, most + bounds.1)
@@ -185,16 +187,28 @@ impl Formulas {
         }
     }
 
-    /// Bounds of what is joined by `||`, where one that is true decides, or by `&&`, where one that is false does.
-    fn decided(&self, at: u32, rules: &mut impl Values, by: bool) -> Bounds {
+    /// Whether its value is true, if that is known without effort.
+    fn certain(&self, at: u32, rules: &mut impl Values) -> Option<bool> {
+        match self.steps[at as usize].what {
+            What::Number(number) => Some(self.numbers[number as usize] != 0.0),
+            What::Rule(rule) => rules.certain(rule as usize),
+            What::Not => self.certain(at + 1, rules).map(|value| !value),
+            What::All => self.decided(at, rules, false),
+            What::Any => self.decided(at, rules, true),
+            What::Sum | What::Binary(_) => certain(self.bounds(at, rules)),
+        }
+    }
+
+    /// The same of what is joined by `||`, where one that is true decides, or by `&&`, where one that is false does.
+    fn decided(&self, at: u32, rules: &mut impl Values, by: bool) -> Option<bool> {
         let mut open = false;
         for one in self.operands(at) {
-            match certain(self.bounds(one, rules)) {
-                Some(value) if value == by => return (truth(by), truth(by)),
+            match self.certain(one, rules) {
+                Some(value) if value == by => return Some(by),
                 Some(_) => {}
                 None => open = true,
             }
         }
-        if open { UNDECIDED } else { (truth(!by), truth(!by)) }
+        if open { None } else { Some(!by) }
     }
 }

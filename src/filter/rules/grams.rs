@@ -9,8 +9,8 @@ use super::literal::bits_of_byte;
 /// Literals by number.
 #[derive(Default)]
 pub struct Grams {
-    /// All literals, one behind the other.
-    bytes: Vec<u8>,
+    /// Of the literals with more bytes than [`HEAD`], those behind them.
+    tails: Vec<u8>,
     /// The first three bytes of all of them, so that most places are done with after one look.
     heads: Bits,
     long: Table,
@@ -65,12 +65,18 @@ struct Table {
 struct Entry {
     gram: u32,
     literal: u32,
-    /// Where the literal stands among all.
-    start: u32,
-    length: u32,
-    /// Bytes from the begin of the literal to its gram.
-    before: u32,
+    /// The literal's first bytes, the first the lowest.
+    head: u64,
+    /// Where its others begin.
+    tail: u32,
+    /// Its bytes.
+    length: u16,
+    /// Bytes from its begin to its gram.
+    before: u16,
 }
+
+/// Bytes of a literal that are compared at once.
+const HEAD: usize = size_of::<u64>();
 
 /// Bits of the table for each literal, so that few other places pass.
 const BITS_PER_GRAM: usize = 32;
@@ -90,30 +96,32 @@ fn hash(gram: u32) -> u32 {
 impl Grams {
     /// Literals in lower case, of three bytes or more, without doubles.
     pub fn new(literals: Vec<Vec<u8>>) -> Self {
-        let (mut long, mut short, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut long, mut short, mut tails) = (Vec::new(), Vec::new(), Vec::new());
         for (number, literal) in literals.iter().enumerate() {
             let length = literal.len().min(LONG);
             let rarity = |gram: &[u8]| gram.iter().map(|&byte| bits_of_byte(byte)).sum::<f32>();
             let grams = literal.windows(length).enumerate();
             let rarest = grams.max_by(|(_, a), (_, b)| rarity(a).total_cmp(&rarity(b)));
             let (at, gram) = rarest.expect("a literal is not empty");
+            let (head, tail) = literal.split_at(literal.len().min(HEAD));
             let entry = Entry {
                 gram: gram.iter().rev().fold(0, |gram, &byte| gram << 8 | u32::from(byte)),
                 literal: number as u32,
-                start: bytes.len() as u32,
-                length: literal.len() as u32,
-                before: at as u32,
+                head: word(head),
+                tail: tails.len() as u32,
+                length: literal.len() as u16,
+                before: at as u16,
             };
-            bytes.extend_from_slice(literal);
+            tails.extend_from_slice(tail);
             if length == LONG { long.push(entry) } else { short.push(entry) }
         }
         let heads: Vec<u32> = long.iter().chain(&short).map(|entry| entry.gram & SHORT_MASK).collect();
-        Grams { bytes, heads: Bits::of(heads.into_iter()), long: Table::new(long), short: Table::new(short) }
+        Grams { tails, heads: Bits::of(heads.into_iter()), long: Table::new(long), short: Table::new(short) }
     }
 
     /// Calls `visit` with the number of each literal that stands in `text`, which is in lower case, and where it ends.
     pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
-        if self.bytes.is_empty() {
+        if self.long.entries.is_empty() && self.short.entries.is_empty() {
             return;
         }
         for (at, gram) in text.array_windows::<LONG>().enumerate() {
@@ -141,13 +149,26 @@ impl Grams {
     #[inline(never)]
     fn compare(&self, table: &Table, gram: u32, text: &[u8], at: usize, visit: &mut impl FnMut(u32, usize)) {
         for entry in table.entries_of(gram).iter().filter(|entry| entry.gram == gram) {
-            let literal = &self.bytes[entry.start as usize..(entry.start + entry.length) as usize];
-            let Some(start) = at.checked_sub(entry.before as usize) else { continue };
-            if text[start..].starts_with(literal) {
-                visit(entry.literal, start + literal.len());
+            let Some(start) = at.checked_sub(usize::from(entry.before)) else { continue };
+            let length = usize::from(entry.length);
+            let known = u64::MAX >> (u64::BITS as usize - 8 * length.min(HEAD));
+            let rest = &text[start..];
+            let begin = rest.first_chunk().map_or_else(|| word(rest), |begin| u64::from_le_bytes(*begin));
+            if begin & known == entry.head && length <= rest.len() && self.has_tail(entry, rest) {
+                visit(entry.literal, start + length);
             }
         }
     }
+
+    fn has_tail(&self, entry: &Entry, text: &[u8]) -> bool {
+        let more = usize::from(entry.length).saturating_sub(HEAD);
+        more == 0 || self.tails[entry.tail as usize..][..more] == text[HEAD..][..more]
+    }
+}
+
+/// A few bytes, the first the lowest.
+fn word(bytes: &[u8]) -> u64 {
+    bytes.iter().take(HEAD).rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 impl Table {
@@ -174,7 +195,7 @@ mod tests {
 
     #[test]
     fn every_place_is_found_whatever_its_case() {
-        let words = ["foo", "oba", "foobar", "abcd", "bcdefghi", "o b", "zzzz"];
+        let words = ["foo", "oba", "foobar", "abcd", "bcdefghi", "bcdefghi foo bf", "o b", "zzzz", "zz\0zz"];
         let grams = Grams::new(words.iter().map(|word| word.as_bytes().to_vec()).collect());
         for text in ["FooBar", "foobarabcdefghi foo bfoo", "", "fo", "zzzzz\0zzz", "xBCDEFGHI"] {
             let mut expected = Vec::new();

@@ -17,9 +17,7 @@ use super::shape::{Shape, Shapes};
 /// See the module.
 pub struct Group {
     literals: Literals,
-    owners: Vec<Owners>,
-    /// Some literal is wanted anywhere.
-    has_more: bool,
+    owners: Owners,
     shapes: Sought,
 }
 
@@ -102,13 +100,40 @@ pub struct Room {
     known: Vec<bool>,
 }
 
-/// Whom a literal belongs to.
+/// Of one literal, the patterns that can match where it stands, and those that want it anywhere, with the bit that says so.
+type Claims = (Vec<u32>, Vec<(u32, u8)>);
+
+/// Whom literals belong to.
 #[derive(Default)]
 struct Owners {
+    /// For each literal, where its owners begin in both rows, and where the last one's end.
+    starts: Vec<[u32; 2]>,
     /// Patterns that can match where it stands.
     sights: Vec<u32>,
     /// Patterns that want it to stand anywhere, with the bit that says so.
     more: Vec<(u32, u8)>,
+}
+
+impl Owners {
+    fn new(each: impl Iterator<Item = Claims>) -> Self {
+        let mut owners = Owners { starts: vec![[0; 2]], ..Owners::default() };
+        for (sights, more) in each {
+            owners.sights.extend(sights);
+            owners.more.extend(more);
+            owners.starts.push([owners.sights.len() as u32, owners.more.len() as u32]);
+        }
+        owners
+    }
+
+    fn sights(&self, literal: u32) -> &[u32] {
+        let (from, to) = (self.starts[literal as usize][0], self.starts[literal as usize + 1][0]);
+        &self.sights[from as usize..to as usize]
+    }
+
+    fn more(&self, literal: u32) -> &[(u32, u8)] {
+        let (from, to) = (self.starts[literal as usize][1], self.starts[literal as usize + 1][1]);
+        &self.more[from as usize..to as usize]
+    }
 }
 
 /// What was seen of a pattern.
@@ -121,28 +146,38 @@ pub enum Seen {
     More(u8),
 }
 
+impl Seen {
+    /// The bit that says so.
+    pub fn bit(self) -> u8 {
+        match self {
+            Seen::Sight(_) => SIGHT_BIT,
+            Seen::More(bit) => bit,
+        }
+    }
+}
+
 /// The bit of a pattern's own sight; those of its other sets follow.
-pub const SIGHT_BIT: u8 = 1;
+const SIGHT_BIT: u8 = 1;
 
 impl Group {
     /// A group of patterns by number; with those that it does not look for.
     pub fn new<'m>(members: impl Iterator<Item = (u32, &'m Matcher)>) -> (Self, Vec<u32>) {
-        let mut literals: BTreeMap<&[u8], Owners> = BTreeMap::new();
+        let mut literals: BTreeMap<&[u8], Claims> = BTreeMap::new();
         let (mut shapes, mut unseen) = (Vec::new(), Vec::new());
         for (rule, matcher) in members {
             match &matcher.sight {
                 Sight::Always => unseen.push(rule),
-                Sight::Literals(set) => set.iter().for_each(|one| literals.entry(one).or_default().sights.push(rule)),
+                Sight::Literals(set) => set.iter().for_each(|one| literals.entry(one).or_default().0.push(rule)),
                 Sight::Shape(shape) => shapes.push((rule, shape)),
             }
             for (number, set) in matcher.more.iter().enumerate() {
                 let bit = SIGHT_BIT << (number + 1);
-                set.iter().for_each(|one| literals.entry(one).or_default().more.push((rule, bit)));
+                set.iter().for_each(|one| literals.entry(one).or_default().1.push((rule, bit)));
             }
         }
-        let (names, owners): (Vec<&[u8]>, Vec<Owners>) = literals.into_iter().unzip();
-        let has_more = owners.iter().any(|owners| !owners.more.is_empty());
-        (Group { literals: Literals::new(names), owners, has_more, shapes: Sought::new(shapes) }, unseen)
+        let names = literals.keys().copied().collect();
+        let owners = Owners::new(literals.values().cloned());
+        (Group { literals: Literals::new(names), owners, shapes: Sought::new(shapes) }, unseen)
     }
 
     /// True if there is nothing to be found.
@@ -158,12 +193,11 @@ impl Group {
             lower.extend_from_slice(text);
             lower.make_ascii_lowercase();
             known.clear();
-            known.resize(if self.has_more { self.owners.len() } else { 0 }, false);
+            known.resize(if self.owners.more.is_empty() { 0 } else { self.owners.starts.len() }, false);
             self.literals.scan(lower, |number, end| {
-                let owners = &self.owners[number as usize];
-                owners.sights.iter().for_each(|&rule| visit(rule, Seen::Sight(end)));
+                self.owners.sights(number).iter().for_each(|&rule| visit(rule, Seen::Sight(end)));
                 if known.get_mut(number as usize).is_some_and(|known| !std::mem::replace(known, true)) {
-                    owners.more.iter().for_each(|&(rule, bit)| visit(rule, Seen::More(bit)));
+                    self.owners.more(number).iter().for_each(|&(rule, bit)| visit(rule, Seen::More(bit)));
                 }
             });
         }

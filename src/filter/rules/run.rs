@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 
 use super::cost::{self, Cost};
 use super::formula::Values;
-use super::group::{SIGHT_BIT, Seen};
+use super::group::Seen;
 use super::matcher::{Found, Matcher};
 use super::meta::Bounds;
 use super::scratch::Scratch;
@@ -34,14 +34,18 @@ const NONE: u32 = u32::MAX;
 struct Sighted {
     /// Places where it can match.
     spots: u16,
-    /// Its sets of literals that were seen, a bit each.
-    seen: u8,
+    /// Its sets of literals that were not seen, a bit each.
+    missing: u8,
     first: u32,
     last: u32,
 }
 
-/// Nothing was seen.
-const UNSEEN: Sighted = Sighted { spots: 0, seen: 0, first: NONE, last: NONE };
+impl Sighted {
+    /// Nothing was seen.
+    fn of(brief: &Brief) -> Self {
+        Sighted { spots: 0, missing: brief.wanted, first: NONE, last: NONE }
+    }
+}
 
 /// What is known of a meta: whether it is true at least and at most.
 #[derive(Clone, Copy)]
@@ -94,7 +98,8 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         notes.hits.resize(rules.rules.len(), UNKNOWN);
         notes.bounds.clear();
         notes.bounds.resize(rules.rules.len(), Known::Nothing);
-        notes.sighted.resize(rules.rules.len(), UNSEEN);
+        let new = rules.briefs.iter().skip(notes.sighted.len()).map(Sighted::of);
+        notes.sighted.extend(new);
         notes.may.clone_from(&rules.may);
         notes.spots.clear();
         notes.costs.clear();
@@ -144,7 +149,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             }
         }
         for rule in self.notes.touched.drain(..) {
-            self.notes.sighted[rule as usize] = UNSEEN;
+            self.notes.sighted[rule as usize] = Sighted::of(&self.rules.briefs[rule as usize]);
         }
         self.scratch.notes = self.notes;
         hits
@@ -162,7 +167,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             let rules = self.rules;
             let notes = &mut self.notes;
             looked.group.scan(&text.bytes, &mut self.scratch.room, |rule, seen| {
-                if notes.sight(rule, seen) == rules.briefs[rule as usize].wanted {
+                if notes.sight(rule, seen) {
                     may(&mut notes.may, rules, rule);
                 }
             });
@@ -318,29 +323,28 @@ fn may(known: &mut [bool], rules: &Rules, rule: u32) {
 }
 
 impl Notes {
-    /// Takes note of what was seen of a pattern; gives all that was, a bit each.
-    fn sight(&mut self, rule: u32, seen: Seen) -> u8 {
+    /// Takes note of what was seen of a pattern; true if with this all was that it wants.
+    fn sight(&mut self, rule: u32, seen: Seen) -> bool {
         let sighted = &mut self.sighted[rule as usize];
-        if sighted.seen == 0 {
+        let before = sighted.missing;
+        sighted.missing &= !seen.bit();
+        let is_new = sighted.missing != before;
+        if is_new {
             self.touched.push(rule);
         }
-        match seen {
-            Seen::More(bit) => sighted.seen |= bit,
-            Seen::Sight(end) => {
-                sighted.seen |= SIGHT_BIT;
-                if sighted.spots <= SPOTS_MAX {
-                    sighted.spots += 1;
-                    let place = self.spots.len() as u32;
-                    self.spots.push((end as u32, NONE));
-                    match sighted.last {
-                        NONE => sighted.first = place,
-                        last => self.spots[last as usize].1 = place,
-                    }
-                    sighted.last = place;
-                }
+        if let Seen::Sight(end) = seen
+            && sighted.spots <= SPOTS_MAX
+        {
+            sighted.spots += 1;
+            let place = self.spots.len() as u32;
+            self.spots.push((end as u32, NONE));
+            match sighted.last {
+                NONE => sighted.first = place,
+                last => self.spots[last as usize].1 = place,
             }
+            sighted.last = place;
         }
-        sighted.seen
+        is_new && sighted.missing == 0
     }
 
     /// The places where a pattern was sighted.
@@ -385,6 +389,7 @@ impl Values for Run<'_, '_, '_> {
             let brief = rules.briefs[rule];
             let hits = match brief.nature {
                 _ if self.budget.was_late() => 0,
+                Nature::Meta if matches!(self.notes.bounds[rule], Known::False) => 0,
                 Nature::Meta => {
                     let value = rules.formulas.value(brief.place, self);
                     // What it names may only seem to miss when the time is up.
@@ -415,22 +420,11 @@ impl Values for Run<'_, '_, '_> {
         let brief = rules.briefs[rule];
         match brief.nature {
             Nature::Void => (0.0, 0.0),
-            Nature::Meta => {
-                let mut known = self.notes.bounds[rule];
-                if matches!(known, Known::Nothing) {
-                    known = match rules.formulas.bounds(brief.place, self) {
-                        (least, most) if least != most => Known::Undecided,
-                        (least, _) if least != 0.0 => Known::True,
-                        _ => Known::False,
-                    };
-                    self.notes.bounds[rule] = known;
-                }
-                match known {
-                    Known::True => (1.0, 1.0),
-                    Known::False => (0.0, 0.0),
-                    Known::Nothing | Known::Undecided => (0.0, 1.0),
-                }
-            }
+            Nature::Meta => match self.known_of(rule) {
+                Some(true) => (1.0, 1.0),
+                Some(false) => (0.0, 0.0),
+                None => (0.0, 1.0),
+            },
             Nature::Pattern if !self.notes.may[rule] => (0.0, 0.0),
             Nature::Pattern | Nature::Negated => {
                 let (least, most) = self.bounds_looked_at(rule);
@@ -439,9 +433,42 @@ impl Values for Run<'_, '_, '_> {
             Nature::Test => (0.0, 1.0),
         }
     }
+
+    fn certain(&mut self, rule: usize) -> Option<bool> {
+        let hits = self.notes.hits[rule];
+        if hits != UNKNOWN {
+            return Some(hits != 0);
+        }
+        match self.rules.briefs[rule].nature {
+            Nature::Void => Some(false),
+            Nature::Meta => self.known_of(rule),
+            Nature::Test => None,
+            Nature::Pattern | Nature::Negated => {
+                let (least, most) = self.bounds_looked_at(rule);
+                if most == 0 { Some(false) } else { (least > 0).then_some(true) }
+            }
+        }
+    }
 }
 
 impl Run<'_, '_, '_> {
+    /// What is known of a meta without asking anything.
+    fn known_of(&mut self, meta: usize) -> Option<bool> {
+        if matches!(self.notes.bounds[meta], Known::Nothing) {
+            let rules = self.rules;
+            self.notes.bounds[meta] = match rules.formulas.bounds(rules.briefs[meta].place, self) {
+                (least, most) if least != most => Known::Undecided,
+                (least, _) if least != 0.0 => Known::True,
+                _ => Known::False,
+            };
+        }
+        match self.notes.bounds[meta] {
+            Known::True => Some(true),
+            Known::False => Some(false),
+            Known::Nothing | Known::Undecided => None,
+        }
+    }
+
     /// What is known of a pattern once its text was scanned, if it was.
     fn bounds_looked_at(&self, rule: usize) -> (u16, u16) {
         let brief = self.rules.briefs[rule];
