@@ -9,6 +9,7 @@ mod style;
 mod veil;
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use html5gum::Span;
 use html5gum::Tokenizer;
@@ -31,6 +32,15 @@ pub struct Link {
     pub image: bool,
 }
 
+/// Where the text of a page stands in [`super::View::text`] and [`super::View::hidden`].
+#[derive(Clone, Debug, Default)]
+pub struct Moved {
+    /// What a reader sees.
+    pub seen: Range<usize>,
+    /// What he can't see.
+    pub hidden: Range<usize>,
+}
+
 /// What one HTML part shows.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
@@ -38,6 +48,8 @@ pub struct Page {
     pub text: String,
     /// Text that a reader can't see.
     pub hidden: String,
+    /// Where both stand in the text of the message, once they have been moved there.
+    pub moved: Moved,
     /// The title.
     pub title: String,
     /// Links, images, forms, frames.

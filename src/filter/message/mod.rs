@@ -12,6 +12,7 @@ mod parts;
 pub mod url;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 pub use fold::Disguise;
 pub use header::{Field, Header};
@@ -96,7 +97,7 @@ impl<'x> View<'x> {
         let mut urls = url::Urls::default();
         let parts = std::mem::take(&mut self.parts);
         // An HTML page and its plain alternative say the same; both are read, because spam makes them differ.
-        for part in parts.iter().filter(|part| !part.attachment || part.is_short_text()) {
+        for part in parts.iter().filter(|part| part.is_shown()) {
             match &part.body {
                 Body::Text(text) => self.render_text(text, &mut urls),
                 Body::Html(html) => self.render_html(html, &mut urls),
@@ -129,8 +130,8 @@ impl<'x> View<'x> {
         }
         urls.scan_text(&page.text, &mut self.budget);
         self.start_part();
-        self.text.push_str(&std::mem::take(&mut page.text));
-        self.hidden.push_str(&std::mem::take(&mut page.hidden));
+        page.moved.seen = append(&mut self.text, std::mem::take(&mut page.text));
+        page.moved.hidden = append(&mut self.hidden, std::mem::take(&mut page.hidden));
         self.pages.push(page);
     }
 
@@ -139,6 +140,13 @@ impl<'x> View<'x> {
             self.text.push_str("\n\n");
         }
     }
+}
+
+/// Adds `more`; gives where it stands.
+fn append(text: &mut String, more: String) -> Range<usize> {
+    let start = text.len();
+    text.push_str(&more);
+    start..text.len()
 }
 
 fn clip<'t>(text: &'t str, budget: &mut Budget) -> &'t str {

@@ -59,6 +59,11 @@ impl Part<'_> {
         }
     }
 
+    /// True if a reader is shown it, or takes it for part of the text.
+    pub fn is_shown(&self) -> bool {
+        !self.attachment || self.is_short_text()
+    }
+
     /// True for text small enough to be read even though it is attached.
     pub fn is_short_text(&self) -> bool {
         !matches!(self.body, Body::Binary(_)) && self.bytes().len() <= ATTACHED_TEXT_BYTES_MAX

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Context, Function, mime, number};
-use crate::filter::message::{Body, html};
+use crate::filter::message::{Body, Page, html};
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
@@ -137,7 +137,10 @@ fn difference<'c>(context: &'c Context<'_, '_, '_>) -> &'c Difference {
 type Counts<'t> = HashMap<&'t str, usize, foldhash::fast::RandomState>;
 
 fn count<'t>(counts: &mut Counts<'t>, text: &'t str) {
-    let words = text.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric() || c == '_'));
+    let tells = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let words = text.split_whitespace().filter(|word| {
+        word.as_bytes().iter().any(tells) || !word.is_ascii() && word.contains(|c: char| c.is_alphanumeric())
+    });
     words.for_each(|word| *counts.entry(word).or_default() += 1);
 }
 
@@ -146,16 +149,29 @@ fn read_difference(context: &Context<'_, '_, '_>) -> Difference {
         return Difference::default();
     }
     let (mut page, mut plain): (Counts<'_>, Counts<'_>) = Default::default();
-    let mut pages = Vec::new();
-    for part in context.texts.view.parts.iter().filter(|part| part.content_type.starts_with("text/")) {
+    let view = context.texts.view;
+    let mut sources = Vec::new();
+    // Pages that a reader is shown have been read.
+    let mut known = view.pages.iter();
+    for part in &view.parts {
+        let read = if part.is_shown() && matches!(part.body, Body::Html(_)) { known.next() } else { None };
         match &part.body {
-            Body::Html(source) => pages.push(html::read(source)),
+            _ if !part.content_type.starts_with("text/") => {}
+            Body::Html(source) => sources.push((source, read.filter(|page| page.source_bytes == source.len()))),
             Body::Text(text) => count(&mut plain, text),
             Body::Binary(_) => {}
         }
     }
-    for read in &pages {
-        [&read.text, &read.hidden, &read.title].iter().for_each(|text| count(&mut page, text));
+    let news: Vec<Page> =
+        sources.iter().filter(|(_, known)| known.is_none()).map(|(source, _)| html::read(source)).collect();
+    let mut news = news.iter();
+    for (_, known) in sources {
+        let Some(read) = known.or_else(|| news.next()) else { continue };
+        let texts = match known {
+            Some(page) => [&view.text[page.moved.seen.clone()], &view.hidden[page.moved.hidden.clone()]],
+            None => [read.text.as_str(), read.hidden.as_str()],
+        };
+        texts.into_iter().chain([read.title.as_str()]).for_each(|text| count(&mut page, text));
         if page.is_empty() && read.images > 0 {
             // A page of pictures alone has one word that no plain text can have.
             page.insert("\n", 1);

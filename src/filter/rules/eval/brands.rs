@@ -8,10 +8,9 @@ use std::collections::HashSet;
 
 use aho_corasick::AhoCorasick;
 
-use super::{Context, Function};
+use super::{Context, Function, lists};
 use crate::filter::message::fold::{Disguise, fold};
 use crate::filter::message::url::registered;
-use crate::filter::rules::uris;
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
@@ -129,10 +128,8 @@ fn is_homograph(host: &str) -> bool {
 
 /// The hosts of all links, in lower case, as they are shown.
 fn hosts(context: &Context<'_, '_, '_>) -> Vec<String> {
-    let hosts = context.texts.uris().iter().filter_map(|uri| uris::host(uri)).map(|host| {
-        let host = host.to_ascii_lowercase();
-        if host.contains("xn--") { idna::domain_to_unicode(&host).0 } else { host }
-    });
+    let shown = |host: &String| if host.contains("xn--") { idna::domain_to_unicode(host).0 } else { host.clone() };
+    let hosts = lists::hosts(context).iter().map(shown);
     let mut hosts: Vec<String> = hosts.filter(|host| host.contains('.')).collect();
     hosts.sort();
     hosts.dedup();

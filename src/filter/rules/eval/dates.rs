@@ -20,6 +20,9 @@ const TICKS_OFF_MAX: f64 = 250.0;
 
 /// The seconds since 1970 of a date as mail writes it, with a comment or words around it.
 fn time(text: &str) -> Option<i64> {
+    if let Some(time) = plain_time(text) {
+        return Some(time);
+    }
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let at = words.iter().position(|word| is_clock(word))?;
     // Day, month, year, clock, zone; the year may be of two digits.
@@ -38,6 +41,46 @@ fn time(text: &str) -> Option<i64> {
     let clock = if clock.matches(':').count() == 1 { format!("{clock}:00") } else { clock.to_owned() };
     let date = DateTime::parse_rfc822(&format!("{day} {month} {year} {clock} {zone}"))?;
     date.is_valid().then(|| date.to_timestamp())
+}
+
+/// Months as mail names them.
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// The same of a date as RFC 5322 §3.3 has it, which nearly all are: `Fri, 27 Nov 2026 19:27:49 +0100`.
+fn plain_time(text: &str) -> Option<i64> {
+    let text = text.trim_ascii();
+    let text = text.split_once(", ").filter(|(day, _)| day.len() == 3).map_or(text, |(_, rest)| rest);
+    let mut words = text.split(' ');
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok())?;
+    let small = |text: &str| u8::try_from(number(text)?).ok();
+    let day = words.next().filter(|day| day.len() <= 2)?;
+    let month = words.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)? as u8 + 1;
+    let year = words.next().filter(|year| year.len() == 4)?;
+    let [hour, first, minute, second_mark, second] = words
+        .next()
+        .filter(|clock| clock.len() == 8 && clock.is_ascii())
+        .map(|clock| [&clock[..2], &clock[2..3], &clock[3..5], &clock[5..6], &clock[6..]])?;
+    let zone = words.next().filter(|zone| zone.len() == 5 && zone.is_ascii() && first == ":" && second_mark == ":")?;
+    let (sign, zone) = zone.split_at(1);
+    let (tz_hour, tz_minute) = zone.split_at(2);
+    let date = DateTime {
+        year: number(year).filter(|year| *year >= 1000)?,
+        month,
+        day: small(day)?,
+        hour: small(hour)?,
+        minute: small(minute)?,
+        second: small(second)?,
+        tz_before_gmt: match sign {
+            "-" => true,
+            "+" => false,
+            _ => return None,
+        },
+        tz_hour: small(tz_hour)?,
+        tz_minute: small(tz_minute)?,
+    };
+    // A comment may follow.
+    (words.next().is_none_or(|word| word.starts_with('(')) && date.is_valid()).then(|| date.to_timestamp())
 }
 
 fn is_clock(word: &str) -> bool {
@@ -138,6 +181,19 @@ mod tests {
     fn dates_as_mail_writes_them() {
         assert_eq!(time("Tue, 14 Nov 2023 22:13:20 +0000 (UTC)"), Some(1_700_000_000));
         assert_eq!(time("14 Nov 2023 23:13 +0100"), Some(1_699_999_980));
+        for plain in
+            ["Tue, 14 Nov 2023 23:13:20 +0100 (CET)", "14 Nov 2023 22:13:20 +0000", " Tue, 14 Nov 2023 14:43:20 -0730"]
+        {
+            assert_eq!(plain_time(plain), Some(1_700_000_000), "{plain}");
+        }
+        for other in [
+            "14 Nov 2023 25:13:20 +0000",
+            "14 nov 2023 22:13:20 GMT",
+            "14 Nov 23 22:13:20 +0000",
+            "é Nov 2023 22:1é +0000",
+        ] {
+            assert_eq!(plain_time(other), None, "{other}");
+        }
         assert_eq!(time("no date at all"), None);
         assert_eq!(time("14 Nov 123 22:13:20 +0000"), Some(1_700_000_000));
         assert_eq!(outlook_token(b"<000a01c3abcd$12345678$9abcdef0@host>"), Some(0x01c3_abcd));

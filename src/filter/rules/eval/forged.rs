@@ -3,7 +3,7 @@
 //! What a provider's own letters look like is what SpamAssassin's authors found; a letter that went through a list counts as honest.
 
 use super::{Context, Function};
-use crate::filter::message::header::lossy;
+use crate::filter::message::header::{Field, lossy};
 use crate::filter::rules::definition::FieldSpec;
 
 /// By name.
@@ -99,10 +99,11 @@ enum Hotmail {
 }
 
 fn hotmail(context: &Context<'_, '_, '_>) -> Hotmail {
-    let received = received(context);
-    if !received.contains("hotmail.com") && !is_from(context, "hotmail.com") {
+    let named = |field: &Field<'_>| memchr::memmem::find(field.raw, b"hotmail.com").is_some();
+    if !context.texts.view.header.all("Received").any(named) && !is_from(context, "hotmail.com") {
         return Hotmail::Fine;
     }
+    let received = received(context);
     let (ip, organisation) = (has_address(context, "X-Originating-Ip"), field(context, "X-OriginatorOrg"));
     let theirs = organisation.contains("hotmail.com") || organisation.contains("msonline-outlook");
     let through =

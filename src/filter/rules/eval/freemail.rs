@@ -75,7 +75,7 @@ fn addresses(context: &Context<'_, '_, '_>, field: &str) -> Vec<String> {
     if name.eq_ignore_ascii_case("EnvelopeFrom") {
         return context.texts.envelope_from().map(|sender| sender.to_ascii_lowercase()).into_iter().collect();
     }
-    let value = context.texts.header(&FieldSpec::parse(name)).unwrap_or_default();
+    let Some(value) = context.texts.header(&FieldSpec::parse(name)) else { return Vec::new() };
     let text = lossy(&value);
     text.split('\n').flat_map(mailboxes).map(|(_, address)| address.to_ascii_lowercase()).collect()
 }

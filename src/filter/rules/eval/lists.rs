@@ -11,8 +11,8 @@ use crate::filter::rules::uris;
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
-    ("check_from_in_blocklist", |context, _| in_globs(context, &["blocklist_from", "blacklist_from"], &from(context))),
-    ("check_from_in_blacklist", |context, _| in_globs(context, &["blocklist_from", "blacklist_from"], &from(context))),
+    ("check_from_in_blocklist", |context, _| in_globs(context, &["blocklist_from", "blacklist_from"], from(context))),
+    ("check_from_in_blacklist", |context, _| in_globs(context, &["blocklist_from", "blacklist_from"], from(context))),
     ("check_from_in_default_welcomelist", |context, _| {
         through(context, &["def_welcomelist_from_rcvd", "def_whitelist_from_rcvd"])
     }),
@@ -20,14 +20,14 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
         through(context, &["def_welcomelist_from_rcvd", "def_whitelist_from_rcvd"])
     }),
     ("check_from_in_list", |context, arguments| {
-        arguments.first().is_some_and(|list| in_address_list(context, list, &from(context)))
+        arguments.first().is_some_and(|list| in_address_list(context, list, from(context)))
     }),
     ("check_from_in_welcomelist", |context, _| {
-        in_globs(context, &["welcomelist_from", "whitelist_from"], &from(context))
+        in_globs(context, &["welcomelist_from", "whitelist_from"], from(context))
             || through(context, &["welcomelist_from_rcvd", "whitelist_from_rcvd"])
     }),
     ("check_from_in_whitelist", |context, _| {
-        in_globs(context, &["welcomelist_from", "whitelist_from"], &from(context))
+        in_globs(context, &["welcomelist_from", "whitelist_from"], from(context))
             || through(context, &["welcomelist_from_rcvd", "whitelist_from_rcvd"])
     }),
     ("check_replyto_in_list", |context, arguments| {
@@ -77,7 +77,7 @@ fn through_our_relays(context: &Context<'_, '_, '_>) -> bool {
 #[derive(Default)]
 pub struct Lists {
     words: HashMap<String, HashSet<String, FixedState>, FixedState>,
-    globs: HashMap<String, Vec<String>, FixedState>,
+    globs: HashMap<String, Globs, FixedState>,
     pairs: HashMap<String, Vec<(String, String)>>,
     /// `brand` lines.
     pub brands: Brands,
@@ -97,7 +97,7 @@ impl Lists {
             }
             let (globs, plain): (Vec<_>, Vec<_>) = words.iter().cloned().partition(|word| word.contains(['*', '?']));
             all.words.insert(name.clone(), plain.into_iter().collect());
-            all.globs.insert(name.clone(), globs);
+            all.globs.insert(name.clone(), Globs::new(globs));
         }
         let brands = lists.iter().filter_map(|(name, words)| Some((name.strip_prefix("brand ")?, words.as_slice())));
         all.brands = Brands::new(brands, &all.words("brand_common"));
@@ -112,7 +112,7 @@ impl Lists {
     /// True if the list has any word.
     pub fn is_set(&self, list: &str) -> bool {
         self.words.get(list).is_some_and(|words| !words.is_empty())
-            || self.globs.get(list).is_some_and(|globs| !globs.is_empty())
+            || self.globs.get(list).is_some_and(|globs| !globs.are_none())
     }
 
     /// True if `word`, in lower case, is in the list.
@@ -122,15 +122,57 @@ impl Lists {
                 // In a domain `*` stands for one label.
                 let one_label = list == "freemail_domains";
                 let labels = |text: &str| text.matches('.').count();
-                globs.iter().any(|glob| {
+                globs.near(word).any(|glob| {
                     matches(glob.as_bytes(), word.as_bytes()) && (!one_label || labels(glob) == labels(word))
                 })
             })
     }
 }
 
+/// Words with wildcards, by what they end with, where that is long enough.
+#[derive(Default)]
+struct Globs {
+    by_end: HashMap<[u8; GLOB_END], Vec<String>, FixedState>,
+    others: Vec<String>,
+}
+
+/// Bytes behind the last wildcard that a word is found by.
+const GLOB_END: usize = 8;
+
+impl Globs {
+    fn new(globs: Vec<String>) -> Self {
+        let mut all = Globs::default();
+        for glob in globs {
+            let end = glob.as_bytes().last_chunk().filter(|end| !end.iter().any(|byte| matches!(byte, b'*' | b'?')));
+            match end.copied() {
+                Some(end) => all.by_end.entry(end).or_default().push(glob),
+                None => all.others.push(glob),
+            }
+        }
+        all
+    }
+
+    fn are_none(&self) -> bool {
+        self.by_end.is_empty() && self.others.is_empty()
+    }
+
+    /// Those that may match `word`.
+    fn near(&self, word: &str) -> impl Iterator<Item = &String> {
+        let same_end = word.as_bytes().last_chunk().and_then(|end| self.by_end.get(end));
+        let last = word.as_bytes().last().copied();
+        let may_end = move |glob: &&String| {
+            let end = glob.as_bytes().last().copied();
+            end == last || matches!(end, Some(b'*' | b'?'))
+        };
+        same_end.into_iter().flatten().chain(self.others.iter().filter(may_end))
+    }
+}
+
 /// True if the sender is listed together with the relay that it came from.
 fn through(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
+    if !lists.iter().any(|list| context.lists.pairs.contains_key(*list)) {
+        return false;
+    }
     let Some(relay) = context.texts.relays.external().first() else { return false };
     let (from, name) = (from(context), relay.rdns.to_ascii_lowercase());
     let of_relay = |listed: &str| {
@@ -171,8 +213,8 @@ fn address(context: &Context<'_, '_, '_>, field: &str) -> String {
     context.texts.address(field)
 }
 
-fn from(context: &Context<'_, '_, '_>) -> String {
-    address(context, "From")
+fn from<'c>(context: &'c Context<'_, '_, '_>) -> &'c str {
+    context.texts.author_address()
 }
 
 fn in_globs(context: &Context<'_, '_, '_>, lists: &[&str], address: &str) -> bool {
@@ -187,31 +229,48 @@ fn in_address_list(context: &Context<'_, '_, '_>, list: &str, address: &str) -> 
 
 fn to_in(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
     let facts = &context.texts.facts.recipients;
+    if !lists.iter().any(|list| context.lists.is_set(list)) {
+        return false;
+    }
     let addressed =
         facts.iter().map(|one| one.to_ascii_lowercase()).chain([address(context, "To"), address(context, "Cc")]);
     addressed.into_iter().any(|one| in_globs(context, lists, &one))
 }
 
 fn subject_in(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
+    if !lists.iter().any(|list| context.lists.is_set(list)) {
+        return false;
+    }
     let subject = context.texts.view.subject.to_lowercase();
     lists.iter().any(|list| context.lists.has(list, &subject))
 }
 
+/// The hosts of all links, in lower case, each once.
+pub fn hosts<'c>(context: &'c Context<'_, '_, '_>) -> &'c [String] {
+    context.texts.once.hosts.get_or_init(|| {
+        let hosts = context.texts.uris().iter().filter_map(|uri| uris::host(uri));
+        let mut hosts: Vec<String> = hosts.map(str::to_ascii_lowercase).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    })
+}
+
 fn host_in(context: &Context<'_, '_, '_>, list: &str) -> bool {
     let list = format!("enlist_uri_host {list}");
-    context.texts.uris().iter().filter_map(|uri| uris::host(uri)).any(|host| {
-        let host = host.to_ascii_lowercase();
-        let mut host = host.as_str();
-        loop {
-            if context.lists.has(&list, host) {
-                return true;
+    context.lists.is_set(&list)
+        && hosts(context).iter().any(|host| {
+            let mut host = host.as_str();
+            loop {
+                if context.lists.has(&list, host) {
+                    return true;
+                }
+                match host.split_once('.') {
+                    Some((_, parent)) => host = parent,
+                    None => return false,
+                }
             }
-            match host.split_once('.') {
-                Some((_, parent)) => host = parent,
-                None => return false,
-            }
-        }
-    })
+        })
 }
 
 #[cfg(test)]

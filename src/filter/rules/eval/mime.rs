@@ -69,8 +69,10 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    fn read(part: &Part<'_>) -> Self {
-        let header = Header::parse(&part.header, &mut Default::default());
+    fn read(part: &Part<'_>, top: &Header<'_>) -> Self {
+        // A message that is one part has one header.
+        let known = std::ptr::eq(part.header.as_ptr(), top.raw.as_ptr()) && part.header.len() == top.raw.len();
+        let header = if known { top } else { &Header::parse(&part.header, &mut Default::default()) };
         let field = |name: &str| header.text(name).trim().to_ascii_lowercase();
         Encoded { encoding: field("Content-Transfer-Encoding"), disposition: field("Content-Disposition") }
     }
@@ -85,7 +87,8 @@ fn encoded<'c>(
     context: &'c Context<'_, '_, '_>,
 ) -> impl DoubleEndedIterator<Item = (&'c Part<'c>, &'c Encoded)> + ExactSizeIterator {
     let parts = &context.texts.view.parts;
-    let encoded = context.texts.once.encoded.get_or_init(|| parts.iter().map(Encoded::read).collect());
+    let read = |part| Encoded::read(part, &context.texts.view.header);
+    let encoded = context.texts.once.encoded.get_or_init(|| parts.iter().map(read).collect());
     parts.iter().zip(encoded)
 }
 
@@ -98,8 +101,9 @@ fn has_html(context: &Context<'_, '_, '_>) -> bool {
     parts(context).any(|part| part.content_type == "text/html")
 }
 
-fn top_type(context: &Context<'_, '_, '_>) -> String {
-    context.texts.view.header.text("Content-Type").trim_start().to_ascii_lowercase()
+fn top_type<'c>(context: &'c Context<'_, '_, '_>) -> &'c str {
+    let read = || context.texts.view.header.text("Content-Type").trim_start().to_ascii_lowercase();
+    context.texts.once.top_type.get_or_init(read)
 }
 
 fn lines<'p>(part: &'p Part<'_>) -> impl Iterator<Item = &'p [u8]> {
@@ -229,16 +233,20 @@ fn check_msg_parse_flags(context: &Context<'_, '_, '_>, arguments: &[String]) ->
             view.header.fields.iter().any(long)
                 || view.budget.exceeded().any(|row| matches!(row.limit, Limit::HeaderBytes | Limit::HeaderFields))
         }
-        Some("mime_epilogue_exists") => Flaws::read(context).epilogue,
-        Some("missing_mime_head_body_separator") => Flaws::read(context).no_separator,
-        Some("missing_mime_headers") => Flaws::read(context).no_headers,
+        Some("mime_epilogue_exists") => flaws(context).epilogue,
+        Some("missing_mime_head_body_separator") => flaws(context).no_separator,
+        Some("missing_mime_headers") => flaws(context).no_headers,
         _ => false,
     }
 }
 
+fn flaws<'c>(context: &'c Context<'_, '_, '_>) -> &'c Flaws {
+    context.texts.once.flaws.get_or_init(|| Flaws::read(context))
+}
+
 /// What is wrong around the boundaries of a multipart.
 #[derive(Default)]
-struct Flaws {
+pub struct Flaws {
     epilogue: bool,
     no_headers: bool,
     no_separator: bool,

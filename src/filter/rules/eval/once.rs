@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use super::body::Difference;
 use super::dates::Dates;
-use super::mime::Encoded;
+use super::mime::{Encoded, Flaws};
 
 /// See the module.
 #[derive(Default)]
@@ -15,10 +15,16 @@ pub struct Once {
     pub dates: OnceCell<Dates>,
     /// A page and its plain alternative.
     pub difference: OnceCell<Difference>,
+    /// What is wrong around its boundaries.
+    pub flaws: OnceCell<Flaws>,
+    /// Hosts of all links, in lower case, in order.
+    pub hosts: OnceCell<Vec<String>>,
     /// How each part is encoded and placed, in the order of the parts.
     pub encoded: OnceCell<Vec<Encoded>>,
     /// Who is addressed.
     pub recipients: OnceCell<Vec<String>>,
     /// Received fields in one line.
     pub received: OnceCell<String>,
+    /// Content-Type of the message, in lower case.
+    pub top_type: OnceCell<String>,
 }
