@@ -13,7 +13,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchError, MatchKind};
 use regex_syntax::hir::Hir;
 
-use super::backtrack::{Known, Pattern};
+use super::backtrack::{Known, Pattern, Table};
 use super::gate::Gate;
 use super::matcher::{Found, Stretch};
 use super::scratch::Scratch;
@@ -79,6 +79,11 @@ impl Linear {
     /// Takes what other patterns have, too, from them.
     pub fn share(&mut self, known: &mut Known) {
         self.quick.iter_mut().for_each(|quick| quick.share(known));
+    }
+
+    /// The set of an expression that is one byte of it.
+    pub fn set(&self) -> Option<&Table> {
+        self.quick.as_ref()?.set()
     }
 
     /// The first match; `id` is the pattern's own, for what [`Scratch`] keeps of it.
