@@ -278,6 +278,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn globs_are_found_by_their_end() {
+        let words = ["*@mail.bank.example", "*.bank.example", "*.gov", "news-*", "?b", "*"];
+        let words = words.map(str::to_owned).to_vec();
+        for word in ["me@mail.bank.example", "x.bank.example", "a@b.gov", "news-1", "ab", "", "@b.example"] {
+            let all = Globs::new(words.clone());
+            let mut near: Vec<&String> =
+                all.near(word).filter(|glob| matches(glob.as_bytes(), word.as_bytes())).collect();
+            let mut expected: Vec<&String> =
+                words.iter().filter(|glob| matches(glob.as_bytes(), word.as_bytes())).collect();
+            near.sort();
+            expected.sort();
+            assert_eq!(near, expected, "{word}");
+        }
+    }
+
+    #[test]
     fn globs() {
         assert!(matches(b"*@example.org", b"a@example.org"));
         assert!(matches(b"a?c*", b"abcd") && matches(b"*", b"") && !matches(b"a*b", b"ac"));
