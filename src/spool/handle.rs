@@ -203,7 +203,7 @@ fn sort_free_files(shared: &Shared, names: Vec<String>) -> io::Result<()> {
     for name in names {
         let fits = shared.storage.open(&name)?.size()? == shared.options.segment_bytes;
         if fits && wants_free(shared, &free) {
-            free.names.push(name);
+            free.keep(name);
         } else {
             shared.storage.remove(&name)?;
         }

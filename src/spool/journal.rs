@@ -45,7 +45,14 @@ pub(super) struct FreeFiles {
 }
 
 impl FreeFiles {
-    /// A name that no free file has.
+    /// Takes a file of an earlier start. Its name is given to no other: whoever takes it away still has to rename it.
+    pub(super) fn keep(&mut self, name: String) {
+        let number = name.strip_prefix(FREE_PREFIX).and_then(|number| number.parse().ok());
+        self.made = self.made.max(number.unwrap_or(0));
+        self.names.push(name);
+    }
+
+    /// A name that no free file has or had.
     pub(super) fn fresh_name(&mut self) -> String {
         loop {
             self.made += 1;
@@ -195,4 +202,19 @@ fn head_record(generation: u32, state: &Mutex<State>) -> Vec<u8> {
 /// hasher from the system's random source.
 fn new_seal() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_being_taken_is_not_given_again() {
+        let mut free = FreeFiles::default();
+        let of = |number: u64| format!("{FREE_PREFIX}{number}");
+        [of(3), of(1)].into_iter().for_each(|name| free.keep(name));
+        let taken: Vec<String> = free.names.drain(..).collect();
+        let fresh: Vec<String> = (0..4).map(|_| free.fresh_name()).collect();
+        assert!(fresh.iter().all(|name| !taken.contains(name)), "{fresh:?}");
+    }
 }
