@@ -1,9 +1,10 @@
 //! BodyEval, MIMEEval: what the text is like. Pure.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::{Context, Function, mime, number};
-use crate::filter::message::{Body, Page, html};
+use crate::filter::message::{Body, html};
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
@@ -150,28 +151,26 @@ fn read_difference(context: &Context<'_, '_, '_>) -> Difference {
     }
     let (mut page, mut plain): (Counts<'_>, Counts<'_>) = Default::default();
     let view = context.texts.view;
-    let mut sources = Vec::new();
+    let mut pages = Vec::new();
     // Pages that a reader is shown have been read.
     let mut known = view.pages.iter();
     for part in &view.parts {
         let read = if part.is_shown() && matches!(part.body, Body::Html(_)) { known.next() } else { None };
         match &part.body {
             _ if !part.content_type.starts_with("text/") => {}
-            Body::Html(source) => sources.push((source, read.filter(|page| page.source_bytes == source.len()))),
+            Body::Html(source) => {
+                let whole = read.filter(|page| page.source_bytes == source.len());
+                pages.push(whole.map_or_else(|| Cow::Owned(html::read(source)), Cow::Borrowed));
+            }
             Body::Text(text) => count(&mut plain, text),
             Body::Binary(_) => {}
         }
     }
-    let news: Vec<Page> =
-        sources.iter().filter(|(_, known)| known.is_none()).map(|(source, _)| html::read(source)).collect();
-    let mut news = news.iter();
-    for (_, known) in sources {
-        let Some(read) = known.or_else(|| news.next()) else { continue };
-        let texts = match known {
-            Some(page) => [&view.text[page.moved.seen.clone()], &view.hidden[page.moved.hidden.clone()]],
-            None => [read.text.as_str(), read.hidden.as_str()],
-        };
-        texts.into_iter().chain([read.title.as_str()]).for_each(|text| count(&mut page, text));
+    for read in &pages {
+        // The text of one that was read before has been moved, that of the others has not.
+        let moved = [&view.text[read.moved.seen.clone()], &view.hidden[read.moved.hidden.clone()]];
+        let own = [read.text.as_str(), &read.hidden, &read.title];
+        moved.into_iter().chain(own).for_each(|text| count(&mut page, text));
         if page.is_empty() && read.images > 0 {
             // A page of pictures alone has one word that no plain text can have.
             page.insert("\n", 1);

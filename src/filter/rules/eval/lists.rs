@@ -50,7 +50,7 @@ pub const FUNCTIONS: &[(&str, Function)] = &[
     ("check_uri_host_listed", |context, arguments| arguments.first().is_some_and(|list| host_in(context, list))),
     ("check_welcomelist_bounce_relays", |context, _| through_our_relays(context)),
     ("check_whitelist_bounce_relays", |context, _| through_our_relays(context)),
-    ("have_any_bounce_relays", |context, _| OUR_RELAYS.iter().any(|list| context.lists.is_set(list))),
+    ("have_any_bounce_relays", |context, _| context.lists.are_set(&OUR_RELAYS)),
 ];
 
 /// Settings that name the relays through which our own mail leaves.
@@ -58,7 +58,7 @@ const OUR_RELAYS: [&str; 2] = ["welcomelist_bounce_relays", "whitelist_bounce_re
 
 /// True if the text quotes a Received field of mail that left through a relay of ours.
 fn through_our_relays(context: &Context<'_, '_, '_>) -> bool {
-    if !OUR_RELAYS.iter().any(|list| context.lists.is_set(list)) {
+    if !context.lists.are_set(&OUR_RELAYS) {
         return false;
     }
     let body = String::from_utf8_lossy(context.texts.view.body_raw());
@@ -113,6 +113,11 @@ impl Lists {
     pub fn is_set(&self, list: &str) -> bool {
         self.words.get(list).is_some_and(|words| !words.is_empty())
             || self.globs.get(list).is_some_and(|globs| !globs.are_none())
+    }
+
+    /// True if one of these lists has any word.
+    fn are_set(&self, lists: &[&str]) -> bool {
+        lists.iter().any(|list| self.is_set(list))
     }
 
     /// True if `word`, in lower case, is in the list.
@@ -228,17 +233,17 @@ fn in_address_list(context: &Context<'_, '_, '_>, list: &str, address: &str) -> 
 }
 
 fn to_in(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
-    let facts = &context.texts.facts.recipients;
-    if !lists.iter().any(|list| context.lists.is_set(list)) {
+    if !context.lists.are_set(lists) {
         return false;
     }
+    let facts = &context.texts.facts.recipients;
     let addressed =
         facts.iter().map(|one| one.to_ascii_lowercase()).chain([address(context, "To"), address(context, "Cc")]);
     addressed.into_iter().any(|one| in_globs(context, lists, &one))
 }
 
 fn subject_in(context: &Context<'_, '_, '_>, lists: &[&str]) -> bool {
-    if !lists.iter().any(|list| context.lists.is_set(list)) {
+    if !context.lists.are_set(lists) {
         return false;
     }
     let subject = context.texts.view.subject.to_lowercase();
