@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use weir::filter::Facts;
+use weir::filter::engine::TOGETHER_MAX;
+use weir::filter::{Engine, Facts};
 
 use crate::ours::{self, Sets};
 use crate::{Plan, corpus, process, row};
@@ -26,6 +27,12 @@ pub fn measure(sets: &Sets, model: &Path, plan: &Plan) {
     row("resident memory, two threads, at most", &format!("{} MiB", held[0]), &target, held[0] <= RESIDENT_MIB);
 }
 
+fn judge(engine: &Engine, paths: &[&PathBuf]) {
+    let (facts, mails) = (Facts::default(), paths.iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>());
+    let cases: Vec<(&[u8], &Facts)> = mails.iter().map(|mail| (&**mail, &facts)).collect();
+    engine.judge_together(&cases);
+}
+
 /// The process: judges each thread's part and prints KiB: the most, at the end, no file's, its share.
 pub fn hold(words: &[String]) {
     let [folder, every, model, rules @ ..] = words else { panic!("folder, every, model, rules") };
@@ -34,8 +41,8 @@ pub fn hold(words: &[String]) {
     let paths = corpus::paths(Path::new(folder), every.parse().unwrap());
     std::thread::scope(|scope| {
         for first in 0..THREADS {
-            let (engine, mine) = (&engine, paths.iter().skip(first).step_by(THREADS));
-            scope.spawn(move || mine.for_each(|path| drop(engine.judge(&fs::read(path).unwrap(), &Facts::default()))));
+            let (engine, mine) = (&engine, paths.iter().skip(first).step_by(THREADS).collect::<Vec<_>>());
+            scope.spawn(move || mine.chunks(TOGETHER_MAX).for_each(|paths| judge(engine, paths)));
         }
     });
     let pid = std::process::id();

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{ConfigFile, Exit, mail_files};
 use crate::config::Config;
 use crate::filter::classifier::file;
+use crate::filter::engine::{TOGETHER_BYTES_MAX, TOGETHER_MAX};
 use crate::filter::{Engine, Facts, Verdict};
 
 /// Arguments of `weir scan`.
@@ -49,7 +50,7 @@ fn scan(args: &Args, config: &Config) -> Result<bool, String> {
     let mut any_spam = false;
     for batch in mail_files::list(&args.paths)?.chunks(BATCH_FILES) {
         let judged: Vec<Vec<(String, Verdict)>> =
-            batch.par_iter().map(|path| judge(&engine, path)).collect::<Result<_, String>>()?;
+            batch.par_chunks(TOGETHER_MAX).map(|paths| judge(&engine, paths)).collect::<Result<_, String>>()?;
         for (origin, verdict) in judged.iter().flatten() {
             any_spam |= verdict.is_spam();
             print!("{}", if args.json { show_json(origin, verdict) } else { show(origin, verdict) });
@@ -58,9 +59,18 @@ fn scan(args: &Args, config: &Config) -> Result<bool, String> {
     Ok(any_spam)
 }
 
-fn judge(engine: &Engine, path: &std::path::Path) -> Result<Vec<(String, Verdict)>, String> {
-    let mails = mail_files::read(path)?;
-    Ok(mails.into_iter().map(|mail| (mail.origin, engine.judge(&mail.bytes, &Facts::default()))).collect())
+fn judge(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<(String, Verdict)>, String> {
+    let (facts, mut waiting, mut judged) = (Facts::default(), Vec::new(), Vec::new());
+    for (place, path) in paths.iter().enumerate() {
+        waiting.append(&mut mail_files::read(path)?);
+        let bytes: usize = waiting.iter().map(|mail| mail.bytes.len()).sum();
+        if bytes > TOGETHER_BYTES_MAX || place + 1 == paths.len() {
+            let cases: Vec<(&[u8], &Facts)> = waiting.iter().map(|mail| (&*mail.bytes, &facts)).collect();
+            let verdicts = engine.judge_together(&cases);
+            judged.extend(waiting.drain(..).map(|mail| mail.origin).zip(verdicts));
+        }
+    }
+    Ok(judged)
 }
 
 fn show(origin: &str, verdict: &Verdict) -> String {

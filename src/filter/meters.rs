@@ -12,10 +12,15 @@ pub struct Meters {
     pub over_limit: IntCounterVec,
     /// Time of one judgement.
     pub seconds: Histogram,
+    /// Messages that were judged at once.
+    pub together: Histogram,
 }
 
 /// Bounds of the histogram in seconds: from a note to the longest that the budget allows.
 const SECONDS_BUCKETS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.02, 0.1, 0.5, 2.0];
+
+/// Bounds of the histogram in messages: up to as many as are judged together.
+const TOGETHER_BUCKETS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 
 impl Meters {
     /// Makes and registers them.
@@ -30,20 +35,29 @@ impl Meters {
             Opts::new("weir_filter_over_limit_total", "Messages over a limit of the filter, by its symbol");
         let seconds =
             HistogramOpts::new("weir_filter_judge_seconds", "Time of one judgement").buckets(SECONDS_BUCKETS.to_vec());
+        let together = HistogramOpts::new("weir_filter_judged_together", "Messages that were judged at once")
+            .buckets(TOGETHER_BUCKETS.to_vec());
         let meters = Meters {
             judged: IntCounterVec::new(judged, &["action"])?,
             over_limit: IntCounterVec::new(over_limit, &["limit"])?,
             seconds: Histogram::with_opts(seconds)?,
+            together: Histogram::with_opts(together)?,
         };
         registry.register(Box::new(meters.judged.clone()))?;
         registry.register(Box::new(meters.over_limit.clone()))?;
         registry.register(Box::new(meters.seconds.clone()))?;
+        registry.register(Box::new(meters.together.clone()))?;
         Ok(meters)
     }
 
     /// Counts what was done for those who share a verdict.
     pub fn acted(&self, action: &str) {
         self.judged.with_label_values(&[action]).inc();
+    }
+
+    /// Counts messages that one thread judged at once.
+    pub fn judged_together(&self, messages: usize) {
+        self.together.observe(messages as f64);
     }
 
     /// Counts one verdict that took `seconds`.

@@ -12,7 +12,6 @@ use crate::base::content::Content;
 use crate::base::unix::now_secs;
 use crate::config::settings::{Listener, Mode};
 use crate::dns::Resolver;
-use crate::filter::budget::LIMITS;
 use crate::filter::scanners::Scanners;
 use crate::filter::{self, Engine, Verdict};
 use crate::observe::meters::{self, Stage};
@@ -23,14 +22,11 @@ use crate::verify::{self, Begun, Message, Results, Signer, Verifier, arc, authre
 use crate::wire::envelope::Envelope;
 use crate::wire::reply::Reply;
 
+use super::docket::{Case, Docket};
 use super::judge::Ruling;
 use super::record;
 use super::scanning::Scanned;
 use super::symbols;
-
-/// Content up to this size is judged on the thread that asks. It takes a fraction of a millisecond (0.2 at 4 KiB), so nothing
-/// else waits long there, and the way to another thread and back would take a tenth of that again.
-const JUDGED_AT_ONCE_BYTES_MAX: usize = 8 * 1024;
 
 /// The stages that judge messages.
 pub struct Checks {
@@ -38,6 +34,8 @@ pub struct Checks {
     pub verifier: Verifier<Resolver>,
     /// Rules and classifier; none while no listener filters.
     pub engine: Option<Arc<Engine>>,
+    /// Where messages wait for it.
+    pub docket: Option<Arc<Docket>>,
     /// What the engine's verdicts are counted by.
     pub filter_meters: Arc<filter::meters::Meters>,
     /// Filters of others.
@@ -198,7 +196,7 @@ impl Checks {
     }
 
     async fn judge(&self, question: &Question<'_>, found: &Found) -> Option<Verdict> {
-        let engine = self.engine.clone()?;
+        let docket = self.docket.as_ref()?;
         let origin = &question.envelope.origin;
         let mut facts = filter::Facts {
             ip: Some(origin.ip),
@@ -214,19 +212,7 @@ impl Checks {
                 .map_or_else(Vec::new, |identity| symbols::of(&identity.results, &identity.asked)),
         };
         facts.symbols.extend(found.scanned.symbols());
-        let (content, meters, id) =
-            (question.content.clone(), self.filter_meters.clone(), question.reference.to_owned());
-        let small = content.len() <= JUDGED_AT_ONCE_BYTES_MAX;
-        let judge = move || {
-            let began = Instant::now();
-            let verdict = engine.judge(&content, &facts);
-            meters.count(&verdict, began.elapsed().as_secs_f64());
-            for row in LIMITS.iter().filter(|row| verdict.has(row.symbol)) {
-                tracing::info!(id = %id, limit = row.symbol, "a message is over a limit of the filter");
-            }
-            verdict
-        };
-        if small { caught(judge) } else { on_rayon(judge).await }
+        docket.judge(Case { content: question.content.clone(), facts, id: question.reference.to_owned() }).await
     }
 
     /// Counts what a verdict comes to for those who share it. Where the sender's own policy decided, the score did not.
@@ -302,7 +288,7 @@ pub(super) async fn on_rayon<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// Runs `work` here; nothing if it panicked.
-fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
 }
 

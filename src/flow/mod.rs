@@ -8,6 +8,7 @@ pub mod checks;
 pub mod clock;
 mod confine;
 pub mod counsel;
+pub mod docket;
 mod door;
 pub mod forward;
 pub mod gateway;

@@ -13,6 +13,7 @@ use crate::verify::decide::Overrides;
 use crate::verify::{self, Signer, Verifier};
 
 use super::checks::Checks;
+use super::docket::Docket;
 
 /// Makes the checks of a configuration.
 pub(super) struct Workshop {
@@ -59,6 +60,7 @@ impl Workshop {
         }
         Ok(Arc::new(Checks {
             verifier: Verifier::new(self.resolver.clone(), &config.hostname, self.verify.clone()),
+            docket: engine.clone().map(|engine| Docket::new(engine, self.filter.clone())),
             engine,
             filter_meters: self.filter.clone(),
             scanners: Scanners::new(config, self.resolve(), self.scanners.clone()),

@@ -132,6 +132,13 @@ fn a_minute_each() -> u64 {
     LOOKS.with(|looks| looks.replace(looks.get() + 1)) * 60_000
 }
 
+/// One on which less passes: short messages are judged in a few looks, within their time.
+fn a_moment_each() -> u64 {
+    use std::cell::Cell;
+    thread_local!(static LOOKS: Cell<u64> = const { Cell::new(0) });
+    LOOKS.with(|looks| looks.replace(looks.get() + 1)) * 400
+}
+
 /// One that stands still for three looks, and then is far ahead.
 fn late_at_the_fourth_look() -> u64 {
     use std::cell::Cell;
@@ -174,6 +181,12 @@ fn time_that_is_up_stops_all_further_work() {
     assert!(verdict.has("LIMIT_TIME") && verdict.is_spam(), "no free pass: {}", verdict.summary());
     let (hits, partly) = counted(late_at_the_fourth_look);
     assert!((1..WORDS).contains(&hits) && partly.has("LIMIT_TIME"), "what was worked out by then counts: {hits}");
+    // All of them together come over the limit; alone, only the one with many words does.
+    let (short, facts) = (b"Subject: short\n\nshort\n".as_slice(), Facts::default());
+    let cases = [short, mail.as_bytes(), short, short, short].map(|content| (content, &facts));
+    let together = engine.judge_together_timed(&cases, a_moment_each);
+    let late: Vec<bool> = together.iter().map(|verdict| verdict.has("LIMIT_TIME")).collect();
+    assert_eq!(late, [false, true, false, false, false], "each has its own time");
     let registry = Registry::new();
     let meters = Meters::register(&registry).expect("names are free");
     meters.count(&verdict, 0.1);

@@ -31,6 +31,7 @@ mod strong;
 mod texts;
 mod uris;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::FixedState;
@@ -87,6 +88,16 @@ enum Compiled {
     UriDetail(Vec<(String, Matcher)>),
     /// It could not be loaded, or needs the network; never hits.
     Void,
+}
+
+/// A message that rules are run on.
+pub struct Examined<'m, 'x> {
+    /// Its parts.
+    pub view: &'m View<'x>,
+    /// What is known beside it.
+    pub facts: &'m Facts,
+    /// What may be spent on it.
+    pub budget: &'m mut Budget,
 }
 
 /// One rule that hit.
@@ -374,20 +385,36 @@ impl Rules {
 
     /// All rules with points that hit a message, and those that were asked on the way, in the order of their names.
     pub fn run(&self, view: &View<'_>, facts: &Facts, budget: &mut Budget) -> Vec<Hit> {
-        self.run_some(&self.roots, view, facts, budget)
+        self.run_together(std::iter::once(Examined { view, facts, budget })).remove(0)
+    }
+
+    /// The same for several messages, in less time: they take turns at each text and at each rule, so that what these need is fetched from
+    /// memory once for all of them.
+    pub fn run_together<'m, 'x: 'm>(&self, messages: impl Iterator<Item = Examined<'m, 'x>>) -> Vec<Vec<Hit>> {
+        self.run_some(&self.roots, messages)
     }
 
     /// The same with all rules that were loaded, whether anything depends on them or not.
     pub fn run_all(&self, view: &View<'_>, facts: &Facts, budget: &mut Budget) -> Vec<Hit> {
         let all: Vec<u32> = (0..self.rules.len() as u32).collect();
-        self.run_some(&all, view, facts, budget)
+        self.run_some(&all, std::iter::once(Examined { view, facts, budget })).remove(0)
     }
 
-    fn run_some(&self, rules: &[u32], view: &View<'_>, facts: &Facts, budget: &mut Budget) -> Vec<Hit> {
-        let texts = Texts::new(view, facts, &self.lists);
-        let mut scratch = self.scratches.lock().pop().unwrap_or_default();
-        let hits = Run::new(self, &texts, &mut scratch, budget).finish(rules);
-        self.scratches.lock().push(scratch);
+    fn run_some<'m, 'x: 'm>(&self, rules: &[u32], messages: impl Iterator<Item = Examined<'m, 'x>>) -> Vec<Vec<Hit>> {
+        let (texts, budgets): (Vec<Texts<'_, '_>>, Vec<&mut Budget>) =
+            messages.map(|Examined { view, facts, budget }| (Texts::new(view, facts, &self.lists), budget)).unzip();
+        let scratch = RefCell::new(self.scratches.lock().pop().unwrap_or_default());
+        let mut runs: Vec<Run<'_, '_, '_>> =
+            texts.iter().zip(budgets).map(|(texts, budget)| Run::new(self, texts, &scratch, budget)).collect();
+        for target in 0..self.targets.len() {
+            runs.iter_mut().for_each(|run| run.look(target));
+        }
+        runs.iter_mut().for_each(Run::sort_out);
+        for &rule in rules {
+            runs.iter_mut().for_each(|run| run.ask(rule));
+        }
+        let hits = runs.into_iter().map(Run::finish).collect();
+        self.scratches.lock().push(scratch.into_inner());
         hits
     }
 

@@ -4,6 +4,7 @@
 //! did not hit. Only rules with points are asked; metas ask others in the order of what that costs, and stop when the
 //! outcome can no longer change.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -82,7 +83,7 @@ pub struct Run<'r, 'v, 'x> {
     texts: Vec<Option<Option<Text<'r>>>>,
     notes: Notes,
     evidence: HashMap<u32, String, FixedState>,
-    scratch: &'r mut Scratch,
+    scratch: &'r RefCell<Scratch>,
     budget: &'r mut Budget,
     timed: bool,
 }
@@ -91,9 +92,14 @@ pub struct Run<'r, 'v, 'x> {
 const RULES_PER_LOOK: usize = 64;
 
 impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
-    /// Nothing is known yet.
-    pub fn new(rules: &'r Rules, view: &'r Texts<'v, 'x>, scratch: &'r mut Scratch, budget: &'r mut Budget) -> Self {
-        let mut notes = std::mem::take(&mut scratch.notes);
+    /// Nothing is known yet. Runs that take turns share a scratch.
+    pub fn new(
+        rules: &'r Rules,
+        view: &'r Texts<'v, 'x>,
+        scratch: &'r RefCell<Scratch>,
+        budget: &'r mut Budget,
+    ) -> Self {
+        let mut notes = scratch.borrow_mut().notes.pop().unwrap_or_default();
         notes.hits.clear();
         notes.hits.resize(rules.rules.len(), UNKNOWN);
         notes.bounds.clear();
@@ -115,14 +121,16 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         }
     }
 
-    /// Asks these rules and gives all that are known to have hit, in the order of their numbers.
-    pub fn finish(mut self, roots: &[u32]) -> Vec<Hit> {
-        for target in 0..self.rules.targets.len() {
-            let looked = &self.rules.targets[target];
-            if looked.target != Target::Full && !looked.group.is_blind() {
-                self.scan(target);
-            }
+    /// First, target by target: what can be seen before any rule is asked.
+    pub fn look(&mut self, target: usize) {
+        let looked = &self.rules.targets[target];
+        if looked.target != Target::Full && !looked.group.is_blind() {
+            self.scan(target);
         }
+    }
+
+    /// Then: most rules are known not to hit.
+    pub fn sort_out(&mut self) {
         for &(rule, ref field) in &self.rules.exists {
             self.notes.may[rule as usize] = false;
             if self.view.view.header.first(field).is_some() {
@@ -132,11 +140,17 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         for (hits, may) in self.notes.hits.iter_mut().zip(&self.notes.may) {
             *hits = if *may { UNKNOWN } else { 0 };
         }
-        for &rule in roots {
-            if self.notes.hits[rule as usize] == UNKNOWN {
-                self.value(rule as usize);
-            }
+    }
+
+    /// Then, rule by rule: whether it hits, if that is still open.
+    pub fn ask(&mut self, rule: u32) {
+        if self.notes.hits[rule as usize] == UNKNOWN {
+            self.value(rule as usize);
         }
+    }
+
+    /// All rules that are known to have hit, in the order of their numbers.
+    pub fn finish(mut self) -> Vec<Hit> {
         for (rule, cost) in &self.notes.costs {
             self.rules.rules[*rule as usize].counters.add(*cost);
         }
@@ -151,7 +165,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         for rule in self.notes.touched.drain(..) {
             self.notes.sighted[rule as usize] = Sighted::of(&self.rules.briefs[rule as usize]);
         }
-        self.scratch.notes = self.notes;
+        self.scratch.borrow_mut().notes.push(self.notes);
         hits
     }
 
@@ -166,7 +180,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         if let Some(text) = &text {
             let rules = self.rules;
             let notes = &mut self.notes;
-            looked.group.scan(&text.bytes, &mut self.scratch.room, |rule, seen| {
+            looked.group.scan(&text.bytes, &mut self.scratch.borrow_mut().room, |rule, seen| {
                 if notes.sight(rule, seen) {
                     may(&mut notes.may, rules, rule);
                 }
@@ -248,7 +262,9 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             if stretch.from > stretch.latest {
                 continue;
             }
-            if let Some(found) = matcher.find(rule as u32, segment, stretch, self.scratch, self.budget) {
+            if let Some(found) =
+                matcher.find(rule as u32, segment, stretch, &mut self.scratch.borrow_mut(), self.budget)
+            {
                 self.show(rule, segment, found);
                 return true;
             }
@@ -268,7 +284,8 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         let mut hits = 0;
         for number in segments {
             let (_, segment) = text.segment(number);
-            let (more, first) = matcher.count(rule as u32, segment, most - hits, self.scratch, self.budget);
+            let scratch = &mut self.scratch.borrow_mut();
+            let (more, first) = matcher.count(rule as u32, segment, most - hits, scratch, self.budget);
             if matcher.negated && more == 0 {
                 return 0;
             }
@@ -288,7 +305,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             // Each test has states of its own; numbers above those of rules are free.
             tests.iter().zip((self.rules.rules.len() + rule * UriTest::MOST) as u32..).all(|((key, matcher), id)| {
                 let value = UriTest::value(key, url).as_bytes();
-                matcher.count(id, value, 1, self.scratch, self.budget).0 > 0
+                matcher.count(id, value, 1, &mut self.scratch.borrow_mut(), self.budget).0 > 0
             })
         })
     }

@@ -1,6 +1,6 @@
 //! Memory that matching needs and keeps from message to message: states of lazily built automata, marks of the backtracker. Pure.
 //!
-//! One scratch serves one message at a time; the rules keep as many as ran at once. What is kept never changes
+//! One scratch serves one thread at a time; the rules keep as many as ran at once. What is kept never changes
 //! what is found, only how soon, and it is bounded: what a thread keeps of single patterns is forgotten when it grows too large.
 
 use std::collections::HashMap;
@@ -26,8 +26,8 @@ pub struct Scratch {
     pub memory: Memory,
     /// What a scan needs.
     pub room: Room,
-    /// What a run needs.
-    pub notes: Notes,
+    /// What runs need, one each.
+    pub notes: Vec<Notes>,
 }
 
 impl Scratch {
