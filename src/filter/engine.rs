@@ -186,8 +186,8 @@ impl Engine {
 
     fn judge_cases(&self, cases: &[(&[u8], &Facts)], clock: Clock) -> Vec<Verdict> {
         let began = clock();
-        let opened = cases.iter().map(|(content, facts)| {
-            let mut view = View::read(content);
+        let views: Vec<View<'_>> = cases.iter().map(|(content, _)| View::read(content)).collect();
+        let opened = views.into_iter().zip(cases).map(|(mut view, (_, facts))| {
             view.budget.time(clock, began);
             let facts = self.with_bulk(facts, &view);
             let opinion = self.models.judge(&features::extract(&view), facts.domain());

@@ -37,14 +37,14 @@ struct Sighted {
     spots: u16,
     /// Its sets of literals that were not seen, a bit each.
     missing: u8,
-    first: u32,
+    /// The place of the last one among all.
     last: u32,
 }
 
 impl Sighted {
     /// Nothing was seen.
     fn of(brief: &Brief) -> Self {
-        Sighted { spots: 0, missing: brief.wanted, first: NONE, last: NONE }
+        Sighted { spots: 0, missing: brief.wanted, last: NONE }
     }
 }
 
@@ -71,7 +71,7 @@ pub struct Notes {
     sighted: Vec<Sighted>,
     /// Those of which something was seen.
     touched: Vec<u32>,
-    /// Ends of what was sighted, each with the place of its rule's next.
+    /// Ends of what was sighted, each with the place of its rule's one before.
     spots: Vec<(u32, u32)>,
     costs: Vec<(u32, Cost)>,
 }
@@ -354,22 +354,17 @@ impl Notes {
         {
             sighted.spots += 1;
             let place = self.spots.len() as u32;
-            self.spots.push((end as u32, NONE));
-            match sighted.last {
-                NONE => sighted.first = place,
-                last => self.spots[last as usize].1 = place,
-            }
-            sighted.last = place;
+            self.spots.push((end as u32, std::mem::replace(&mut sighted.last, place)));
         }
         is_new && sighted.missing == 0
     }
 
-    /// The places where a pattern was sighted.
+    /// The places where a pattern was sighted, the last one first.
     fn spots_of(&self, sighted: Sighted) -> impl Iterator<Item = usize> + '_ {
-        let mut at = sighted.first;
+        let mut at = sighted.last;
         std::iter::from_fn(move || {
-            let (end, next) = *self.spots.get(at as usize)?;
-            at = next;
+            let (end, before) = *self.spots.get(at as usize)?;
+            at = before;
             Some(end as usize)
         })
     }
