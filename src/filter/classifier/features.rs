@@ -311,7 +311,7 @@ fn author_words(out: &mut Once, view: &View<'_>) {
     if let Some((_, domain)) = address.rsplit_once('@') {
         out.add(hash(salt ^ 1, domain.as_bytes()));
         out.add(hash(salt ^ 2, domain.rsplit('.').next().unwrap_or_default().as_bytes()));
-        let (_, reply) = header::mailbox(&view.header.text("Reply-To"));
+        let (_, reply) = header::mailbox(view.header.text("Reply-To"));
         let relation = u64::from(!reply.is_empty()) + u64::from(reply.ends_with(domain));
         out.add(mix(relation, salt));
     }

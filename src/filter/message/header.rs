@@ -4,6 +4,7 @@
 //! who read it. Broken lines are kept as fields without a name, because spam is often broken in telling ways.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use mail_parser::parsers::MessageStream;
 use memchr::memchr;
@@ -11,18 +12,23 @@ use memchr::memchr;
 use crate::filter::budget::{Budget, Limit};
 
 /// One header field.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Field<'x> {
     /// Its name as written; empty for a line without a colon.
     pub name: &'x str,
     /// What follows the colon, with folding, without the last line end.
     pub raw: &'x [u8],
+    decoded: OnceCell<Cow<'x, str>>,
 }
 
 impl<'x> Field<'x> {
-    /// Unfolded, encoded words decoded, without surrounding blanks.
-    pub fn text(&self) -> Cow<'x, str> {
-        decode(self.raw)
+    fn new(name: &'x str, raw: &'x [u8]) -> Self {
+        Field { name, raw, decoded: OnceCell::new() }
+    }
+
+    /// Unfolded, encoded words decoded, without surrounding blanks; decoded once for all who ask.
+    pub fn text(&self) -> &str {
+        self.decoded.get_or_init(|| decode(self.raw))
     }
 
     /// Unfolded as text, encoded words as they stand.
@@ -81,7 +87,7 @@ impl<'x> Header<'x> {
     }
 
     /// The decoded value of the first field of this name; empty if there is none.
-    pub fn text(&self, name: &str) -> Cow<'x, str> {
+    pub fn text(&self, name: &str) -> &str {
         self.first(name).map(Field::text).unwrap_or_default()
     }
 }
@@ -104,9 +110,9 @@ fn field(line: &[u8]) -> Field<'_> {
     match memchr(b':', line) {
         Some(colon) if colon > 0 && line[..colon].iter().all(|&byte| byte > b' ' && byte < 127 || byte == b' ') => {
             let name = std::str::from_utf8(&line[..colon]).expect("checked to be ASCII").trim_end();
-            Field { name, raw: &line[colon + 1..] }
+            Field::new(name, &line[colon + 1..])
         }
-        _ => Field { name: "", raw: line },
+        _ => Field::new("", line),
     }
 }
 

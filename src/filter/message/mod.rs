@@ -59,7 +59,7 @@ impl<'x> View<'x> {
         let header = Header::parse(raw, &mut budget);
         let (parts, broken) = parts::read(raw, &header, &mut budget);
         let mut disguise = Disguise::default();
-        let subject = fold::fold(&header.text("Subject"), &mut disguise).into_owned();
+        let subject = fold::fold(header.text("Subject"), &mut disguise).into_owned();
         let mut view = View {
             raw,
             header,
@@ -85,7 +85,7 @@ impl<'x> View<'x> {
 
     /// The first address of `From`, in lower case, and its display name.
     pub fn author(&self) -> (String, String) {
-        header::mailbox(&self.header.text("From"))
+        header::mailbox(self.header.text("From"))
     }
 
     /// The visible text without disguise.

@@ -71,6 +71,8 @@ pub struct Notes {
     sighted: Vec<Sighted>,
     /// Those of which something was seen.
     touched: Vec<u32>,
+    /// The ends of one pattern's sights, in their order.
+    ends: Vec<usize>,
     /// Ends of what was sighted, each with the place of its rule's one before.
     spots: Vec<(u32, u32)>,
     costs: Vec<(u32, Cost)>,
@@ -227,16 +229,20 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             let all = 0..text.count();
             self.count(rule, matcher, &text, all, most)
         } else {
-            let mut ends: Vec<usize> = self.notes.spots_of(sighted).collect();
+            let mut ends = std::mem::take(&mut self.notes.ends);
+            ends.clear();
+            ends.extend(self.notes.spots_of(sighted));
             ends.sort_unstable();
             let starts = starts_of(&ends, usize::from(matcher.least), &text);
-            if most > 1 {
+            let hits = if most > 1 {
                 let mut segments: Vec<usize> = starts.map(|(segment, _)| segment).collect();
                 segments.dedup();
                 self.count(rule, matcher, &text, segments.into_iter(), most)
             } else {
                 u16::from(self.matches_near(rule, matcher, &text, starts) != matcher.negated)
-            }
+            };
+            self.notes.ends = ends;
+            hits
         };
         self.texts[target] = Some(Some(text));
         hits

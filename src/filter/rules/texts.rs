@@ -27,8 +27,6 @@ pub struct Texts<'v, 'x> {
     pub once: Once,
     /// The body, and where it begins behind the subject.
     body: OnceCell<(Text<'v>, usize)>,
-    /// Each header field, decoded.
-    fields: Vec<OnceCell<Cow<'v, str>>>,
     /// All of them in lines, with the place where each begins, and the end.
     all: OnceCell<(Vec<u8>, Vec<u32>)>,
     from: OnceCell<String>,
@@ -127,8 +125,7 @@ impl<'v, 'x> Texts<'v, 'x> {
         let relays = Relays::read(view, facts);
         let (body, part_headers) = (OnceCell::new(), OnceCell::new());
         let (raw, uris, all, from) = (OnceCell::new(), OnceCell::new(), OnceCell::new(), OnceCell::new());
-        let fields = view.header.fields.iter().map(|_| OnceCell::new()).collect();
-        Texts { view, facts, lists, relays, once: Once::default(), body, fields, all, from, part_headers, raw, uris }
+        Texts { view, facts, lists, relays, once: Once::default(), body, all, from, part_headers, raw, uris }
     }
 
     /// The text of a target; nothing for a header field that is missing.
@@ -158,8 +155,8 @@ impl<'v, 'x> Texts<'v, 'x> {
         self.body.get_or_init(|| {
             let mut bytes = Vec::with_capacity(self.view.text.len() + self.view.subject.len() + 2);
             let subject = self.view.header.text("Subject");
-            paragraphs(&mut bytes, &subject);
-            if *subject != self.view.subject {
+            paragraphs(&mut bytes, subject);
+            if subject != self.view.subject {
                 paragraphs(&mut bytes, &self.view.subject);
             }
             let start = bytes.len();
@@ -207,13 +204,7 @@ impl<'v, 'x> Texts<'v, 'x> {
         let parts = self.view.parts.iter();
         let headers = self.part_headers.get_or_init(|| parts.map(|part| Header::parse(&part.header, budget)).collect());
         let fields = headers.iter().flat_map(|header| header.all(&spec.name));
-        let values: Vec<Cow<'v, [u8]>> = fields
-            .map(|field| match spec.has("raw") {
-                true => Cow::Borrowed(field.raw),
-                false => Cow::Owned(field.text().into_owned().into_bytes()),
-            })
-            .collect();
-        Text::joined(values.iter().map(|value| value.as_ref()))
+        Text::joined(fields.map(|field| if spec.has("raw") { field.raw } else { field.text().as_bytes() }))
     }
 
     /// The message as received.
@@ -259,7 +250,7 @@ impl<'v, 'x> Texts<'v, 'x> {
             let fields = self.view.header.fields.iter();
             let mut ours = fields.take_while(|field| !field.name.eq_ignore_ascii_case("Received"));
             let field = ours.find(|field| SENDER_FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name)))?;
-            Some(mailboxes(&field.text()).next()?.1)
+            Some(mailboxes(field.text()).next()?.1)
         })
     }
 
@@ -271,12 +262,7 @@ impl<'v, 'x> Texts<'v, 'x> {
     /// The first address of a field, in lower case; empty if there is none.
     pub fn address(&self, field: &str) -> String {
         let text = self.view.header.text(field);
-        mailboxes(&text).next().map(|(_, address)| address.to_ascii_lowercase()).unwrap_or_default()
-    }
-
-    /// A header field by its place, decoded.
-    pub fn field_text(&self, place: usize) -> &str {
-        self.fields[place].get_or_init(|| self.view.header.fields[place].text())
+        mailboxes(text).next().map(|(_, address)| address.to_ascii_lowercase()).unwrap_or_default()
     }
 
     /// The fields between two Received fields by their numbers, the first of them included.
@@ -309,9 +295,8 @@ impl<'v, 'x> Texts<'v, 'x> {
         self.all.get_or_init(|| {
             let fields = &self.view.header.fields;
             let (mut out, mut starts) = (Vec::with_capacity(self.view.header.raw.len()), vec![0]);
-            for (place, field) in fields.iter().enumerate() {
-                let text = self.field_text(place);
-                [field.name, ": ", text, "\n"].iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+            for field in fields {
+                [field.name, ": ", field.text(), "\n"].iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
                 starts.push(out.len() as u32);
             }
             (out, starts)
@@ -320,14 +305,13 @@ impl<'v, 'x> Texts<'v, 'x> {
 
     fn joined(&self, spec: &FieldSpec, names: &[&str]) -> Option<Cow<'_, [u8]>> {
         let fields = &self.view.header.fields;
-        let named = names
-            .iter()
-            .flat_map(|name| fields.iter().enumerate().filter(move |(_, field)| field.name.eq_ignore_ascii_case(name)));
-        let value = |(place, field): (usize, &Field<'v>)| match (spec.has("raw"), spec.picks()) {
+        let named =
+            names.iter().flat_map(|name| fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)));
+        let value = |field: &'v Field<'x>| match (spec.has("raw"), spec.picks()) {
             (true, false) => Some(Cow::Borrowed(field.raw)),
             (true, true) => modified(&field.unfolded(), spec).map(|text| Cow::Owned(text.into_bytes())),
-            _ if spec.modifiers.is_empty() => Some(Cow::Borrowed(self.field_text(place).as_bytes())),
-            _ => modified(self.field_text(place), spec).map(|text| Cow::Owned(text.into_bytes())),
+            _ if spec.modifiers.is_empty() => Some(Cow::Borrowed(field.text().as_bytes())),
+            _ => modified(field.text(), spec).map(|text| Cow::Owned(text.into_bytes())),
         };
         let mut values = named.filter_map(value);
         let first = values.next()?;

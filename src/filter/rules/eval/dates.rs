@@ -100,7 +100,7 @@ pub struct Dates {
 fn dates<'c>(context: &'c Context<'_, '_, '_>) -> &'c Dates {
     context.texts.once.dates.get_or_init(|| {
         let header = &context.texts.view.header;
-        let sent = header.all("Resent-Date").chain(header.all("Date")).find_map(|field| time(&field.text()));
+        let sent = header.all("Resent-Date").chain(header.all("Date")).find_map(|field| time(field.text()));
         let received = received(context);
         let ahead = sent.and_then(|sent| shift(sent, &received)).unwrap_or(0) as f64 / HOUR_SECS;
         Dates { sent, received, ahead }

@@ -50,7 +50,7 @@ fn received<'c>(context: &'c Context<'_, '_, '_>) -> &'c str {
 }
 
 fn field(context: &Context<'_, '_, '_>, name: &str) -> String {
-    context.texts.view.header.text(name).into_owned()
+    context.texts.view.header.text(name).to_owned()
 }
 
 fn is_from(context: &Context<'_, '_, '_>, domain: &str) -> bool {

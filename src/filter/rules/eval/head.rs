@@ -1,7 +1,7 @@
 //! HeaderEval, RelayEval: what stands in the header and which way it came. Pure.
 
 use super::{Context, Function, number};
-use crate::filter::message::header::{has_encoded_word, lossy};
+use crate::filter::message::header::{Field, has_encoded_word, lossy};
 use crate::filter::rules::definition::FieldSpec;
 use crate::filter::rules::relays;
 
@@ -238,10 +238,10 @@ fn check_unresolved_template(context: &Context<'_, '_, '_>, _: &[String]) -> boo
     };
     // A sign that was encoded stands behind `=?`.
     let may = |raw: &[u8]| memchr::memchr(b'%', raw).is_some() || has_encoded_word(raw);
-    let fields = header.fields.iter().enumerate().filter(|(_, field)| {
+    let fields = header.fields.iter().filter(|field| {
         may(field.raw) && !is_id(field.name) && !FREE_FIELDS.iter().any(|name| field.name.eq_ignore_ascii_case(name))
     });
-    fields.map(|(place, _)| context.texts.field_text(place)).any(|text| {
+    fields.map(Field::text).any(|text| {
         text.as_bytes().windows(3).any(|window| {
             window[0] == b'%'
                 && window[1].is_ascii_uppercase()

@@ -72,7 +72,10 @@ impl Encoded {
     fn read(part: &Part<'_>, top: &Header<'_>) -> Self {
         // A message that is one part has one header.
         let known = std::ptr::eq(part.header.as_ptr(), top.raw.as_ptr()) && part.header.len() == top.raw.len();
-        let header = if known { top } else { &Header::parse(&part.header, &mut Default::default()) };
+        if known { Encoded::of(top) } else { Encoded::of(&Header::parse(&part.header, &mut Default::default())) }
+    }
+
+    fn of(header: &Header<'_>) -> Self {
         let field = |name: &str| header.text(name).trim().to_ascii_lowercase();
         Encoded { encoding: field("Content-Transfer-Encoding"), disposition: field("Content-Disposition") }
     }

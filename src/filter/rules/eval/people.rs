@@ -27,7 +27,7 @@ fn read_recipients(context: &Context<'_, '_, '_>) -> Vec<String> {
     let header = &context.texts.view.header;
     let addresses = |names: &[&str]| -> Vec<String> {
         let fields = names.iter().flat_map(|name| header.all(name));
-        fields.flat_map(|field| mailboxes(&field.text()).map(|(_, address)| address).collect::<Vec<_>>()).collect()
+        fields.flat_map(|field| mailboxes(field.text()).map(|(_, address)| address).collect::<Vec<_>>()).collect()
     };
     let mut all = addresses(&["To", "Cc"]);
     if all.len() < SIMILAR_MIN {
