@@ -69,6 +69,23 @@ fn unwrap(bytes: &[u8]) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(text).expect("the vector is base64")
 }
 
+/// Messages that wait together take turns at the rules; what the others are is no matter to any of them.
+#[test]
+fn judged_together_is_judged_alone() {
+    let (engine, facts) = (engine(), Facts::default());
+    let messages: Vec<(PathBuf, Vec<u8>)> =
+        vectors().into_iter().filter(|(_, bytes)| bytes.len() < 32 * 1024).step_by(3).collect();
+    assert!(messages.len() > 50, "{} messages", messages.len());
+    let cases: Vec<(&[u8], &Facts)> = messages.iter().map(|(_, bytes)| (&**bytes, &facts)).collect();
+    let together = engine.judge_together(&cases);
+    assert_eq!(together.len(), messages.len());
+    for ((path, bytes), verdict) in messages.iter().zip(together) {
+        let alone = engine.judge(bytes, &facts);
+        assert_eq!(verdict.symbols, alone.symbols, "{}", path.display());
+        assert_eq!((verdict.score, verdict.probability), (alone.score, alone.probability), "{}", path.display());
+    }
+}
+
 #[test]
 fn hostile_messages_are_judged_in_bounded_time() {
     let engine = engine();
