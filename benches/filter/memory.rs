@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use weir::filter::Engine;
 use weir::filter::engine::TOGETHER_MAX;
-use weir::filter::{Engine, Facts};
 
 use crate::ours::{self, Sets};
 use crate::{Plan, corpus, process, row};
@@ -28,9 +28,8 @@ pub fn measure(sets: &Sets, model: &Path, plan: &Plan) {
 }
 
 fn judge(engine: &Engine, paths: &[&PathBuf]) {
-    let (facts, mails) = (Facts::default(), paths.iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>());
-    let cases: Vec<(&[u8], &Facts)> = mails.iter().map(|mail| (&**mail, &facts)).collect();
-    engine.judge_together(&cases);
+    let mails: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    ours::judge_all(engine, mails.iter());
 }
 
 /// The process: judges each thread's part and prints KiB: the most, at the end, no file's, its share.

@@ -111,7 +111,7 @@ impl AdminBackend for Backend {
 
     fn rule_costs(&self) -> Answering<'_, Vec<RuleCost>> {
         self.blocking(|shared| {
-            let engine = shared.house.snapshot.load().checks.engine.clone();
+            let engine = shared.house.snapshot.load().checks.engine();
             let costs = engine.map(|engine| engine.rule_costs()).unwrap_or_default();
             let tried = costs.into_iter().filter(|(_, cost)| cost.tried > 0);
             let entry = |(rule, cost): (String, Cost)| RuleCost {

@@ -32,9 +32,7 @@ use super::symbols;
 pub struct Checks {
     /// SPF, DKIM, DMARC, ARC.
     pub verifier: Verifier<Resolver>,
-    /// Rules and classifier; none while no listener filters.
-    pub engine: Option<Arc<Engine>>,
-    /// Where messages wait for it.
+    /// Where messages wait for rules and classifier; none while no listener filters.
     pub docket: Option<Arc<Docket>>,
     /// What the engine's verdicts are counted by.
     pub filter_meters: Arc<filter::meters::Meters>,
@@ -107,6 +105,11 @@ impl Found {
 }
 
 impl Checks {
+    /// Rules and classifier; none while no listener filters.
+    pub fn engine(&self) -> Option<Arc<Engine>> {
+        self.docket.as_ref().map(|docket| docket.engine().clone())
+    }
+
     /// Runs what the listener asks for.
     /// `begun` is what HELO and MAIL set going.
     pub async fn gather(
@@ -131,7 +134,7 @@ impl Checks {
             let result = if symbols.is_empty() { "nothing found".to_owned() } else { symbols.join(", ") };
             found.checks.push(record::check("scanners", began.elapsed(), result));
         }
-        if question.listener.filter != Mode::Off && self.engine.is_some() {
+        if question.listener.filter != Mode::Off && self.docket.is_some() {
             let began = Instant::now();
             found.verdict = self.judge(question, &found).await;
             meters.stage(Stage::Filter, began.elapsed());

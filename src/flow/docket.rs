@@ -1,7 +1,7 @@
 //! Messages that wait for the filter at the same time are judged together. I/O: the pool's threads.
 //!
 //! What lies beside each other takes turns at every rule, so that a rule is fetched from memory once for all of them; that takes a
-//! fifth off the time. Nobody waits for company: a message goes with those that wait already when a thread of the pool comes to it.
+//! sixth off the time. Nobody waits for company: a message goes with those that wait already when a thread of the pool comes to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,6 +53,11 @@ impl Docket {
         Arc::new(Docket { engine, meters, waiting: Mutex::default(), judging: AtomicUsize::new(0) })
     }
 
+    /// Rules and classifier.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// The verdict on a message; nothing if judging it panicked.
     pub async fn judge(self: &Arc<Self>, case: Case) -> Option<Verdict> {
         let idle = self.judging.load(Ordering::Relaxed) == 0;
@@ -68,23 +73,23 @@ impl Docket {
 
     /// Judges some of what waits, if another thread has not done so already.
     fn serve(&self) {
-        let (cases, answers): (Vec<Case>, Vec<_>) = self.take(rayon::current_num_threads()).into_iter().unzip();
-        if !cases.is_empty() {
-            let verdicts = self.judge_all(&cases.iter().collect::<Vec<_>>());
-            for (answer, verdict) in answers.into_iter().zip(verdicts) {
+        let taken = self.take(rayon::current_num_threads());
+        if !taken.is_empty() {
+            let verdicts = self.judge_all(&taken.iter().map(|one| &one.case).collect::<Vec<_>>());
+            for (one, verdict) in taken.into_iter().zip(verdicts) {
                 // The receiver is gone when the conversation has ended; then nobody waits for the verdict.
-                let _ = answer.send(verdict);
+                let _ = one.answer.send(verdict);
             }
         }
     }
 
     /// The oldest that wait, as many as come to one of so many threads.
-    fn take(&self, threads: usize) -> Vec<(Case, oneshot::Sender<Option<Verdict>>)> {
+    fn take(&self, threads: usize) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|one| !one.answer.is_closed());
         let share = waiting.len().div_ceil(threads);
         let count = together(waiting.iter().take(share).map(|one| one.case.content.len())).min(share);
-        waiting.drain(..count).map(|Waiting { case, answer }| (case, answer)).collect()
+        waiting.drain(..count).collect()
     }
 
     fn judge_all(&self, cases: &[&Case]) -> Vec<Option<Verdict>> {
@@ -168,7 +173,7 @@ mod tests {
         drop(listening.remove(1));
         let take = |threads| {
             let taken = docket.take(threads);
-            taken.iter().map(|(case, _)| case.id.parse().unwrap()).collect::<Vec<usize>>()
+            taken.iter().map(|one| one.case.id.parse().unwrap()).collect::<Vec<usize>>()
         };
         assert_eq!(take(2), [0, 2, 3, 4, 5, 6, 7, 8], "as many as are worth it, but not whose conversation has ended");
         assert_eq!(take(4), [9, 10, 11, 12], "what comes to one of four threads");

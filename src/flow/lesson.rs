@@ -117,7 +117,7 @@ impl Shared {
         let decode = |text: &String| BASE64_STANDARD.decode(text);
         let messages: Result<Vec<Vec<u8>>, _> = lessons.messages.iter().map(decode).collect();
         let messages = messages.map_err(|error| AdminFault::Conflict(format!("a message is no base64: {error}")))?;
-        let engine = self.house.snapshot.load().checks.engine.clone();
+        let engine = self.house.snapshot.load().checks.engine();
         let engine = engine.ok_or_else(|| AdminFault::Conflict("no listener filters, so nothing learns".to_owned()))?;
         let count = messages.len() as u64;
         messages.iter().for_each(|message| engine.learn(label_of(lessons.kind), message, None));

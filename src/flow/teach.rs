@@ -22,7 +22,7 @@ impl House {
         content: impl Deref<Target = [u8]> + Send + 'static,
         domain: Option<String>,
     ) -> bool {
-        let Some(engine) = self.snapshot.load().checks.engine.clone() else { return false };
+        let Some(engine) = self.snapshot.load().checks.engine() else { return false };
         let domain = domain.map(|domain| domain.to_ascii_lowercase());
         let (done, learned) = oneshot::channel();
         rayon::spawn(move || {
@@ -35,7 +35,7 @@ impl House {
 
     /// Writes what was learned to disk.
     pub fn save_lessons(&self) {
-        if let Some(engine) = self.snapshot.load().checks.engine.clone()
+        if let Some(engine) = self.snapshot.load().checks.engine()
             && let Err(error) = engine.save()
         {
             tracing::error!(%error, "what the classifier learned is not on disk");

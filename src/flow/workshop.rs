@@ -43,7 +43,7 @@ impl Workshop {
     /// A damaged model or a key that can't be used, in words.
     pub fn checks(&self, config: &Config, old: Option<&Checks>) -> Result<Arc<Checks>, String> {
         let wanted = config.filters();
-        let engine = match old.and_then(|old| old.engine.clone()).filter(|_| wanted) {
+        let engine = match old.and_then(Checks::engine).filter(|_| wanted) {
             Some(engine) => {
                 engine.reload(&config.filter);
                 Some(engine)
@@ -60,8 +60,7 @@ impl Workshop {
         }
         Ok(Arc::new(Checks {
             verifier: Verifier::new(self.resolver.clone(), &config.hostname, self.verify.clone()),
-            docket: engine.clone().map(|engine| Docket::new(engine, self.filter.clone())),
-            engine,
+            docket: engine.map(|engine| Docket::new(engine, self.filter.clone())),
             filter_meters: self.filter.clone(),
             scanners: Scanners::new(config, self.resolve(), self.scanners.clone()),
             signer: Signer::load(&config.dkim)?,

@@ -125,18 +125,21 @@ fn every_limit_is_in_the_published_table() {
 /// Rules of the test below: more than are worked out between two looks at the clock.
 const WORDS: usize = 160;
 
-/// A clock on which a minute passes between two looks, and the first of them stands still.
-fn a_minute_each() -> u64 {
+/// Looks at the clocks below so far.
+fn looks() -> u64 {
     use std::cell::Cell;
     thread_local!(static LOOKS: Cell<u64> = const { Cell::new(0) });
-    LOOKS.with(|looks| looks.replace(looks.get() + 1)) * 60_000
+    LOOKS.with(|looks| looks.replace(looks.get() + 1))
+}
+
+/// A clock on which a minute passes between two looks.
+fn a_minute_each() -> u64 {
+    looks() * 60_000
 }
 
 /// One on which less passes: short messages are judged in a few looks, within their time.
 fn a_moment_each() -> u64 {
-    use std::cell::Cell;
-    thread_local!(static LOOKS: Cell<u64> = const { Cell::new(0) });
-    LOOKS.with(|looks| looks.replace(looks.get() + 1)) * 400
+    looks() * 400
 }
 
 /// One that stands still for three looks, and then is far ahead.

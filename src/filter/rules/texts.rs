@@ -304,9 +304,7 @@ impl<'v, 'x> Texts<'v, 'x> {
     }
 
     fn joined(&self, spec: &FieldSpec, names: &[&str]) -> Option<Cow<'_, [u8]>> {
-        let fields = &self.view.header.fields;
-        let named =
-            names.iter().flat_map(|name| fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)));
+        let named = names.iter().flat_map(|name| self.view.header.all(name));
         let value = |field: &'v Field<'x>| match (spec.has("raw"), spec.picks()) {
             (true, false) => Some(Cow::Borrowed(field.raw)),
             (true, true) => modified(&field.unfolded(), spec).map(|text| Cow::Owned(text.into_bytes())),

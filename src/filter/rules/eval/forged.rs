@@ -49,8 +49,8 @@ fn received<'c>(context: &'c Context<'_, '_, '_>) -> &'c str {
     })
 }
 
-fn field(context: &Context<'_, '_, '_>, name: &str) -> String {
-    context.texts.view.header.text(name).to_owned()
+fn field<'c>(context: &'c Context<'_, '_, '_>, name: &str) -> &'c str {
+    context.texts.view.header.text(name)
 }
 
 fn is_from(context: &Context<'_, '_, '_>, domain: &str) -> bool {
@@ -156,7 +156,7 @@ fn forged_yahoo(context: &Context<'_, '_, '_>, _: &[String]) -> bool {
     }
     let resent = !field(context, "Resent-From").is_empty() && !field(context, "Resent-To").is_empty();
     let again = field(context, "X-Received");
-    let received = if resent && !again.is_empty() { &again } else { received(context) };
+    let received = if resent && !again.is_empty() { again } else { received(context) };
     let mut hops = received.split("by ").skip(1);
     !hops.any(|hop| {
         let (name, rest) = hop.split_once(' ').unwrap_or((hop, ""));
