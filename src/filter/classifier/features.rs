@@ -82,96 +82,127 @@ fn is_way_field(name: &str) -> bool {
 
 /// Features seen so far of all sets, each once; those of each set in their order.
 struct Once {
+    used: Used,
+    /// Features so far, and for how many there is room.
+    len: usize,
+    room: usize,
+    /// Where each set begins in the list, in the order in which they came.
+    begins: [(usize, usize); SETS],
+    sets: usize,
+}
+
+/// The memory of the last message of a thread: to wipe it costs less than the kernel's pages for new one.
+#[derive(Default)]
+struct Used {
     /// A hash table, filled by half at most: what is wiped for a message is no more than what it needs.
     slots: Vec<u32>,
-    lists: Features,
-    set: usize,
-    /// Features for which there is room.
-    left: usize,
+    /// All features; what stands behind those that are there means nothing.
+    list: Vec<u32>,
 }
 
 /// Slots of the hash table at least and at most; what would fill more than half of the latter is not read.
 const SLOTS_MIN: usize = 1 << 10;
 const SLOTS_MAX: usize = 1 << 15;
-/// Features of one set for which there is room from the start.
-const LIST_ROOM: usize = 2048;
 
 thread_local! {
-    /// The slots of the last message of this thread: to wipe them costs less than the kernel's pages for new ones.
-    static SLOTS_USED: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    static USED: Cell<Used> = const { Cell::new(Used { slots: Vec::new(), list: Vec::new() }) };
 }
 
 impl Once {
     /// For features of so many bytes, more or less: each begins at most one run, and many are said again.
     fn new(bytes: usize) -> Self {
-        let lists = Features(std::array::from_fn(|_| Vec::with_capacity(LIST_ROOM)));
-        let mut slots = SLOTS_USED.take();
-        slots.clear();
-        slots.resize(bytes.next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX), 0);
-        let left = slots.len() / 2;
-        Once { slots, lists, set: TEXT, left }
+        let mut once = Once { used: USED.take(), len: 0, room: 0, begins: [(0, 0); SETS], sets: 0 };
+        once.make_room((2 * bytes).next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX));
+        once
     }
 
     fn done(self) -> Features {
-        SLOTS_USED.set(self.slots);
-        self.lists
+        let mut features = Features::default();
+        let ends = self.begins[..self.sets].iter().skip(1).map(|&(_, begin)| begin).chain([self.len]);
+        for (&(set, begin), end) in self.begins.iter().zip(ends) {
+            features.0[set] = self.used.list[begin..end].to_vec();
+        }
+        USED.set(self.used);
+        features
     }
 
-    /// What is added from now on belongs to `set`.
+    /// What is added from now on belongs to `set`; each begins once.
     fn begin(&mut self, set: usize) -> &mut Self {
-        self.set = set;
+        self.begins[self.sets] = (set, self.len);
+        self.sets += 1;
         self
     }
 
     #[inline(always)]
     fn add(&mut self, hash: u64) {
         let value = ((hash >> 32) as u32) | 1;
-        let slot = slot_of(&self.slots, value);
-        if self.slots[slot] == 0 {
-            self.insert(slot, value);
+        let slot = slot_of(value, self.used.slots.len());
+        let held = self.used.slots[slot];
+        // One that is new and one that is known go the same way: which of them comes next, no processor could guess.
+        if (held == 0) | (held == value) && self.len < self.room {
+            self.used.slots[slot] = value;
+            self.used.list[self.len] = value;
+            self.len += usize::from(held == 0);
+        } else {
+            self.add_elsewhere(value);
         }
     }
 
+    /// Adds one whose slot another one has, or for which there is no room yet.
+    #[cold]
     #[inline(never)]
-    fn insert(&mut self, mut slot: usize, value: u32) {
-        if self.left == 0 {
-            if !self.grow() {
-                return;
-            }
-            slot = slot_of(&self.slots, value);
+    fn add_elsewhere(&mut self, value: u32) {
+        if self.len == self.room && !self.grow() {
+            return;
         }
-        self.left -= 1;
-        self.slots[slot] = value;
-        self.lists.0[self.set].push(value);
+        if self.used.put(value) {
+            self.used.list[self.len] = value;
+            self.len += 1;
+        }
     }
 
     /// Makes room; false if there is no more.
     fn grow(&mut self) -> bool {
-        let slots = self.slots.len() * 2;
+        let slots = self.used.slots.len() * 2;
         if slots > SLOTS_MAX {
             return false;
         }
-        self.left = slots / 4;
-        self.slots.clear();
-        self.slots.resize(slots, 0);
-        for &value in self.lists.0.iter().flatten() {
-            let slot = slot_of(&self.slots, value);
-            self.slots[slot] = value;
+        self.make_room(slots);
+        for place in 0..self.len {
+            self.used.put(self.used.list[place]);
         }
         true
     }
+
+    /// An empty table of so many slots, and a list of what may fill it.
+    fn make_room(&mut self, slots: usize) {
+        self.used.slots.clear();
+        self.used.slots.resize(slots, 0);
+        self.room = slots / 2;
+        if self.used.list.len() < self.room {
+            self.used.list.resize(self.room, 0);
+        }
+    }
 }
 
-/// Where a feature stands in a table, or can be put; there is always a place.
-#[inline]
-fn slot_of(slots: &[u32], value: u32) -> usize {
-    let mask = slots.len() - 1;
-    // The lowest bit is the same in all of them.
-    let mut slot = (value >> 1) as usize & mask;
-    while slots[slot] != 0 && slots[slot] != value {
-        slot = (slot + 1) & mask;
+impl Used {
+    /// Puts a feature into the table, which is never full; false if it was there.
+    fn put(&mut self, value: u32) -> bool {
+        let mut slot = slot_of(value, self.slots.len());
+        while self.slots[slot] != 0 && self.slots[slot] != value {
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+        let is_new = self.slots[slot] == 0;
+        self.slots[slot] = value;
+        is_new
     }
-    slot
+}
+
+/// Where a feature stands in a table of so many slots, a power of two, if no other stood there first.
+#[inline(always)]
+fn slot_of(value: u32, slots: usize) -> usize {
+    // The lowest bit is the same in all of them.
+    (value >> 1) as usize & (slots - 1)
 }
 
 #[inline]
@@ -209,11 +240,12 @@ pub fn extract(view: &View<'_>) -> Features {
 
 fn header_bytes(view: &View<'_>) -> Vec<u8> {
     let mut head = Vec::with_capacity(GRAM_HEADER_BYTES_MAX + FIELD_BYTES_MAX);
+    let mut lower = String::new();
     for field in &view.header.fields {
         if head.len() >= GRAM_HEADER_BYTES_MAX {
             break;
         }
-        if is_list_field(&field.name.to_ascii_lowercase()) {
+        if is_list_field(lower_case(field.name, &mut lower)) {
             continue;
         }
         head.extend_from_slice(field.name.as_bytes());
@@ -223,6 +255,14 @@ fn header_bytes(view: &View<'_>) -> Vec<u8> {
     }
     head.truncate(GRAM_HEADER_BYTES_MAX);
     head
+}
+
+/// `name` in lower case, in a buffer that serves for all.
+fn lower_case<'b>(name: &str, buffer: &'b mut String) -> &'b str {
+    buffer.clear();
+    buffer.push_str(name);
+    buffer.make_ascii_lowercase();
+    buffer
 }
 
 fn clip(bytes: &[u8], max: usize) -> &[u8] {
@@ -290,9 +330,10 @@ fn text_words(out: &mut Once, salt: u64, pair_salt: Option<u64>, text: &[u8]) {
 
 fn header_words(out: &mut Once, view: &View<'_>) {
     let mut previous = 0;
+    let mut lower = String::new();
     for field in &view.header.fields {
-        let name = field.name.to_ascii_lowercase();
-        if is_list_field(&name) || is_way_field(&name) {
+        let name = lower_case(field.name, &mut lower);
+        if is_list_field(name) || is_way_field(name) {
             continue;
         }
         let name = hash(space::NAME, name.as_bytes());

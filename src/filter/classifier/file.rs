@@ -96,7 +96,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn encode(model: &Classifier) -> Vec<u8> {
-    let slots = model.counts.spam.len();
+    let slots = model.counts.seen.len();
     let mut out = Vec::with_capacity(file_bytes(slots));
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
@@ -110,8 +110,9 @@ fn encode(model: &Classifier) -> Vec<u8> {
         put_floats(&mut out, &margin.weights);
         put_shorts(&mut out, &margin.energy);
     }
-    put_shorts(&mut out, &model.counts.spam);
-    put_shorts(&mut out, &model.counts.ham);
+    for kind in 0..2 {
+        model.counts.seen.iter().for_each(|seen| put_shorts(&mut out, &seen[kind..=kind]));
+    }
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_le_bytes());
     out
@@ -151,7 +152,9 @@ fn read_body(mut rest: &[u8], slots: usize) -> Classifier {
     let messages = shorts(rest, 2);
     let margins =
         std::array::from_fn::<_, SETS, _>(|_| Margin { weights: floats(rest, slots), energy: shorts(rest, slots) });
-    let counts = Counts { spam: shorts(rest, slots), ham: shorts(rest, slots), spams: messages[0], hams: messages[1] };
+    let (spam, ham) = (shorts(rest, slots), shorts(rest, slots));
+    let seen = spam.into_iter().zip(ham).map(<[u16; 2]>::from).collect();
+    let counts = Counts { seen, spams: messages[0], hams: messages[1] };
     Classifier {
         margins,
         counts,

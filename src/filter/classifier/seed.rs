@@ -36,7 +36,7 @@ pub fn shipped(slots: usize) -> Classifier {
 
 /// The weightiest part of `model`.
 pub fn encode(model: &Classifier) -> Vec<u8> {
-    let slots = model.counts.spam.len();
+    let slots = model.counts.seen.len();
     let mut out = MAGIC.to_vec();
     out.extend([VERSION, slots.ilog2() as u8]);
     model.mixture.iter().for_each(|weight| out.extend(weight.to_le_bytes()));
@@ -59,12 +59,9 @@ fn put_margin(out: &mut Vec<u8>, margin: &Margin) {
 }
 
 fn put_counts(out: &mut Vec<u8>, counts: &Counts) {
-    let seen = |slot: usize| f32::from(counts.spam[slot]) + f32::from(counts.ham[slot]);
-    let kept = weightiest(counts.spam.len(), COUNTS_MAX, seen);
-    put_slots(out, &kept, |out, slot| {
-        put_number(out, counts.spam[slot].into());
-        put_number(out, counts.ham[slot].into());
-    });
+    let seen = |slot: usize| counts.seen[slot].map(f32::from).iter().sum();
+    let kept = weightiest(counts.seen.len(), COUNTS_MAX, seen);
+    put_slots(out, &kept, |out, slot| counts.seen[slot].iter().for_each(|&count| put_number(out, count.into())));
 }
 
 /// The slots with the highest values above nothing, in their order.
@@ -114,10 +111,9 @@ pub fn decode(bytes: &[u8], slots: usize) -> Option<Classifier> {
     }
     let mut counts = Counts { spams, hams, ..Counts::new(slots) };
     rest.slots(from, |rest, slot| {
-        let (spam, ham) = (u16::try_from(rest.number()?).ok()?, u16::try_from(rest.number()?).ok()?);
+        let more = [u16::try_from(rest.number()?).ok()?, u16::try_from(rest.number()?).ok()?];
         spread(slot, from, slots, |slot| {
-            counts.spam[slot] = counts.spam[slot].saturating_add(spam);
-            counts.ham[slot] = counts.ham[slot].saturating_add(ham);
+            counts.seen[slot].iter_mut().zip(more).for_each(|(count, more)| *count = count.saturating_add(more));
         });
         Some(())
     })?;

@@ -20,13 +20,18 @@ pub fn fold<'t>(text: &'t str, disguise: &mut Disguise) -> Cow<'t, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
-    for word in text.split_inclusive(|c: char| c.is_whitespace()) {
-        if word.is_ascii() {
-            out.push_str(word);
-        } else {
-            fold_word(word, &mut out, disguise);
-        }
+    let mut rest = text;
+    // Words of ASCII are passed over together, up to the next that is none.
+    while let Some(strange) = rest.bytes().position(|byte| !byte.is_ascii()) {
+        let begin = rest[..strange].rfind(|c: char| c.is_whitespace()).map_or(0, |blank| blank + 1);
+        let end = rest[strange..].find(|c: char| c.is_whitespace()).map_or(rest.len(), |blank| strange + blank);
+        out.push_str(&rest[..begin]);
+        // The blank behind it belongs to it: it may be a strange one, too.
+        let end = rest[end..].chars().next().map_or(end, |blank| end + blank.len_utf8());
+        fold_word(&rest[begin..end], &mut out, disguise);
+        rest = &rest[end..];
     }
+    out.push_str(rest);
     Cow::Owned(out)
 }
 
@@ -143,6 +148,7 @@ mod tests {
         assert_eq!(fold("p\u{430}yp\u{200b}al", &mut disguise), "paypal");
         assert_eq!(disguise, Disguise { invisible: 1, look_alikes: 1 });
         assert_eq!(fold("привет", &mut disguise), "привет");
+        assert_eq!(fold("a b\u{a0}p\u{430}y now c \u{200b}d", &mut disguise), "a b pay now c d");
         assert_eq!(fold("𝐅𝐫𝐞𝐞 ＦＲＥＥ", &mut disguise), "Free FREE");
     }
 }

@@ -31,6 +31,11 @@ impl<'x> Field<'x> {
         self.decoded.get_or_init(|| decode(self.raw))
     }
 
+    /// False if no reader takes it for one of MIME's fields, `Content-…`, however broken its name is.
+    pub fn may_tell_structure(&self) -> bool {
+        self.name.is_empty() || self.name.starts_with(['c', 'C']) && !self.name.eq_ignore_ascii_case("cc")
+    }
+
     /// Unfolded as text, encoded words as they stand.
     pub fn unfolded(&self) -> Cow<'x, str> {
         unfold(self.raw)
@@ -49,6 +54,8 @@ pub struct Header<'x> {
     pub raw: &'x [u8],
     /// Where the body begins.
     pub body_offset: usize,
+    /// Where the first field begins that can say how the body is built; without one, where the section ends.
+    pub structure_offset: usize,
 }
 
 impl<'x> Header<'x> {
@@ -57,22 +64,29 @@ impl<'x> Header<'x> {
         let mut header = Header { fields: Vec::with_capacity(FIELDS_EXPECTED), ..Header::default() };
         let mut at = if raw.starts_with(b"From ") { line_end(raw, 0) } else { 0 };
         let start = at;
+        let mut structure = None;
+        header.body_offset = raw.len();
         while at < raw.len() {
             let end = line_end(raw, at);
             if trim_line_end(&raw[at..end]).is_empty() {
-                header.raw = &raw[start..at];
                 header.body_offset = end;
-                return header;
+                break;
             }
             let end = fold_end(raw, end);
             let fits = budget.take(Limit::HeaderFields, 1) && budget.take(Limit::HeaderBytes, (end - at) as u64);
             if fits {
-                header.fields.push(field(&raw[at..end]));
+                let field = field(&raw[at..end]);
+                if field.may_tell_structure() {
+                    structure.get_or_insert(at);
+                }
+                header.fields.push(field);
+            } else {
+                structure.get_or_insert(at);
             }
             at = end;
         }
-        header.raw = &raw[start..];
-        header.body_offset = raw.len();
+        header.raw = &raw[start..at];
+        header.structure_offset = structure.unwrap_or(at);
         header
     }
 

@@ -11,9 +11,8 @@ mod veil;
 use std::convert::Infallible;
 use std::ops::Range;
 
-use html5gum::Span;
-use html5gum::Tokenizer;
 use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
+use html5gum::{Emitter, ForwardingEmitter, Span, Tokenizer};
 
 pub use style::Style;
 use style::Styles;
@@ -166,7 +165,7 @@ fn tokenize(html: &str) -> Page {
         None
     });
     emitter.naively_switch_states(true);
-    let Ok(()) = Tokenizer::new_with_emitter(html, emitter).finish();
+    let Ok(()) = Tokenizer::new_with_emitter(html, WithoutErrors(emitter)).finish();
     if let Some(link) = reader.link.take() {
         reader.keep(link);
     }
@@ -176,6 +175,23 @@ fn tokenize(html: &str) -> Page {
     page.source_bytes = html.len();
     page.style = reader.styles.seen;
     page
+}
+
+/// An emitter whose tokenizer does not look for errors, which costs it a look at each byte.
+struct WithoutErrors<E>(E);
+
+impl<E: Emitter> ForwardingEmitter for WithoutErrors<E> {
+    type Token = E::Token;
+
+    #[inline]
+    fn inner(&mut self) -> &mut impl Emitter<Token = E::Token> {
+        &mut self.0
+    }
+
+    #[inline]
+    fn should_emit_errors(&mut self) -> bool {
+        false
+    }
 }
 
 impl Reader {

@@ -90,18 +90,82 @@ static STRUCTURE: LazyLock<AhoCorasick> = LazyLock::new(|| {
 
 /// All leaf parts, and whether the structure was broken.
 pub fn read<'x>(raw: &'x [u8], header: &Header<'x>, budget: &mut Budget) -> (Vec<Part<'x>>, bool) {
-    let raw = cut(raw, budget);
-    // The parser is not ours; whatever it trips over must cost this message its parts and nobody else anything.
-    let parsed = quiet::catch(|| PARSER.parse(raw));
-    if parsed.is_none() {
-        budget.exceed(Limit::ParserFaults);
-    }
-    let mut leaves = Leaves { parts: Vec::new(), broken: false, budget };
-    match parsed {
-        Some(Some(message)) => leaves.message(message, 0, Some(raw)),
-        _ => leaves.fall_back(raw, header),
+    // A section without an end is something else to the parser than none.
+    let skipped = if header.body_offset < raw.len() { header.structure_offset } else { 0 };
+    let mut leaves = Leaves { parts: Vec::new(), broken: false, skipped, budget };
+    match plain(raw, header).filter(|_| leaves.budget.exceeded().next().is_none()) {
+        Some(part) if leaves.budget.take(Limit::Parts, 1) => leaves.keep(part),
+        Some(_) => {}
+        None => leaves.parse(raw, header),
     }
     (leaves.parts, leaves.broken)
+}
+
+/// The one part of a message that is a text as it stands. What the parser would say of it is known without asking: it reads such a
+/// body byte by byte, and decodes ASCII through tables.
+fn plain<'x>(raw: &'x [u8], header: &Header<'x>) -> Option<Part<'x>> {
+    let mut content_type = None;
+    for field in header.fields.iter().filter(|field| field.may_tell_structure()) {
+        match field.name.to_ascii_lowercase().as_str() {
+            "content-type" if content_type.is_none() => content_type = Some(simple_text(field.raw)?),
+            "content-transfer-encoding" if IDENTITY.iter().any(|known| is_word(field.raw, known)) => {}
+            "content-type" | "content-transfer-encoding" | "content-disposition" | "" => return None,
+            // Only a lenient reader finds a name in it, and the parser is one.
+            name if name.contains(' ') => return None,
+            _ => {}
+        }
+    }
+    let (content_type, charset) = content_type.unwrap_or(("text/plain", None));
+    let encoded = raw.get(header.body_offset..).filter(|body| !body.is_empty())?;
+    let text = std::str::from_utf8(encoded).ok()?;
+    let as_it_stands = match charset.as_deref() {
+        None => true,
+        Some("utf-8") => !text.starts_with('\u{feff}'),
+        Some(charset) => ASCII_ABOVE.contains(&charset) && text.is_ascii(),
+    };
+    let body = if content_type == "text/html" { Body::Html(text.into()) } else { Body::Text(text.into()) };
+    as_it_stands.then(|| Part {
+        content_type: content_type.to_owned(),
+        charset,
+        name: None,
+        attachment: false,
+        base64: false,
+        encoding_problem: false,
+        depth: 0,
+        header: raw[..header.body_offset].into(),
+        encoded,
+        body,
+    })
+}
+
+/// Transfer encodings that change nothing (RFC 2045 §6.2).
+const IDENTITY: [&str; 3] = ["7bit", "8bit", "binary"];
+/// The usual charsets in which ASCII is ASCII.
+const ASCII_ABOVE: [&str; 6] = ["us-ascii", "iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1251", "windows-1252"];
+
+fn is_word(value: &[u8], word: &str) -> bool {
+    value.trim_ascii().eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// Type and charset of a field that names a text, plain or HTML, in the words that nearly all use and no others.
+fn simple_text(value: &[u8]) -> Option<(&'static str, Option<String>)> {
+    let mut words = value.split(|&byte| byte == b';');
+    let first = words.next()?;
+    let content_type = ["text/plain", "text/html"].into_iter().find(|known| is_word(first, known))?;
+    let mut charset = None;
+    for word in words {
+        let (name, value) = std::str::from_utf8(word).ok()?.split_once('=')?;
+        let value =
+            value.strip_prefix('"').and_then(|value| value.trim_end().strip_suffix('"')).unwrap_or(value.trim_end());
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (!value.is_empty() && value.bytes().all(is_token)).then_some(())?;
+        match name.trim_start().to_ascii_lowercase().as_str() {
+            "charset" if charset.is_none() => charset = Some(value.to_ascii_lowercase()),
+            "format" | "delsp" => {}
+            _ => return None,
+        }
+    }
+    Some((content_type, charset))
 }
 
 fn cut<'x>(raw: &'x [u8], budget: &mut Budget) -> &'x [u8] {
@@ -140,10 +204,28 @@ struct Own<'x> {
 struct Leaves<'x, 'b> {
     parts: Vec<Part<'x>>,
     broken: bool,
+    /// Bytes of the header section that the parser was not shown.
+    skipped: usize,
     budget: &'b mut Budget,
 }
 
 impl<'x> Leaves<'x, '_> {
+    /// All parts, as the parser sees them.
+    fn parse(&mut self, raw: &'x [u8], header: &Header<'x>) {
+        let raw = cut(raw, self.budget);
+        // Most fields stand before those of MIME; the parser would read them for nothing.
+        let shown = raw.get(self.skipped..).unwrap_or_default();
+        // The parser is not ours; whatever it trips over must cost this message its parts and nobody else anything.
+        match quiet::catch(|| PARSER.parse(shown)) {
+            Some(Some(message)) => self.message(message, 0, Some(raw)),
+            Some(None) => self.fall_back(raw, header),
+            None => {
+                self.budget.exceed(Limit::ParserFaults);
+                self.fall_back(raw, header);
+            }
+        }
+    }
+
     fn message(&mut self, message: Message<'x>, depth: u8, borrowed: Option<&'x [u8]>) {
         let shown: Vec<u32> = message.text_body.iter().chain(&message.html_body).copied().collect();
         let raw = message.raw_message;
@@ -154,12 +236,15 @@ impl<'x> Leaves<'x, '_> {
             if !self.budget.take(Limit::Parts, 1) {
                 return;
             }
-            let (from, to) = (part.offset_header as usize, part.offset_body as usize);
+            let skipped = borrowed.map_or(0, |_| self.skipped);
+            let to = skipped + part.offset_body as usize;
+            // The first part's header is the message's.
+            let from = if id == 0 && depth == 0 { 0 } else { skipped + part.offset_header as usize };
             let header: Cow<'x, [u8]> = match borrowed {
                 Some(raw) => Cow::Borrowed(raw.get(from..to).unwrap_or_default()),
                 None => Cow::Owned(raw.get(from..to).unwrap_or_default().to_vec()),
             };
-            let end = part.offset_end as usize;
+            let end = skipped + part.offset_end as usize;
             let encoded = borrowed.and_then(|raw| raw.get(to..end)).unwrap_or_default();
             self.part(part, Own { header, encoded }, depth, shown.contains(&(id as u32)), borrowed);
         }
@@ -205,8 +290,7 @@ impl<'x> Leaves<'x, '_> {
             }
             PartType::Multipart(_) => return,
         };
-        let place = self.parts.len();
-        self.parts.push(Part {
+        self.keep(Part {
             content_type: full_type,
             charset,
             name,
@@ -218,7 +302,11 @@ impl<'x> Leaves<'x, '_> {
             encoded: own.encoded,
             body,
         });
-        self.within_text(place);
+    }
+
+    fn keep(&mut self, part: Part<'x>) {
+        self.parts.push(part);
+        self.within_text(self.parts.len() - 1);
     }
 
     /// Files that stand in a text.
@@ -287,4 +375,74 @@ fn declares(part: &MessagePart<'_>, encoding: &str) -> bool {
         header.name == HeaderName::ContentTransferEncoding
             && matches!(&header.value, HeaderValue::Text(text) if text.trim().eq_ignore_ascii_case(encoding))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the parser says when it is shown everything.
+    fn parsed<'x>(raw: &'x [u8], header: &Header<'x>) -> String {
+        let mut budget = Budget::default();
+        let mut leaves = Leaves { parts: Vec::new(), broken: false, skipped: 0, budget: &mut budget };
+        leaves.parse(raw, header);
+        format!("{:?} {}", leaves.parts, leaves.broken)
+    }
+
+    /// Checks that what is left out changes nothing; tells whether the parser was asked.
+    fn same(raw: &[u8]) -> bool {
+        let mut budget = Budget::default();
+        let header = Header::parse(raw, &mut budget);
+        let (parts, broken) = read(raw, &header, &mut budget);
+        let shown = String::from_utf8_lossy(raw);
+        assert_eq!(format!("{parts:?} {broken}"), parsed(raw, &header), "{shown}");
+        plain(raw, &header).is_none()
+    }
+
+    #[test]
+    fn a_text_as_it_stands_is_what_the_parser_makes_of_it() {
+        let heads = [
+            ("", false),
+            ("MIME-Version: 1.0\nContent-Type: TEXT/Plain\n", false),
+            ("Content-Type: text/plain; charset=\"US-ascii\"\nContent-Transfer-Encoding: 7BIT\nCc: x\n", false),
+            ("Content-Type: text/html;\r\n\tcharset=iso-8859-1\r\n", false),
+            ("Content-Type: text/plain; charset=utf-8; format=flowed; delsp=yes\n", false),
+            ("Content-Length: 5\nContent-Language: en\n", false),
+            ("Content-Type: text/plain; name=x.txt\n", true),
+            ("Content-Type: text/plain;\n", true),
+            ("Content-Type: text/plain; charset=utf-16\n", true),
+            ("Content-Type: text/plain; charset=us-ascii (plain)\n", true),
+            ("Content-Type: text/plain\nContent-Type: text/html\n", true),
+            ("Content-Type: text\n", true),
+            ("C ontent-Type: text/html\n", true),
+            ("Content-Disposition: attachment\n", true),
+            ("Content-Transfer-Encoding: base64\n", true),
+            ("Content-Transfer-Encoding: x-unknown\n", true),
+            ("no field\n", true),
+        ];
+        for (head, asks) in heads {
+            for (front, body) in [
+                ("From x y\nSubject: x\n", "hello\n--\nworld\n"),
+                ("", "a"),
+                ("X: y\n z\n", "\n\nbegin 644 a\n#:&5L\n`\nend\n"),
+            ] {
+                assert_eq!(same(format!("{front}{head}\n{body}").as_bytes()), asks, "{head}");
+            }
+            same(format!("{head}\n").as_bytes());
+            same(format!("X: y\n{head}").as_bytes());
+            same(format!("{head}\nna\u{ef}ve \u{feff}\n").as_bytes());
+            same(&[head.as_bytes(), b"\n\xef\xbb\xbfna\xefve\n"].concat());
+        }
+    }
+
+    #[test]
+    fn what_stands_before_the_structure_is_not_missed() {
+        let parts = "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nSubject: y\n\n\
+            hello\n--b\nContent-Type: application/x; name=z\nContent-Transfer-Encoding: base64\n\nTVqQAA==\n--b--\n";
+        for front in
+            ["", "From x\n", "Subject: x\nTo: a\n b\n", "Cc: c\nContent-Language: en\nX: y\n", "broken\nX: y\n"]
+        {
+            assert!(same(format!("{front}{parts}").as_bytes()));
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! A URL here is what a reader's program would open. `hxxp://`, `example[.]com`, percent-encoded hosts, numbers for addresses and wrong
 //! slashes are undone, names beyond ASCII are in A-labels (RFC 5890), and targets that a redirector carries are added beside it.
 
+use std::borrow::Cow;
+
 use crate::filter::budget::{Budget, Limit};
 
 /// Where a URL stood.
@@ -181,12 +183,17 @@ fn url_word(text: &str) -> &str {
 }
 
 fn parse(text: &str, source: Source) -> Option<Url> {
-    let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+    let text = without_controls(text.trim());
     let (scheme, disguised, rest) = split_scheme(&text, source)?;
     let cut = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(cut);
     let (user, host_port) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
-    let mut written = percent_decode(host_port).to_lowercase();
+    let mut written = percent_decode(host_port);
+    if written.is_ascii() {
+        written.make_ascii_lowercase();
+    } else {
+        written = written.to_lowercase();
+    }
     if let Some(colon) = written.rfind(':').filter(|&at| written[at + 1..].bytes().all(|byte| byte.is_ascii_digit())) {
         written.truncate(colon);
     }
@@ -205,6 +212,15 @@ fn parse(text: &str, source: Source) -> Option<Url> {
         host,
         anchor: String::new(),
     })
+}
+
+/// `text` as browsers take it (WHATWG URL, "remove all ASCII tab or newline").
+fn without_controls(text: &str) -> Cow<'_, str> {
+    // Those beyond ASCII begin with 0xc2.
+    if text.bytes().all(|byte| byte >= b' ' && byte != 0x7f && byte != 0xc2) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The scheme as a browser writes it, whether it was disguised, and what stands behind it. Browsers take any number of slashes of
@@ -232,7 +248,7 @@ fn plain_host(written: &str) -> (String, bool) {
     let mut host = written.to_owned();
     let mut disguised = false;
     for dot in DOTS {
-        if host.contains(dot) {
+        if host.contains(['[', '(']) && host.contains(dot) {
             host = host.replace(dot, ".");
             disguised = true;
         }
@@ -251,8 +267,11 @@ fn plain_host(written: &str) -> (String, bool) {
 /// The address that a browser reads in a host of numbers: one to four of them, decimal, octal (`0300`) or hexadecimal (`0xc0`), of
 /// which the last fills the rest (WHATWG URL, "IPv4 parser").
 fn ipv4(host: &str) -> Option<String> {
-    let labels: Vec<&str> = host.strip_suffix('.').unwrap_or(host).split('.').collect();
-    if labels.len() > 4 || !host.starts_with(|c: char| c.is_ascii_digit()) {
+    if !host.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let labels: Vec<&str> = host.strip_suffix('.').unwrap_or(host).split('.').take(5).collect();
+    if labels.len() > 4 {
         return None;
     }
     let number = |label: &&str| match (label.strip_prefix("0x"), label.strip_prefix('0')) {
@@ -274,7 +293,8 @@ fn ipv4(host: &str) -> Option<String> {
 
 /// The URL that `url` carries in its query, path or host, as redirectors, shorteners and the rewriters of other filters do.
 fn carried(url: &str) -> Option<String> {
-    let start = url.find("://")? + 3;
+    // As `parse` writes it, a scheme ends with the first colon and two slashes.
+    let start = url.find(':')? + 3;
     let cut = url[start..].find(['/', '?', '#']).map_or(url.len(), |place| start + place);
     let (host, rest) = (&url[start..cut], &url[cut..]);
     carried_by_form(host, rest).or_else(|| carried_in_clear(rest)).or_else(|| carried_in_base64(rest))
@@ -293,10 +313,8 @@ fn carried_by_form(host: &str, rest: &str) -> Option<String> {
     }
     let copied = if host.ends_with(".ampproject.org") {
         rest.strip_prefix("/c/").or_else(|| rest.strip_prefix("/v/")).or_else(|| rest.strip_prefix("/i/"))
-    } else if registered(host).starts_with("google.") {
-        rest.strip_prefix("/amp/")
     } else {
-        None
+        rest.strip_prefix("/amp/").filter(|_| registered(host).starts_with("google."))
     };
     copied.map(|page| match page.strip_prefix("s/") {
         Some(page) => format!("https://{page}"),
@@ -306,16 +324,23 @@ fn carried_by_form(host: &str, rest: &str) -> Option<String> {
 
 /// As it is, or with its special characters encoded once or twice.
 fn carried_in_clear(rest: &str) -> Option<String> {
-    let lower = rest.to_ascii_lowercase();
-    let marks = ["http:/", "https:/", "http%3a", "https%3a", "http%253a", "https%253a", "=www."];
-    let (place, mark) = marks.iter().filter_map(|mark| Some((lower.find(mark)?, mark))).min()?;
-    let inner = if *mark == "=www." { &rest[place + 1..] } else { &rest[place..] };
+    let bytes = rest.as_bytes();
+    let is = |at: usize, word: &str| {
+        bytes.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let schemed = memchr::memchr2_iter(b':', b'%', bytes).find_map(|colon| {
+        let encoded = [":/", "%3a", "%253a"].iter().position(|mark| is(colon, mark))?;
+        let place = ["https", "http"]
+            .iter()
+            .filter_map(|scheme| colon.checked_sub(scheme.len()).filter(|&at| is(at, scheme)))
+            .next()?;
+        Some((place, encoded))
+    });
+    let bare = memchr::memchr_iter(b'=', bytes).find(|&equals| is(equals, "=www.")).map(|equals| (equals + 1, 0));
+    let (place, encoded) = [schemed, bare].into_iter().flatten().min()?;
+    let inner = &rest[place..];
     let inner = &inner[..inner.find('&').unwrap_or(inner.len())];
-    Some(match mark.matches('%').count() + usize::from(mark.contains("%25")) {
-        0 => inner.to_owned(),
-        1 => percent_decode(inner),
-        _ => percent_decode(&percent_decode(inner)),
-    })
+    Some((0..encoded).fold(inner.to_owned(), |inner, _| percent_decode(&inner)))
 }
 
 /// In base64, which begins with the same letters for all that begins with `http`.
@@ -325,7 +350,7 @@ fn carried_in_base64(rest: &str) -> Option<String> {
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);
     const PLAIN: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT);
-    let start = rest.find("aHR0c")?;
+    let start = memchr::memmem::find(rest.as_bytes(), b"aHR0c")?;
     let decoded = percent_decode(&rest[start..]).replace('-', "+").replace('_', "/");
     let end = decoded.find(|c: char| !c.is_ascii_alphanumeric() && c != '+' && c != '/').unwrap_or(decoded.len());
     let bytes = PLAIN.decode(&decoded[..end]).ok()?;
