@@ -4,6 +4,7 @@
 //! CPU work of 0.1 to some milliseconds and belongs on the rayon pool. Rules and model can be exchanged while it runs.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -294,13 +295,15 @@ fn rule_symbol(rules: &Rules, hit: Hit) -> Option<Symbol> {
     if rule.points == Points::default() && !rule.shadow {
         return None;
     }
-    let matched = hit.evidence.map(|text| format!("`{text}` ")).unwrap_or_default();
-    let times = if hit.count > 1 { format!("{} times ", hit.count) } else { String::new() };
+    let mut evidence = String::new();
+    let matched = hit.evidence.iter().try_for_each(|text| write!(evidence, "`{text}` "));
+    let times = if hit.count > 1 { write!(evidence, "{} times ", hit.count) } else { Ok(()) };
+    matched.and(times).and_then(|()| write!(evidence, "({})", rule.place)).expect("a string takes any write");
     Some(Symbol {
         name: rule.name.clone(),
         points: rule.points,
         description: rule.description.clone(),
-        evidence: Some(format!("{matched}{times}({})", rule.place)),
+        evidence: Some(evidence),
         shadow: rule.shadow,
         judge: Judge::Rule,
         found: None,

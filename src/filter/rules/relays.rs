@@ -118,8 +118,11 @@ pub fn is_private(ip: &str) -> bool {
     }
 }
 
+/// What a relay takes in the notation, more or less.
+const NOTATION_BYTES: usize = 256;
+
 fn notation(relays: &[Relay], internal: bool) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(relays.len() * NOTATION_BYTES);
     for relay in relays {
         let Relay { ip, rdns, helo, by, ident, id, auth, .. } = relay;
         let envfrom = relay.envfrom.as_deref().unwrap_or_default();

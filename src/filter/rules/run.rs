@@ -323,7 +323,8 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             let start = start.unwrap_or(end.saturating_sub(EVIDENCE_BYTES_MAX));
             let piece = &text[start..end.min(start + EVIDENCE_BYTES_MAX)];
             let piece = lossy(piece);
-            self.evidence.insert(rule as u32, piece.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
+            let shown = piece.replace(char::is_control, " ");
+            self.evidence.insert(rule as u32, shown);
         }
     }
 }

@@ -19,21 +19,32 @@ pub enum Parsed {
 
 /// What stands before and behind a mark. Fields are short and marks many, so this must begin quickly.
 fn cut<'t>(text: &'t str, mark: &str) -> Option<(&'t str, &'t str)> {
-    // Blanks are everywhere, letters behind them are not.
-    let (bytes, ahead) = (text.as_bytes(), usize::from(mark.starts_with(' ')));
+    // Blanks are everywhere and letters are many; of the letters, one behind a blank will do.
+    let telling = mark.bytes().position(|byte| byte != b' ' && !byte.is_ascii_lowercase());
+    let ahead = telling.unwrap_or(usize::from(mark.starts_with(' ')));
+    let bytes = text.as_bytes();
     let places = memchr::memchr_iter(mark.as_bytes()[ahead], bytes.get(ahead..)?);
     let at = places.into_iter().find(|&at| bytes[at..].starts_with(mark.as_bytes()))?;
     Some((&text[..at], &text[at + mark.len()..]))
 }
 
+fn has(text: &str, mark: &str) -> bool {
+    cut(text, mark).is_some()
+}
+
 /// Reads the field's value, unfolded.
-pub fn parse(text: &str) -> Parsed {
-    let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+pub fn parse(value: &str) -> Parsed {
+    let mut text = String::with_capacity(value.len() + 1);
+    for word in value.split_ascii_whitespace() {
+        text.push_str(word);
+        text.push(' ');
+    }
+    text.pop();
     let envfrom = sender(&text);
     // The date says nothing here, and its `;` is no part of a name.
     let text = text.rsplit_once(';').map_or(text.as_str(), |(text, _)| text).trim_end_matches([' ', ';']);
     let text = text.strip_prefix('(').filter(|rest| starts_with(rest, "from ")).unwrap_or(text);
-    if !starts_with(text, "from ") || text.contains(" with local for") {
+    if !starts_with(text, "from ") || has(text, " with local for") {
         return Parsed::NoClient;
     }
     let rest = &text["from ".len()..];
@@ -77,10 +88,10 @@ impl<'t> Field<'t> {
     /// A hand-over within a host or from a mailbox.
     fn is_local(&self) -> bool {
         let whole = self.client.split(' ').count() == 1 && !self.client.starts_with('[');
-        let ends = self.text.rsplit_once(" by ").is_none_or(|(_, by)| !by.contains(' '));
-        whole && ends && address(self.client).is_none()
-            || ["with POP3", "with IMAP", " with BSMTP"].iter().any(|mark| self.text.contains(mark))
-            || self.text.contains("Exim") && self.text.contains(" with local")
+        let ends = || self.text.rsplit_once(" by ").is_none_or(|(_, by)| !by.contains(' '));
+        whole && ends() && address(self.client).is_none()
+            || ["with POP3", "with IMAP", " with BSMTP"].iter().any(|mark| has(self.text, mark))
+            || has(self.text, "Exim") && has(self.text, " with local")
             || self.client.starts_with("mail pickup service")
     }
 
@@ -98,10 +109,10 @@ impl<'t> Field<'t> {
                 first.starts_with("Unknown/Local")
                     || first == "(AUTH:"
                     || second.contains("localhost")
-                    || self.text.contains("(Content Technologies ")
-                    || self.client.contains("[unix socket]")
-                    || self.client.contains("[local]")
-                    || self.text.contains(" with local")
+                    || has(self.text, "(Content Technologies ")
+                    || has(self.client, "[unix socket]")
+                    || has(self.client, "[local]")
+                    || has(self.text, " with local")
             }
         }
     }
@@ -141,7 +152,7 @@ impl<'t> Field<'t> {
     fn bracketed(&mut self, first: &str, rest: &str) -> bool {
         let found = rest.split(' ').next().filter(|word| word.starts_with('[')).and_then(address);
         self.relay.helo = first.to_owned();
-        if self.text.contains("Exim") {
+        if has(self.text, "Exim") {
             self.relay.rdns = first.to_owned();
         }
         self.found(found)
@@ -184,12 +195,12 @@ impl<'t> Field<'t> {
         let helo = self.noted("helo=");
         if !helo.is_empty() {
             (self.relay.rdns, self.relay.helo) = (first.to_owned(), helo);
-        } else if self.text.contains("Exim") || others == "verified" || self.is_qmail() {
+        } else if has(self.text, "Exim") || others == "verified" || self.is_qmail() {
             self.relay.helo = first.to_owned();
             self.name(first);
         } else {
             self.relay.helo = first.to_owned();
-            self.relay.nameless = !self.text.contains("Lotus Domino") && !self.text.contains("SMTPSVC");
+            self.relay.nameless = !has(self.text, "Lotus Domino") && !has(self.text, "SMTPSVC");
         }
         self.relay.ident = self.noted("ident=");
         self.found(address(ip))
@@ -286,18 +297,19 @@ impl<'t> Field<'t> {
         }
         relay.rdns.truncate(relay.rdns.trim_end_matches('.').len());
         for word in [&mut relay.rdns, &mut relay.helo, &mut relay.by, &mut relay.ident] {
-            *word = clean(word.trim_end_matches(';'));
+            word.truncate(word.trim_end_matches(';').len());
+            clean(word);
         }
-        relay.id = clean(&relay.id);
-        relay.envfrom = relay.envfrom.map(|sender| clean(&sender));
+        clean(&mut relay.id);
+        relay.envfrom.iter_mut().for_each(clean);
         relay
     }
 }
 
 /// What the client said, where the field says that it is that.
 fn said(text: &str) -> Option<&str> {
-    let at = ["helo=", "HELO ", "EHLO "].iter().find_map(|mark| Some(text.find(mark)? + mark.len()))?;
-    let word = text[at..].split([' ', ')', '(', '[', ']']).next()?;
+    let behind = ["helo=", "HELO ", "EHLO "].iter().find_map(|mark| cut(text, mark))?.1;
+    let word = behind.split([' ', ')', '(', '[', ']']).next()?;
     Some(word).filter(|word| !word.is_empty())
 }
 
@@ -322,14 +334,14 @@ fn authentication(text: &str) -> Option<&str> {
     if let Some(word) = protocols.next() {
         return Some(word);
     }
-    if text.contains(") (Authenticated sender: ") {
+    if has(text, ") (Authenticated sender: ") {
         return Some("Postfix");
     }
     let (client, _) = cut(text, " by ")?;
-    if client.contains("authenticated") && client.contains('(') && client.contains(']') {
+    if has(client, "authenticated") && client.contains('(') && client.contains(']') {
         return Some("Sendmail");
     }
-    (text.contains("CommuniGate Pro ") && text.contains(" (account ")).then_some("Communigate")
+    (has(text, "CommuniGate Pro ") && has(text, " (account ")).then_some("Communigate")
 }
 
 /// An address in any of its spellings: in brackets, with a prefix, with a port, mapped.
@@ -342,9 +354,15 @@ fn address(word: &str) -> Option<String> {
     ip.map(|ip| ip.to_canonical().to_string())
 }
 
+/// Longest word of the notation.
+const WORD_CHARS_MAX: usize = 255;
+
 /// Without what means something in the notation.
-fn clean(word: &str) -> String {
-    word.chars().map(|c| if c.is_whitespace() || "#[]()<>|\0".contains(c) { '!' } else { c }).take(255).collect()
+fn clean(word: &mut String) {
+    let is_special = |c: char| c.is_whitespace() || matches!(c, '#' | '[' | ']' | '(' | ')' | '<' | '>' | '|' | '\0');
+    if word.len() > WORD_CHARS_MAX || word.contains(is_special) {
+        *word = word.chars().map(|c| if is_special(c) { '!' } else { c }).take(WORD_CHARS_MAX).collect();
+    }
 }
 
 fn starts_with(text: &str, head: &str) -> bool {
