@@ -436,6 +436,24 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_all_kinds_have_the_parts_that_the_parser_sees() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+        let mut folders = vec![root.join("mime"), root.join("everyday")];
+        let (mut parsed, mut left) = (0, 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false if same(&std::fs::read(&path).unwrap()) => parsed += 1,
+                    false => left += 1,
+                }
+            }
+        }
+        assert!(parsed > 50 && left > 5, "{parsed} were parsed, {left} were not");
+    }
+
+    #[test]
     fn what_stands_before_the_structure_is_not_missed() {
         let parts = "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nSubject: y\n\n\
             hello\n--b\nContent-Type: application/x; name=z\nContent-Transfer-Encoding: base64\n\nTVqQAA==\n--b--\n";
