@@ -33,7 +33,8 @@ impl<'x> Field<'x> {
 
     /// False if no reader takes it for one of MIME's fields, `Content-…`, however broken its name is.
     pub fn may_tell_structure(&self) -> bool {
-        self.name.is_empty() || self.name.starts_with(['c', 'C']) && !self.name.eq_ignore_ascii_case("cc")
+        let name = self.name.trim_start();
+        name.is_empty() || name.starts_with(['c', 'C']) && !name.eq_ignore_ascii_case("cc")
     }
 
     /// Unfolded as text, encoded words as they stand.

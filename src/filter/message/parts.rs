@@ -461,6 +461,7 @@ mod tests {
             ["", "From x\n", "Subject: x\nTo: a\n b\n", "Cc: c\nContent-Language: en\nX: y\n", "broken\nX: y\n"]
         {
             assert!(same(format!("{front}{parts}").as_bytes()));
+            assert!(same(format!(" {parts}{front}").as_bytes()), "a blank before the first field hides it from nobody");
         }
     }
 }

@@ -330,10 +330,8 @@ fn carried_in_clear(rest: &str) -> Option<String> {
     };
     let schemed = memchr::memchr2_iter(b':', b'%', bytes).find_map(|colon| {
         let encoded = [":/", "%3a", "%253a"].iter().position(|mark| is(colon, mark))?;
-        let place = ["https", "http"]
-            .iter()
-            .filter_map(|scheme| colon.checked_sub(scheme.len()).filter(|&at| is(at, scheme)))
-            .next()?;
+        let begin = |scheme: &&str| colon.checked_sub(scheme.len()).filter(|&at| is(at, scheme));
+        let place = ["https", "http"].iter().find_map(begin)?;
         Some((place, encoded))
     });
     let bare = memchr::memchr_iter(b'=', bytes).find(|&equals| is(equals, "=www.")).map(|equals| (equals + 1, 0));
