@@ -563,7 +563,9 @@ fn the_proxy_header_is_believed_from_its_networks_and_needed_there() {
     implicit.tls = ListenerTls::Implicit;
     let mut foreign = setup(ListenerTls::None);
     foreign.proxy_networks = vec!["192.0.2.0/24".parse().unwrap()];
-    let server = serve(vec![proxied, implicit, foreign]);
+    let mut hurried = proxied.clone();
+    hurried.limits.handshake_timeout = Duration::from_millis(200);
+    let server = serve(vec![proxied, implicit, foreign, hurried]);
     let at = |listener: usize| dial(server.front.local_addrs()[listener]);
 
     let mut text = Client::new(at(0));
@@ -594,8 +596,9 @@ fn the_proxy_header_is_believed_from_its_networks_and_needed_there() {
         client.send(wrong);
         client.expect_end();
     }
-    Client::new(at(0)).expect_end(); // says nothing at all
+    Client::new(at(3)).expect_end(); // says nothing at all
     assert_eq!(server.meters.proxy_errors.get(), 2);
+    assert_eq!(server.meters.timeouts.with_label_values(&["handshake_timeout"]).get(), 1);
 
     let mut stranger = Client::new(at(2));
     stranger.send("PROXY TCP4 203.0.113.9 127.0.0.1 4711 25\r\n");
