@@ -135,17 +135,33 @@ impl Once {
 
     #[inline(always)]
     fn add(&mut self, hash: u64) {
-        let value = ((hash >> 32) as u32) | 1;
-        let slot = slot_of(value, self.used.slots.len());
-        let held = self.used.slots[slot];
-        // One that is new and one that is known go the same way: which of them comes next, no processor could guess.
-        if (held == 0) | (held == value) && self.len < self.room {
-            self.used.slots[slot] = value;
-            self.used.list[self.len] = value;
-            self.len += usize::from(held == 0);
-        } else {
+        self.add_all(std::iter::once(hash));
+    }
+
+    #[inline(always)]
+    fn add_all(&mut self, hashes: impl Iterator<Item = u64>) {
+        let mut values = hashes.map(|hash| ((hash >> 32) as u32) | 1);
+        while let Some(value) = self.add_at_once(&mut values) {
             self.add_elsewhere(value);
         }
+    }
+
+    /// Adds what has its slot for itself; gives the first that has not.
+    #[inline(always)]
+    fn add_at_once(&mut self, values: &mut impl Iterator<Item = u32>) -> Option<u32> {
+        // Kept at hand: behind `self` they would be fetched again after each change of the table.
+        let (slots, list, mut len) = (&mut self.used.slots[..], &mut self.used.list[..self.room], self.len);
+        let other = values.find(|&value| {
+            let slot = &mut slots[slot_of(value, slots.len())];
+            let held = *slot;
+            // One that is new and one that is known go the same way: which of them comes next, no processor could guess.
+            let Some(place) = list.get_mut(len).filter(|_| (held == 0) | (held == value)) else { return true };
+            (*slot, *place) = (value, value);
+            len += usize::from(held == 0);
+            false
+        });
+        self.len = len;
+        other
     }
 
     /// Adds one whose slot another one has, or for which there is no room yet.
@@ -270,10 +286,8 @@ fn clip(bytes: &[u8], max: usize) -> &[u8] {
 }
 
 fn byte_runs(out: &mut Once, salt: u64, bytes: &[u8]) {
-    for run in bytes.windows(GRAM_BYTES) {
-        let value = u32::from_le_bytes([run[0], run[1], run[2], run[3]]);
-        out.add(mix(u64::from(value), salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    }
+    let salt = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    out.add_all(bytes.array_windows().map(|&run: &[u8; GRAM_BYTES]| mix(u32::from_le_bytes(run).into(), salt)));
 }
 
 /// Each byte as words have it: letters in lower case, one digit for all; 0 for what is in no word.

@@ -54,8 +54,11 @@ impl Margin {
         // Sums side by side: one alone waits for each addition, and a message has thousands.
         let (fours, rest) = features.as_chunks::<4>();
         let mut sums = [0.0_f32; 4];
-        for four in fours {
-            sums.iter_mut().zip(four).for_each(|(sum, feature)| *sum += weight(feature));
+        for [one, two, three, four] in fours {
+            sums[0] += weight(one);
+            sums[1] += weight(two);
+            sums[2] += weight(three);
+            sums[3] += weight(four);
         }
         let sum = sums.iter().sum::<f32>() + rest.iter().map(weight).sum::<f32>();
         sum * value(features.len())
@@ -113,8 +116,13 @@ impl Counts {
         let (blocks, rest) = features.as_chunks::<16>();
         let mut sums = [0.0_f32; 16];
         for block in blocks {
-            let block = block.each_ref().map(seen);
-            sums.iter_mut().zip(block).for_each(|(sum, seen)| *sum += ratio(seen));
+            let mut fetched = [[0; 2]; 16];
+            for place in 0..16 {
+                fetched[place] = seen(&block[place]);
+            }
+            for place in 0..16 {
+                sums[place] += ratio(fetched[place]);
+            }
         }
         let sum = sums.iter().sum::<f32>() + rest.iter().map(seen).map(ratio).sum::<f32>();
         sum * COUNTS_SCALE * value(features.len())

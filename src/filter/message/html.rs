@@ -411,11 +411,15 @@ fn pixels(value: &[u8], per_cent: u64) -> u64 {
 
 /// Appends with runs of blanks made one, as a browser shows it.
 fn append(out: &mut String, text: &str) {
-    for (place, word) in text.split([' ', '\t', '\r', '\n']).enumerate() {
-        if place > 0 && !out.is_empty() && !out.ends_with([' ', '\n']) {
+    let mut rest = text;
+    loop {
+        let word = rest.bytes().position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+        out.push_str(&rest[..word.unwrap_or(rest.len())]);
+        let Some(word) = word else { return };
+        if !out.is_empty() && !out.ends_with([' ', '\n']) {
             out.push(' ');
         }
-        out.push_str(word);
+        rest = &rest[word + 1..];
     }
 }
 

@@ -4,10 +4,12 @@
 //! cut before it where nesting or the number of parts leaves the budget. The tree is then taken apart into a flat list.
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 use mail_parser::{Encoding, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders, PartType};
-use std::sync::LazyLock;
+use memchr::memmem::Finder;
 
 use super::encoded;
 use super::header::Header;
@@ -81,12 +83,16 @@ const BOUNDARY_LINES_MAX: usize = 5_000;
 
 static PARSER: LazyLock<MessageParser> =
     LazyLock::new(|| MessageParser::new().with_mime_headers().default_header_ignore());
-static STRUCTURE: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    AhoCorasickBuilder::new()
-        .ascii_case_insensitive(true)
-        .build(["rfc822", "global", "digest", "multipart", "\n--"])
-        .expect("five short literals compile")
+/// What tells of structure, in lower case: messages within, parts, boundaries.
+const STRUCTURE: [&str; 5] = ["rfc822", "global", "digest", "multipart", "\n--"];
+/// Those of [`STRUCTURE`] that tell of messages within.
+const NESTING: Range<usize> = 0..3;
+const MULTIPART: usize = 3;
+
+static STRUCTURE_PLACES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasickBuilder::new().ascii_case_insensitive(true).build(STRUCTURE).expect("five short literals compile")
 });
+static STRUCTURE_COUNTS: LazyLock<[Finder<'static>; STRUCTURE.len()]> = LazyLock::new(|| STRUCTURE.map(Finder::new));
 
 /// All leaf parts, and whether the structure was broken.
 pub fn read<'x>(raw: &'x [u8], header: &Header<'x>, budget: &mut Budget) -> (Vec<Part<'x>>, bool) {
@@ -101,14 +107,14 @@ pub fn read<'x>(raw: &'x [u8], header: &Header<'x>, budget: &mut Budget) -> (Vec
     (leaves.parts, leaves.broken)
 }
 
-/// The one part of a message that is a text as it stands. What the parser would say of it is known without asking: it reads such a
-/// body byte by byte, and decodes ASCII through tables.
+/// The one part of a message that is a text, written in the usual ways. What the parser would say of it is known without asking: it
+/// reads such a body byte by byte, and decodes ASCII through tables.
 fn plain<'x>(raw: &'x [u8], header: &Header<'x>) -> Option<Part<'x>> {
-    let mut content_type = None;
+    let (mut content_type, mut transfer) = (None, None);
     for field in header.fields.iter().filter(|field| field.may_tell_structure()) {
         match field.name.to_ascii_lowercase().as_str() {
             "content-type" if content_type.is_none() => content_type = Some(simple_text(field.raw)?),
-            "content-transfer-encoding" if IDENTITY.iter().any(|known| is_word(field.raw, known)) => {}
+            "content-transfer-encoding" if transfer.is_none() => transfer = Some(Transfer::of(field.raw)?),
             "content-type" | "content-transfer-encoding" | "content-disposition" | "" => return None,
             // Only a lenient reader finds a name in it, and the parser is one.
             name if name.contains(' ') => return None,
@@ -117,29 +123,68 @@ fn plain<'x>(raw: &'x [u8], header: &Header<'x>) -> Option<Part<'x>> {
     }
     let (content_type, charset) = content_type.unwrap_or(("text/plain", None));
     let encoded = raw.get(header.body_offset..).filter(|body| !body.is_empty())?;
-    let text = std::str::from_utf8(encoded).ok()?;
-    let as_it_stands = match charset.as_deref() {
-        None => true,
-        Some("utf-8") => !text.starts_with('\u{feff}'),
-        Some(charset) => ASCII_ABOVE.contains(&charset) && text.is_ascii(),
+    let transfer = transfer.unwrap_or(Transfer::Identity);
+    let bytes: Cow<'x, [u8]> = match transfer {
+        Transfer::Identity => encoded.into(),
+        Transfer::Base64 => encoded::strict_base64(encoded)?.into(),
+        Transfer::QuotedPrintable => encoded::strict_quoted_printable(encoded)?.into(),
     };
-    let body = if content_type == "text/html" { Body::Html(text.into()) } else { Body::Text(text.into()) };
-    as_it_stands.then(|| Part {
+    let text = simple_charset(bytes, charset.as_deref())?;
+    Some(Part {
         content_type: content_type.to_owned(),
         charset,
         name: None,
         attachment: false,
-        base64: false,
+        base64: transfer == Transfer::Base64,
         encoding_problem: false,
         depth: 0,
         header: raw[..header.body_offset].into(),
         encoded,
-        body,
+        body: if content_type == "text/html" { Body::Html(text) } else { Body::Text(text) },
     })
 }
 
-/// Transfer encodings that change nothing (RFC 2045 §6.2).
-const IDENTITY: [&str; 3] = ["7bit", "8bit", "binary"];
+/// A transfer encoding (RFC 2045 §6).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transfer {
+    /// It changes nothing.
+    Identity,
+    Base64,
+    QuotedPrintable,
+}
+
+impl Transfer {
+    fn of(value: &[u8]) -> Option<Self> {
+        let known = [
+            ("7bit", Transfer::Identity),
+            ("8bit", Transfer::Identity),
+            ("binary", Transfer::Identity),
+            ("base64", Transfer::Base64),
+            ("quoted-printable", Transfer::QuotedPrintable),
+        ];
+        known.into_iter().find_map(|(name, transfer)| is_word(value, name).then_some(transfer))
+    }
+}
+
+/// Bytes as text where the charset says so in the way that nearly all do.
+fn simple_charset<'x>(bytes: Cow<'x, [u8]>, charset: Option<&str>) -> Option<Cow<'x, str>> {
+    // Above 0x9f the two charsets of the west are Unicode.
+    let is_western = matches!(charset, Some("iso-8859-1" | "windows-1252"));
+    if is_western && !bytes.is_ascii() && !bytes.iter().any(|byte| (0x80..0xa0).contains(byte)) {
+        return Some(encoding_rs::mem::decode_latin1(&bytes).into_owned().into());
+    }
+    let text: Cow<'x, str> = match bytes {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok()?.into(),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok()?.into(),
+    };
+    let as_it_stands = match charset {
+        None => true,
+        Some("utf-8") => !text.starts_with('\u{feff}'),
+        Some(charset) => ASCII_ABOVE.contains(&charset) && text.is_ascii(),
+    };
+    as_it_stands.then_some(text)
+}
+
 /// The usual charsets in which ASCII is ASCII.
 const ASCII_ABOVE: [&str; 6] = ["us-ascii", "iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1251", "windows-1252"];
 
@@ -172,11 +217,19 @@ fn cut<'x>(raw: &'x [u8], budget: &mut Budget) -> &'x [u8] {
     if raw.len() < PRECHECK_BYTES_MIN {
         return raw;
     }
+    // To count is many times as fast as to say where, and nearly all messages have few of each.
+    let lower = raw.to_ascii_lowercase();
+    let [rfc822, global, digest, multiparts, boundaries] =
+        STRUCTURE_COUNTS.each_ref().map(|finder| finder.find_iter(&lower).count());
+    let nested = (rfc822 + global + digest) as u64;
+    if multiparts <= MULTIPARTS_MAX && boundaries <= BOUNDARY_LINES_MAX && budget.take(Limit::Nesting, nested) {
+        return raw;
+    }
     let (mut multiparts, mut boundaries) = (0, 0);
-    for found in STRUCTURE.find_iter(raw) {
+    for found in STRUCTURE_PLACES.find_iter(raw) {
         let (within, limit) = match found.pattern().as_usize() {
-            0..=2 => (budget.take(Limit::Nesting, 1), None),
-            3 => {
+            place if NESTING.contains(&place) => (budget.take(Limit::Nesting, 1), None),
+            MULTIPART => {
                 multiparts += 1;
                 (multiparts <= MULTIPARTS_MAX, Some(Limit::Nesting))
             }
@@ -416,7 +469,7 @@ mod tests {
             ("Content-Type: text\n", true),
             ("C ontent-Type: text/html\n", true),
             ("Content-Disposition: attachment\n", true),
-            ("Content-Transfer-Encoding: base64\n", true),
+            ("Content-Transfer-Encoding: 8bit\nContent-Transfer-Encoding: base64\n", true),
             ("Content-Transfer-Encoding: x-unknown\n", true),
             ("no field\n", true),
         ];
@@ -432,7 +485,57 @@ mod tests {
             same(format!("X: y\n{head}").as_bytes());
             same(format!("{head}\nna\u{ef}ve \u{feff}\n").as_bytes());
             same(&[head.as_bytes(), b"\n\xef\xbb\xbfna\xefve\n"].concat());
+            same(&[head.as_bytes(), b"\nna\xefve\n"].concat());
+            same(&[head.as_bytes(), b"\n\x93na\xefve\n"].concat());
         }
+    }
+
+    #[test]
+    fn a_text_in_a_usual_encoding_is_what_the_parser_makes_of_it() {
+        let pieces = [
+            "a",
+            "QUJD",
+            "QQ==",
+            "QUI=",
+            "=41",
+            "=c3=A9",
+            "=E9",
+            "=85",
+            "=EF=BB=BF",
+            "=",
+            "==",
+            "\n",
+            "\r\n",
+            "\r",
+            "=\n",
+            "=\r\n",
+            " ",
+            "\t\n",
+            "\x0c\n",
+            " \r\n",
+            "--\n",
+            "-",
+            "é",
+        ];
+        let mut left = 0;
+        for transfer in ["base64", "Quoted-Printable"] {
+            for charset in ["", "; charset=utf-8", "; charset=iso-8859-1", "; charset=us-ascii"] {
+                let head = format!("Content-Type: text/html{charset}\nContent-Transfer-Encoding: {transfer}\n\n");
+                for number in 0..pieces.len().pow(3) {
+                    let of = |place: u32| pieces[number / pieces.len().pow(place) % pieces.len()];
+                    left += usize::from(!same(format!("{head}{}{}{}", of(0), of(1), of(2)).as_bytes()));
+                }
+                for body in [
+                    "SGVsbG8sIHdv\ncmxkIQ==\n\n",
+                    "so=\r\nft =C3=B8 \r\n=20 \r\n",
+                    "so=\nft =e4\t\n=20\t\n",
+                    "\r\n\r\n",
+                ] {
+                    same(format!("{head}{body}").as_bytes());
+                }
+            }
+        }
+        assert!(left > 10_000, "{left} were not shown to the parser");
     }
 
     #[test]
@@ -451,6 +554,28 @@ mod tests {
             }
         }
         assert!(parsed > 50 && left > 5, "{parsed} were parsed, {left} were not");
+    }
+
+    #[test]
+    fn structure_is_cut_where_its_limit_ends() {
+        let long = "x".repeat(PRECHECK_BYTES_MIN);
+        let nesting = Budget::default().left(Limit::Nesting) as usize;
+        let kept = |literal: &str, times: usize| {
+            let raw = format!("{long}{}", format!(" {literal}").repeat(times));
+            let mut budget = Budget::default();
+            let kept = cut(raw.as_bytes(), &mut budget).len();
+            (raw.len() - kept, budget.exceeded().next().map(|row| row.limit))
+        };
+        for (literal, most, limit) in [
+            ("message/RFC822", nesting, Limit::Nesting),
+            ("message/global", nesting, Limit::Nesting),
+            ("multipart/Mixed", MULTIPARTS_MAX, Limit::Nesting),
+            ("\n--", BOUNDARY_LINES_MAX, Limit::Parts),
+        ] {
+            assert_eq!(kept(literal, most), (0, None), "{literal}");
+            let (lost, exceeded) = kept(literal, most + 1);
+            assert!(lost > 0 && lost <= literal.len() && exceeded == Some(limit), "{literal}: {lost} {exceeded:?}");
+        }
     }
 
     #[test]

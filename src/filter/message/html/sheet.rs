@@ -26,8 +26,11 @@ const OPACITY_MIN: f32 = 0.05;
 impl Declared {
     /// Reads declarations: the value of a `style` attribute, or what stands between braces.
     pub fn read(style: &[u8]) -> Self {
-        let kept = style.iter().filter(|byte| !byte.is_ascii_whitespace());
-        let plain: String = kept.map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+        let mut plain = Vec::with_capacity(style.len());
+        // What is not ASCII is in none of the names and numbers that are asked for.
+        let ascii = style.iter().map(|byte| if byte.is_ascii() { byte.to_ascii_lowercase() } else { b'?' });
+        plain.extend(ascii.filter(|byte| !byte.is_ascii_whitespace()));
+        let plain = std::str::from_utf8(&plain).unwrap_or_default();
         let mut declared = Declared::default();
         let (mut flat, mut clipped) = (false, false);
         for declaration in plain.split(';') {

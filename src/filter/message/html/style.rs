@@ -183,19 +183,25 @@ fn is_face(text: &str) -> bool {
 fn declared(look: &mut Look, style: &str, above: Look) {
     for declaration in style.split(';') {
         let Some((property, value)) = declaration.split_once(':') else { continue };
+        let property = property.trim();
+        let (of_text, of_ground) = (is(property, "color"), is(property, "background-color"));
+        if !of_text && !of_ground && property != "background" {
+            continue;
+        }
         let value = value.trim().to_ascii_lowercase();
         let value = value.trim_end_matches("!important").trim_end();
-        let property = property.trim();
-        if property.eq_ignore_ascii_case("color") {
+        if of_text {
             look.text = if value == "transparent" { look.ground } else { named(value, look.text) };
-        } else if property.eq_ignore_ascii_case("background-color") {
+        } else if of_ground {
             look.ground = if value == "transparent" { above.ground } else { named(value, look.ground) };
-        } else if property == "background"
-            && let Some(color) = value.split([' ', ',']).find_map(color::parse)
-        {
+        } else if let Some(color) = value.split([' ', ',']).find_map(color::parse) {
             look.ground = Some(color);
         }
     }
+}
+
+fn is(property: &str, name: &str) -> bool {
+    property.eq_ignore_ascii_case(name)
 }
 
 fn named(value: &str, inherited: Option<Color>) -> Option<Color> {
