@@ -11,7 +11,7 @@ use super::uris;
 use crate::filter::budget::Budget;
 use crate::filter::engine::Facts;
 use crate::filter::message::header::{Field, Header, mailboxes};
-use crate::filter::message::{Body, View};
+use crate::filter::message::{Body, Part, View};
 
 /// The texts of one message.
 pub struct Texts<'v, 'x> {
@@ -29,8 +29,9 @@ pub struct Texts<'v, 'x> {
     body: OnceCell<(Text<'v>, usize)>,
     /// All of them in lines, with the place where each begins, and the end.
     all: OnceCell<(Vec<u8>, Vec<u32>)>,
+    envelope_from: OnceCell<Option<String>>,
     from: OnceCell<String>,
-    part_headers: OnceCell<Vec<Header<'v>>>,
+    part_headers: OnceCell<Vec<PartHeader<'v, 'x>>>,
     raw: OnceCell<Vec<&'v [u8]>>,
     uris: OnceCell<Vec<String>>,
 }
@@ -112,6 +113,35 @@ impl<'v> Text<'v> {
     }
 }
 
+/// The header of a part.
+pub enum PartHeader<'v, 'x> {
+    /// The message's own: it has one part.
+    Top(&'v Header<'x>),
+    /// That of one of several parts.
+    Own(Header<'v>),
+}
+
+impl PartHeader<'_, '_> {
+    /// The decoded value of the first field of this name; empty if there is none.
+    pub fn text(&self, name: &str) -> &str {
+        match self {
+            PartHeader::Top(header) => header.text(name),
+            PartHeader::Own(header) => header.text(name),
+        }
+    }
+
+    /// The values of all fields of this name, decoded or as received.
+    fn values(&self, name: &str, raw: bool) -> Vec<&[u8]> {
+        fn values<'s>(header: &'s Header<'_>, name: &str, raw: bool) -> Vec<&'s [u8]> {
+            header.all(name).map(|field| if raw { field.raw } else { field.text().as_bytes() }).collect()
+        }
+        match self {
+            PartHeader::Top(header) => values(header, name, raw),
+            PartHeader::Own(header) => values(header, name, raw),
+        }
+    }
+}
+
 /// Bytes of a paragraph that rules see at once (SpamAssassin's MAX_BODY_LINE_LENGTH).
 const PARAGRAPH_BYTES_MAX: usize = 2048;
 /// Bytes of decoded text for rawbody rules.
@@ -123,9 +153,20 @@ impl<'v, 'x> Texts<'v, 'x> {
     /// Reads the relays; texts are made when they are asked for.
     pub fn new(view: &'v View<'x>, facts: &'v Facts, lists: &'v Lists) -> Self {
         let relays = Relays::read(view, facts);
-        let (body, part_headers) = (OnceCell::new(), OnceCell::new());
-        let (raw, uris, all, from) = (OnceCell::new(), OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Texts { view, facts, lists, relays, once: Once::default(), body, all, from, part_headers, raw, uris }
+        Texts {
+            view,
+            facts,
+            lists,
+            relays,
+            once: Once::default(),
+            body: OnceCell::new(),
+            all: OnceCell::new(),
+            envelope_from: OnceCell::new(),
+            from: OnceCell::new(),
+            part_headers: OnceCell::new(),
+            raw: OnceCell::new(),
+            uris: OnceCell::new(),
+        }
     }
 
     /// The text of a target; nothing for a header field that is missing.
@@ -201,10 +242,20 @@ impl<'v, 'x> Texts<'v, 'x> {
     }
 
     fn mime(&self, spec: &FieldSpec, budget: &mut Budget) -> Text<'v> {
-        let parts = self.view.parts.iter();
-        let headers = self.part_headers.get_or_init(|| parts.map(|part| Header::parse(&part.header, budget)).collect());
-        let fields = headers.iter().flat_map(|header| header.all(&spec.name));
-        Text::joined(fields.map(|field| if spec.has("raw") { field.raw } else { field.text().as_bytes() }))
+        let values = self.part_headers(budget).iter().flat_map(|header| header.values(&spec.name, spec.has("raw")));
+        Text::joined(values)
+    }
+
+    /// The header of each part, in their order; `budget` bounds those that are read now.
+    pub fn part_headers(&self, budget: &mut Budget) -> &[PartHeader<'v, 'x>] {
+        self.part_headers.get_or_init(|| {
+            let View { header: top, raw, parts, .. } = self.view;
+            let read = |part: &'v Part<'x>| match &*part.header {
+                own if own.as_ptr() == raw.as_ptr() && own.len() == top.body_offset => PartHeader::Top(top),
+                own => PartHeader::Own(Header::parse(own, budget)),
+            };
+            parts.iter().map(read).collect()
+        })
     }
 
     /// The message as received.
@@ -222,7 +273,7 @@ impl<'v, 'x> Texts<'v, 'x> {
             "all-internal" | "all-trusted" => return self.range(spec, 0, inside),
             "tocc" => return self.joined(spec, &["to", "cc"]),
             MESSAGE_ID => return self.joined(spec, &MESSAGE_IDS),
-            "envelopefrom" => self.envelope_from(),
+            "envelopefrom" => self.envelope_from().map(str::to_owned),
             "x-spam-relays-external" | "x-spam-relays-untrusted" => Some(self.relays.external_notation()),
             "x-spam-relays-internal" | "x-spam-relays-trusted" => Some(self.relays.internal_notation()),
             name => return self.joined(spec, &[name]),
@@ -237,7 +288,11 @@ impl<'v, 'x> Texts<'v, 'x> {
 
     /// The sender of the envelope: known, or noted by the relay that took the message from outside, or by its own field. One
     /// that stands below a Received field was written by a stranger.
-    pub fn envelope_from(&self) -> Option<String> {
+    pub fn envelope_from(&self) -> Option<&str> {
+        self.envelope_from.get_or_init(|| self.read_envelope_from()).as_deref()
+    }
+
+    fn read_envelope_from(&self) -> Option<String> {
         let noted = self.relays.external().first().or(self.relays.internal().last());
         let noted = noted.and_then(|relay| relay.envfrom.clone()).filter(|sender| sender.contains('@'));
         self.facts.reverse_path.clone().or(noted).or_else(|| {
@@ -381,40 +436,38 @@ fn ip_in(text: &str, reversed: bool) -> Option<String> {
 /// Appends `text` with one paragraph a line, blanks made one, long ones split at a blank.
 fn paragraphs(out: &mut Vec<u8>, text: &str) {
     let mut line_start = out.len();
-    let mut breaks = 0;
-    let mut blank = false;
     let text = plain_blanks(text);
-    for &byte in text.as_bytes() {
-        match byte {
-            b'\n' => {
-                breaks += 1;
-                blank = true;
-            }
-            b' ' | b'\t' | b'\r' | 0x0b | 0x0c => blank = true,
-            byte => {
-                if breaks > 1 && out.len() > line_start {
-                    out.push(b'\n');
-                    line_start = out.len();
-                } else if blank && out.len() > line_start {
-                    let long = out.len() - line_start >= PARAGRAPH_BYTES_MAX;
-                    out.push(if long { b'\n' } else { b' ' });
-                    line_start = if long { out.len() } else { line_start };
-                }
-                (breaks, blank) = (0, false);
-                out.push(byte);
-            }
+    let mut rest = text.as_bytes();
+    loop {
+        let blanks = rest.iter().position(|&byte| !is_blank(byte)).unwrap_or(rest.len());
+        let (blanks, behind) = rest.split_at(blanks);
+        if behind.is_empty() {
+            break;
         }
+        if !blanks.is_empty() && out.len() > line_start {
+            let breaks = blanks.iter().filter(|&&byte| byte == b'\n').count();
+            let ends = breaks > 1 || out.len() - line_start >= PARAGRAPH_BYTES_MAX;
+            out.push(if ends { b'\n' } else { b' ' });
+            line_start = if ends { out.len() } else { line_start };
+        }
+        let word = behind.iter().position(|&byte| is_blank(byte)).unwrap_or(behind.len());
+        out.extend_from_slice(&behind[..word]);
+        rest = &behind[word..];
     }
     if out.len() > line_start {
         out.push(b'\n');
     }
 }
 
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
 /// Blanks beyond ASCII, such as those that do not break, as plain ones.
 fn plain_blanks(text: &str) -> Cow<'_, str> {
     let wide = |c: char| !c.is_ascii() && c.is_whitespace();
     // C2, E1 to E3 begin the UTF-8 of all of them.
-    let may = text.bytes().any(|byte| matches!(byte, 0xc2 | 0xe1..=0xe3));
+    let may = !text.is_ascii() && text.bytes().any(|byte| matches!(byte, 0xc2 | 0xe1..=0xe3));
     if may && text.contains(wide) { Cow::Owned(text.replace(wide, " ")) } else { Cow::Borrowed(text) }
 }
 

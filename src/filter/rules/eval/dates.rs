@@ -50,7 +50,8 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 fn plain_time(text: &str) -> Option<i64> {
     let text = text.trim_ascii();
     let text = text.split_once(", ").filter(|(day, _)| day.len() == 3).map_or(text, |(_, rest)| rest);
-    let mut words = text.split(' ');
+    // A day of one digit is often written with a blank before it.
+    let mut words = text.split(' ').filter(|word| !word.is_empty());
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u16>().ok())?;
     let small = |text: &str| u8::try_from(number(text)?).ok();
     let day = words.next().filter(|day| day.len() <= 2)?;
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(time("Tue, 14 Nov 2023 22:13:20 +0000 (UTC)"), Some(1_700_000_000));
         assert_eq!(time("14 Nov 2023 23:13 +0100"), Some(1_699_999_980));
         for plain in
-            ["Tue, 14 Nov 2023 23:13:20 +0100 (CET)", "14 Nov 2023 22:13:20 +0000", " Tue, 14 Nov 2023 14:43:20 -0730"]
+            ["Tue,  14 Nov 2023 23:13:20 +0100 (CET)", "14 Nov 2023 22:13:20 +0000", " Tue, 14 Nov 2023 14:43:20 -0730"]
         {
             assert_eq!(plain_time(plain), Some(1_700_000_000), "{plain}");
         }

@@ -1,5 +1,7 @@
 //! FreeMail: addresses that anybody gets for nothing. Pure.
 
+use std::borrow::Cow;
+
 use super::{Context, Function};
 use crate::filter::message::header::{lossy, mailboxes};
 use crate::filter::rules::definition::FieldSpec;
@@ -9,17 +11,11 @@ use crate::filter::rules::uris::shown_addresses;
 pub const FUNCTIONS: &[(&str, Function)] = &[
     ("check_freemail_body", |context, _| shown_freemail(context).iter().any(|address| context.matches(address))),
     ("check_freemail_from", |context, _| {
-        let fields = ["From", "Envelope-Sender", "Resent-Sender", "X-Envelope-From"];
-        let resent = addresses(context, "Resent-From").into_iter().next();
-        let all = match resent {
-            Some(resent) => vec![resent],
-            None => fields
-                .iter()
-                .flat_map(|name| addresses(context, name))
-                .chain(context.texts.envelope_from().map(|sender| sender.to_ascii_lowercase()))
-                .collect(),
-        };
-        all.iter().any(|one| is_freemail(context, one) && context.matches(one))
+        let wanted = |all: &[String]| all.iter().any(|one| is_freemail(context, one) && context.matches(one));
+        match addresses(context, "Resent-From").first() {
+            Some(resent) => wanted(std::slice::from_ref(resent)),
+            None => AUTHORS.iter().any(|name| wanted(&addresses(context, name))),
+        }
     }),
     ("check_freemail_header", |context, arguments| {
         let found = arguments.first().map(|name| addresses(context, name)).unwrap_or_default();
@@ -69,15 +65,27 @@ const BULK: [&str; 14] = [
     "no.reply",
 ];
 
+/// Where a sender stands that nobody sent again.
+const AUTHORS: [&str; 5] = ["From", "Envelope-Sender", "Resent-Sender", "X-Envelope-From", "EnvelopeFrom"];
+
 /// The addresses of a field, in lower case.
-fn addresses(context: &Context<'_, '_, '_>, field: &str) -> Vec<String> {
+fn addresses<'c>(context: &'c Context<'_, '_, '_>, field: &str) -> Cow<'c, [String]> {
     let name = field.split(':').next().unwrap_or(field);
-    if name.eq_ignore_ascii_case("EnvelopeFrom") {
-        return context.texts.envelope_from().map(|sender| sender.to_ascii_lowercase()).into_iter().collect();
+    let read = || match context.texts.header(&FieldSpec::parse(name)) {
+        Some(value) => {
+            let addresses = |line| mailboxes(line).map(|(_, address)| address.to_ascii_lowercase());
+            lossy(&value).split('\n').flat_map(addresses).collect()
+        }
+        None => Vec::new(),
+    };
+    // Several functions ask for these.
+    let once = &context.texts.once;
+    match name.to_ascii_lowercase().as_str() {
+        "envelopefrom" => context.texts.envelope_from().map(str::to_ascii_lowercase).into_iter().collect(),
+        "from" => once.authors.get_or_init(read).into(),
+        "reply-to" => once.answers.get_or_init(read).into(),
+        _ => read().into(),
     }
-    let Some(value) = context.texts.header(&FieldSpec::parse(name)) else { return Vec::new() };
-    let text = lossy(&value);
-    text.split('\n').flat_map(mailboxes).map(|(_, address)| address.to_ascii_lowercase()).collect()
 }
 
 fn is_freemail(context: &Context<'_, '_, '_>, address: &str) -> bool {

@@ -1,8 +1,9 @@
 //! MIMEEval: how a message is put together. Pure. RFC 2045, RFC 2046.
 
 use super::{Context, Function, charsets, number};
-use crate::filter::budget::Limit;
-use crate::filter::message::{Header, Part};
+use crate::filter::budget::{Budget, Limit};
+use crate::filter::message::Part;
+use crate::filter::rules::texts::PartHeader;
 
 /// By name.
 pub const FUNCTIONS: &[(&str, Function)] = &[
@@ -69,13 +70,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    fn read(part: &Part<'_>, top: &Header<'_>) -> Self {
-        // A message that is one part has one header.
-        let known = std::ptr::eq(part.header.as_ptr(), top.raw.as_ptr()) && part.header.len() == top.raw.len();
-        if known { Encoded::of(top) } else { Encoded::of(&Header::parse(&part.header, &mut Default::default())) }
-    }
-
-    fn of(header: &Header<'_>) -> Self {
+    fn of(header: &PartHeader<'_, '_>) -> Self {
         let field = |name: &str| header.text(name).trim().to_ascii_lowercase();
         Encoded { encoding: field("Content-Transfer-Encoding"), disposition: field("Content-Disposition") }
     }
@@ -90,8 +85,8 @@ fn encoded<'c>(
     context: &'c Context<'_, '_, '_>,
 ) -> impl DoubleEndedIterator<Item = (&'c Part<'c>, &'c Encoded)> + ExactSizeIterator {
     let parts = &context.texts.view.parts;
-    let read = |part| Encoded::read(part, &context.texts.view.header);
-    let encoded = context.texts.once.encoded.get_or_init(|| parts.iter().map(read).collect());
+    let read = || context.texts.part_headers(&mut Budget::default()).iter().map(Encoded::of).collect();
+    let encoded = context.texts.once.encoded.get_or_init(read);
     parts.iter().zip(encoded)
 }
 

@@ -9,6 +9,10 @@ use super::mime::{Encoded, Flaws};
 /// See the module.
 #[derive(Default)]
 pub struct Once {
+    /// Addresses of Reply-To, in lower case.
+    pub answers: OnceCell<Vec<String>>,
+    /// Addresses of From, in lower case.
+    pub authors: OnceCell<Vec<String>>,
     /// Per cent of capitals.
     pub capitals: OnceCell<f64>,
     /// Dates of the sender and the relays.
