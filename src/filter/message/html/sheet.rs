@@ -16,6 +16,9 @@ pub struct Declared {
     important: bool,
 }
 
+/// Properties that say whether something is seen.
+const ASKED: [&str; 8] =
+    ["display", "font-size", "height", "max-height", "mso-hide", "opacity", "overflow", "visibility"];
 /// Pixels, and points, of a font that nobody sees.
 const TINY: f32 = 1.5;
 /// The same as a share of the font around it.
@@ -23,18 +26,22 @@ const TINY_SHARE: f32 = 0.1;
 /// Less of it is no ink.
 const OPACITY_MIN: f32 = 0.05;
 
+/// Properties with their values, both as written (CSS 2.2 §4.1.8).
+pub fn declarations(style: &str) -> impl Iterator<Item = (&str, &str)> {
+    let declared = style.split(';').filter_map(|declaration| declaration.split_once(':'));
+    declared.map(|(property, value)| (property.trim(), value.trim()))
+}
+
 impl Declared {
     /// Reads declarations: the value of a `style` attribute, or what stands between braces.
-    pub fn read(style: &[u8]) -> Self {
-        let mut plain = Vec::with_capacity(style.len());
-        // What is not ASCII is in none of the names and numbers that are asked for.
-        let ascii = style.iter().map(|byte| if byte.is_ascii() { byte.to_ascii_lowercase() } else { b'?' });
-        plain.extend(ascii.filter(|byte| !byte.is_ascii_whitespace()));
-        let plain = std::str::from_utf8(&plain).unwrap_or_default();
+    pub fn read(style: &str) -> Self {
         let mut declared = Declared::default();
         let (mut flat, mut clipped) = (false, false);
-        for declaration in plain.split(';') {
-            let Some((property, value)) = declaration.split_once(':') else { continue };
+        for (property, value) in declarations(style) {
+            let Some(property) = ASKED.into_iter().find(|asked| property.eq_ignore_ascii_case(asked)) else { continue };
+            let letters = value.chars().filter(|c| !c.is_ascii_whitespace());
+            let value: String = letters.map(|c| c.to_ascii_lowercase()).collect();
+            let value = value.as_str();
             let (value, important) = value.strip_suffix("!important").map_or((value, false), |value| (value, true));
             let gone = match property {
                 "display" => Some(value == "none"),
@@ -146,7 +153,7 @@ impl Sheet {
                 }
                 Some(_) => {}
                 None => {
-                    let mut declared = Declared::read(block.as_bytes());
+                    let mut declared = Declared::read(block);
                     if conditional {
                         declared.gone = declared.gone.filter(|gone| !gone);
                         declared.tiny = declared.tiny.filter(|tiny| !tiny);
@@ -256,7 +263,7 @@ mod tests {
         sheet.add(css);
         let classes: Vec<u32> = class.split_whitespace().map(|class| name_hash(class.as_bytes())).collect();
         let id = name_hash(b"top");
-        sheet.declared(name_hash(tag.as_bytes()), id, &classes, Declared::read(style.as_bytes())).gone
+        sheet.declared(name_hash(tag.as_bytes()), id, &classes, Declared::read(style)).gone
     }
 
     #[test]
@@ -287,7 +294,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_unit() {
-        let tiny = |value: &str| Declared::read(format!("font-size:{value}").as_bytes()).tiny;
+        let tiny = |value: &str| Declared::read(&format!("font-size:{value}")).tiny;
         assert_eq!(["0", "1px", "0.01em", "2%"].map(tiny), [Some(true); 4]);
         assert_eq!(["9pt", "13px"].map(tiny), [Some(false); 2]);
         assert_eq!(["1em", "90%", "small", "inherit"].map(tiny), [None; 4]);

@@ -4,6 +4,7 @@
 //! attribute `bgcolor` counts as white, because that is how the rules that ask for it were made.
 
 use super::color::{self, Color};
+use super::sheet::declarations;
 use super::tag_hash;
 use crate::filter::message::header::lossy;
 
@@ -181,14 +182,12 @@ fn is_face(text: &str) -> bool {
 }
 
 fn declared(look: &mut Look, style: &str, above: Look) {
-    for declaration in style.split(';') {
-        let Some((property, value)) = declaration.split_once(':') else { continue };
-        let property = property.trim();
+    for (property, value) in declarations(style) {
         let (of_text, of_ground) = (is(property, "color"), is(property, "background-color"));
         if !of_text && !of_ground && property != "background" {
             continue;
         }
-        let value = value.trim().to_ascii_lowercase();
+        let value = value.to_ascii_lowercase();
         let value = value.trim_end_matches("!important").trim_end();
         if of_text {
             look.text = if value == "transparent" { look.ground } else { named(value, look.text) };

@@ -6,6 +6,7 @@
 
 use super::sheet::{Declared, Sheet, name_hash};
 use super::{is_void, tag_hash};
+use crate::filter::message::header::lossy;
 
 /// See the module.
 #[derive(Default)]
@@ -121,7 +122,7 @@ impl Veil {
     /// It has this attribute.
     pub fn attribute(&mut self, name: &[u8], value: &[u8]) {
         match name {
-            b"style" => self.next.own = Declared::read(value),
+            b"style" => self.next.own = Declared::read(&lossy(value)),
             b"id" => self.next.id = name_hash(value.trim_ascii()),
             b"class" => {
                 let words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
