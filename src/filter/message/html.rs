@@ -252,6 +252,9 @@ impl Reader {
     }
 
     fn attribute_value(&mut self, value: &[u8]) {
+        let is_style = self.attribute == b"style" && memchr::memmem::find(value, b"/*").is_some();
+        let plain = is_style.then(|| sheet::without_comments(&String::from_utf8_lossy(value)));
+        let value = plain.as_ref().map_or(value, |plain| plain.as_bytes());
         self.styles.attribute(&self.tag, &self.attribute, value);
         self.veil.attribute(&self.attribute, value);
         match self.attribute.as_slice() {

@@ -182,11 +182,13 @@ pub fn is_for_screen(media: &str) -> bool {
         .any(|one| matches!(one.trim().to_ascii_lowercase().as_str(), "" | "all" | "screen" | "only screen"))
 }
 
-fn without_comments(css: &str) -> String {
+/// Styles with a blank for each comment.
+pub fn without_comments(css: &str) -> String {
     let mut plain = String::with_capacity(css.len());
     let mut rest = css;
     while let Some((before, behind)) = rest.split_once("/*") {
         plain.push_str(before);
+        plain.push(' ');
         rest = behind.split_once("*/").map_or("", |(_, rest)| rest);
     }
     plain.push_str(rest);

@@ -265,6 +265,13 @@ mod tests {
     }
 
     #[test]
+    fn comments_in_a_style_hide_nothing_of_it() {
+        is("<p style='display/* x; */:/**/none'>a</p><p style='color:red;/*;*/font-size/**/:0'>b</p>c", "c", "a b");
+        is("<p style='dis/**/play:none'>a</p>b", "a b", "");
+        is("<style>p{dis/**/play:none}</style><p>a</p>", "a", "");
+    }
+
+    #[test]
     fn depth_is_bounded() {
         let (text, hidden) = seen(&format!("{}<i hidden>a", "<div><b>".repeat(100_000)));
         assert_eq!((text.as_str(), hidden.as_str()), ("a", ""));
