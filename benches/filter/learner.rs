@@ -12,18 +12,22 @@ use crate::{clock, row};
 const JUDGING: f64 = 10_000.0;
 const LEARNING: f64 = 7_000.0;
 
+/// Passes over the messages, of which the quickest counts: what else runs on the machine slows the others.
+const PASSES: usize = 5;
+
 /// Measures both, and gives the model that came of it.
 pub fn measure(messages: &[Message], scratch: &Path) -> PathBuf {
-    println!("the classifier, from bytes to opinion, one thread");
+    println!("the classifier, from bytes to opinion, one thread, the quickest of {PASSES} passes");
     let mut model = Classifier::default();
-    let learning = clock::of(|| {
+    let learning = clock::quickest_of(PASSES, || {
+        model = Classifier::default();
         for message in messages {
             let features = features::extract(&View::read(&message.bytes));
             std::hint::black_box(model.judge(&features));
             model.learn(&features, message.label);
         }
     });
-    let judging = clock::of(|| {
+    let judging = clock::quickest_of(PASSES, || {
         for message in messages {
             std::hint::black_box(model.judge(&features::extract(&View::read(&message.bytes))));
         }
