@@ -4,6 +4,7 @@
 //! below base64, which mailing lists add, must not keep a text from being seen here.
 
 use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::quoted_printable::quoted_printable_decode_char;
 
 /// The bytes of base64 that is kept to; nothing if it is not.
 pub fn strict_base64(encoded: &[u8]) -> Option<Vec<u8>> {
@@ -11,46 +12,6 @@ pub fn strict_base64(encoded: &[u8]) -> Option<Vec<u8>> {
     let padding = memchr::memchr(b'=', encoded).unwrap_or(encoded.len());
     let is_whole = signs.is_multiple_of(4) && padding + 2 >= encoded.trim_ascii_end().len();
     is_whole.then(|| base64_decode(encoded))?
-}
-
-/// The bytes of quoted-printable that is kept to; nothing if it is not.
-pub fn strict_quoted_printable(encoded: &[u8]) -> Option<Vec<u8>> {
-    let first_end = memchr::memchr(b'\n', encoded).unwrap_or(0);
-    let line_end: &[u8] = if encoded[..first_end].ends_with(b"\r") { b"\r\n" } else { b"\n" };
-    let mut decoded = Vec::with_capacity(encoded.len());
-    for whole in encoded.split_inclusive(|&byte| byte == b'\n') {
-        let line = whole.strip_suffix(line_end).unwrap_or(whole);
-        if memchr::memchr2(b'\r', b'\n', line).is_some() {
-            return None;
-        }
-        if line.len() == whole.len() {
-            unescape(line, &mut decoded)?;
-        } else if let Some(line) = line.strip_suffix(b"=") {
-            unescape(line, &mut decoded)?;
-        } else {
-            unescape(line.trim_ascii_end(), &mut decoded)?;
-            decoded.extend_from_slice(line_end);
-        }
-    }
-    Some(decoded)
-}
-
-/// Adds the bytes of a line of quoted-printable; nothing if an `=` in it stands for none.
-fn unescape(mut line: &[u8], decoded: &mut Vec<u8>) -> Option<()> {
-    while let Some(place) = memchr::memchr(b'=', line) {
-        decoded.extend_from_slice(&line[..place]);
-        let (pair, rest) = line[place + 1..].split_first_chunk()?;
-        decoded.push(escaped(*pair)?);
-        line = rest;
-    }
-    decoded.extend_from_slice(line);
-    Some(())
-}
-
-/// The byte that two hexadecimal digits name.
-fn escaped(pair: [u8; 2]) -> Option<u8> {
-    let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
-    u8::try_from(high? << 4 | low?).ok()
 }
 
 /// The bytes of base64: what is not of its alphabet is passed over, and padding is the end.
@@ -88,7 +49,8 @@ pub fn quoted_printable(encoded: &[u8]) -> Vec<u8> {
         decoded.extend_from_slice(&rest[..place]);
         rest = &rest[place + 1..];
         let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        match (rest.first_chunk().copied().and_then(escaped), &rest[blanks..]) {
+        let pair = rest.first_chunk().and_then(|&[high, low]| quoted_printable_decode_char(high, low));
+        match (pair, &rest[blanks..]) {
             (Some(byte), _) => {
                 decoded.push(byte);
                 rest = &rest[2..];

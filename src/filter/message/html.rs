@@ -14,6 +14,7 @@ use std::ops::Range;
 use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
 use html5gum::{Emitter, ForwardingEmitter, Span, Tokenizer};
 
+use super::header::lossy;
 pub use style::Style;
 use style::Styles;
 use veil::Veil;
@@ -253,7 +254,7 @@ impl Reader {
 
     fn attribute_value(&mut self, value: &[u8]) {
         let is_style = self.attribute == b"style" && memchr::memmem::find(value, b"/*").is_some();
-        let plain = is_style.then(|| sheet::without_comments(&String::from_utf8_lossy(value)));
+        let plain = is_style.then(|| sheet::without_comments(&lossy(value)));
         let value = plain.as_ref().map_or(value, |plain| plain.as_bytes());
         self.styles.attribute(&self.tag, &self.attribute, value);
         self.veil.attribute(&self.attribute, value);

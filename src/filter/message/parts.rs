@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
+use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Encoding, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use memchr::memmem::Finder;
 
@@ -127,7 +128,7 @@ fn plain<'x>(raw: &'x [u8], header: &Header<'x>) -> Option<Part<'x>> {
     let bytes: Cow<'x, [u8]> = match transfer {
         Transfer::Identity => encoded.into(),
         Transfer::Base64 => encoded::strict_base64(encoded)?.into(),
-        Transfer::QuotedPrintable => encoded::strict_quoted_printable(encoded)?.into(),
+        Transfer::QuotedPrintable => quoted_printable_decode(encoded)?.into(),
     };
     let text = simple_charset(bytes, charset.as_deref())?;
     Some(Part {

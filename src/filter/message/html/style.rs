@@ -183,7 +183,8 @@ fn is_face(text: &str) -> bool {
 
 fn declared(look: &mut Look, style: &str, above: Look) {
     for (property, value) in declarations(style) {
-        let (of_text, of_ground) = (is(property, "color"), is(property, "background-color"));
+        let of_text = property.eq_ignore_ascii_case("color");
+        let of_ground = property.eq_ignore_ascii_case("background-color");
         if !of_text && !of_ground && property != "background" {
             continue;
         }
@@ -197,10 +198,6 @@ fn declared(look: &mut Look, style: &str, above: Look) {
             look.ground = Some(color);
         }
     }
-}
-
-fn is(property: &str, name: &str) -> bool {
-    property.eq_ignore_ascii_case(name)
 }
 
 fn named(value: &str, inherited: Option<Color>) -> Option<Color> {
