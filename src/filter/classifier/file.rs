@@ -10,8 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::features::SETS;
-use super::learner::{Counts, Margin};
+use super::learner::{Counts, Margin, Shared, Weighted};
 use super::{Calibration, Classifier, Learned, SIZE_DEFAULT, SLOT_BYTES, VOICES, seed, slots};
 
 /// The name of the model in the data directory.
@@ -96,7 +95,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn encode(model: &Classifier) -> Vec<u8> {
-    let slots = model.counts.seen.len();
+    let slots = model.text.slots.len();
     let mut out = Vec::with_capacity(file_bytes(slots));
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
@@ -106,16 +105,19 @@ fn encode(model: &Classifier) -> Vec<u8> {
     put_floats(&mut out, &[model.calibration.slope, model.calibration.offset]);
     put_floats(&mut out, &model.mixture);
     put_shorts(&mut out, &[model.counts.spams, model.counts.hams]);
-    for margin in &model.margins {
-        put_floats(&mut out, &margin.weights);
-        put_shorts(&mut out, &margin.energy);
-    }
+    put_margin(&mut out, &model.text);
+    model.others.iter().for_each(|margin| put_margin(&mut out, margin));
     for kind in 0..2 {
-        model.counts.seen.iter().for_each(|seen| put_shorts(&mut out, &seen[kind..=kind]));
+        model.text.slots.iter().for_each(|slot| put_shorts(&mut out, &slot.seen[kind..=kind]));
     }
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_le_bytes());
     out
+}
+
+fn put_margin<S: Weighted>(out: &mut Vec<u8>, margin: &Margin<S>) {
+    margin.slots.iter().for_each(|slot| put_floats(out, &[slot.weight()]));
+    put_shorts(out, &margin.energy);
 }
 
 fn put_floats(out: &mut Vec<u8>, values: &[f32]) {
@@ -150,18 +152,26 @@ fn read_body(mut rest: &[u8], slots: usize) -> Classifier {
     let calibration = floats(rest, 2);
     let mixture = floats(rest, VOICES);
     let messages = shorts(rest, 2);
-    let margins =
-        std::array::from_fn::<_, SETS, _>(|_| Margin { weights: floats(rest, slots), energy: shorts(rest, slots) });
-    let (spam, ham) = (shorts(rest, slots), shorts(rest, slots));
-    let seen = spam.into_iter().zip(ham).map(<[u16; 2]>::from).collect();
-    let counts = Counts { seen, spams: messages[0], hams: messages[1] };
+    let (mut text, mut others) = (Margin::<Shared>::new(slots), std::array::from_fn(|_| Margin::new(slots)));
+    read_margin(rest, &mut text);
+    others.iter_mut().for_each(|margin| read_margin(rest, margin));
+    for kind in 0..2 {
+        text.slots.iter_mut().zip(shorts(rest, slots)).for_each(|(slot, seen)| slot.seen[kind] = seen);
+    }
     Classifier {
-        margins,
-        counts,
+        text,
+        others,
+        counts: Counts { spams: messages[0], hams: messages[1] },
         mixture: mixture.try_into().expect("as many were read"),
         learned,
         calibration: Calibration { slope: calibration[0], offset: calibration[1] },
     }
+}
+
+fn read_margin<S: Weighted>(rest: &mut &[u8], margin: &mut Margin<S>) {
+    let weights = floats(rest, margin.slots.len());
+    margin.slots.iter_mut().zip(weights).for_each(|(slot, weight)| *slot.weight_mut() = weight);
+    margin.energy = shorts(rest, margin.slots.len());
 }
 
 const CHECKED: &str = "the file's length was checked against its number of slots";

@@ -8,6 +8,9 @@
 //! [`Counts`] counts in how much spam and ham a feature was and adds up log ratios, shrunk towards nothing by how little was seen. It
 //! learns from every message and asks no context, so it errs on other mail than [`Margin`], and less on mail of another
 //! time and place; where the ground is known, it errs more. That is why both are asked.
+//!
+//! Both look a message's features up in slots, of which a model has more than a processor has near at hand; so the two that are asked about
+//! the same features share theirs ([`Shared`]).
 
 /// Step of the gradient; measured best between 12 and 20 on public mail.
 const RATE: f32 = 16.0;
@@ -26,9 +29,46 @@ const MESSAGES_MAX: u16 = 60_000;
 
 /// Weights of logistic regression.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Margin {
-    pub(super) weights: Vec<f32>,
+pub struct Margin<S = f32> {
+    pub(super) slots: Vec<S>,
     pub(super) energy: Vec<u16>,
+}
+
+/// What a learner by margin has for a feature.
+pub trait Weighted: Copy + Default {
+    /// Its weight.
+    fn weight(&self) -> f32;
+
+    /// The same, to be changed.
+    fn weight_mut(&mut self) -> &mut f32;
+}
+
+impl Weighted for f32 {
+    fn weight(&self) -> f32 {
+        *self
+    }
+
+    fn weight_mut(&mut self) -> &mut f32 {
+        self
+    }
+}
+
+/// What both kinds of learners have for a feature.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shared {
+    weight: f32,
+    /// In how much spam it was, in how much ham.
+    pub(super) seen: [u16; 2],
+}
+
+impl Weighted for Shared {
+    fn weight(&self) -> f32 {
+        self.weight
+    }
+
+    fn weight_mut(&mut self) -> &mut f32 {
+        &mut self.weight
+    }
 }
 
 /// The slot of a feature: the lowest bit of a feature is always set (see `features`), so the next ones tell it.
@@ -40,17 +80,17 @@ fn value(features: usize) -> f32 {
     1.0 / (features.max(1) as f32).sqrt()
 }
 
-impl Margin {
+impl<S: Weighted> Margin<S> {
     /// An empty learner of `slots` weights, a power of two.
     pub fn new(slots: usize) -> Self {
         assert!(slots.is_power_of_two(), "slots are addressed by the low bits of a hash");
-        Margin { weights: vec![0.0; slots], energy: vec![0; slots] }
+        Margin { slots: vec![S::default(); slots], energy: vec![0; slots] }
     }
 
     /// Log-odds of spam.
     pub fn log_odds(&self, features: &[u32]) -> f32 {
-        let slots = self.weights.len();
-        let weight = |&feature: &u32| self.weights[slot(feature, slots)];
+        let slots = self.slots.len();
+        let weight = |&feature: &u32| self.slots[slot(feature, slots)].weight();
         // Sums side by side: one alone waits for each addition, and a message has thousands.
         let (fours, rest) = features.as_chunks::<4>();
         let mut sums = [0.0_f32; 4];
@@ -73,38 +113,29 @@ impl Margin {
         let error = f32::from(u8::from(spam)) - sigmoid(log_odds);
         let step = RATE * error * value(features.len());
         let energy = (error * error * ENERGY_UNIT).round() as u16;
-        let slots = self.weights.len();
+        let slots = self.slots.len();
         for &feature in features {
             let slot = slot(feature, slots);
             let seen = f32::from(self.energy[slot]) / ENERGY_UNIT;
-            self.weights[slot] += step / (1.0 + SETTLING * seen).sqrt();
+            *self.slots[slot].weight_mut() += step / (1.0 + SETTLING * seen).sqrt();
             self.energy[slot] = self.energy[slot].saturating_add(energy);
         }
     }
 }
 
-/// Counts of a feature's messages.
-#[derive(Clone, Debug, PartialEq)]
+/// Counts of messages; those of each feature stand in its slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// By slot: in how much spam, in how much ham.
-    pub(super) seen: Vec<[u16; 2]>,
     pub(super) spams: u16,
     pub(super) hams: u16,
 }
 
 impl Counts {
-    /// An empty learner of `slots` counts, a power of two.
-    pub fn new(slots: usize) -> Self {
-        assert!(slots.is_power_of_two(), "slots are addressed by the low bits of a hash");
-        Counts { seen: vec![[0; 2]; slots], spams: 0, hams: 0 }
-    }
-
-    /// Something like log-odds of spam.
-    pub fn log_odds(&self, features: &[u32]) -> f32 {
+    /// Something like log-odds of spam. The number of slots is a power of two.
+    pub fn log_odds(self, slots: &[Shared], features: &[u32]) -> f32 {
         let per_spam = 1.0 / (f32::from(self.spams) + 1.0);
         let per_ham = 1.0 / (f32::from(self.hams) + 1.0);
-        let slots = self.seen.len();
-        let seen = |&feature: &u32| self.seen[slot(feature, slots)];
+        let seen = |&feature: &u32| slots[slot(feature, slots.len())].seen;
         let ratio = |[spam, ham]: [u16; 2]| {
             let (spam, ham) = (f32::from(spam), f32::from(ham));
             let (spam_share, ham_share) = (spam * per_spam, ham * per_ham);
@@ -129,23 +160,19 @@ impl Counts {
     }
 
     /// Learns what a message was.
-    pub fn learn(&mut self, features: &[u32], spam: bool) {
+    pub fn learn(&mut self, slots: &mut [Shared], features: &[u32], spam: bool) {
         if self.spams.max(self.hams) >= MESSAGES_MAX {
-            self.halve();
+            slots.iter_mut().flat_map(|slot| &mut slot.seen).for_each(|count| *count /= 2);
+            self.spams /= 2;
+            self.hams /= 2;
         }
         let (kind, messages) = if spam { (0, &mut self.spams) } else { (1, &mut self.hams) };
         *messages += 1;
-        let slots = self.seen.len();
+        let many = slots.len();
         for &feature in features {
-            let count = &mut self.seen[slot(feature, slots)][kind];
+            let count = &mut slots[slot(feature, many)].seen[kind];
             *count = count.saturating_add(1);
         }
-    }
-
-    fn halve(&mut self) {
-        self.seen.as_flattened_mut().iter_mut().for_each(|count| *count /= 2);
-        self.spams /= 2;
-        self.hams /= 2;
     }
 }
 
@@ -170,7 +197,7 @@ mod tests {
 
     #[test]
     fn margin_learns_and_then_rests() {
-        let mut learner = Margin::new(64);
+        let mut learner = Margin::<f32>::new(64);
         for _ in 0..20 {
             for (features, spam) in [([3, 5], true), ([7, 9], false)] {
                 learner.learn(&features, learner.log_odds(&features), spam);
@@ -184,16 +211,17 @@ mod tests {
 
     #[test]
     fn counts_believe_more_what_they_saw_more_and_fade() {
-        let mut learner = Counts::new(64);
-        learner.learn(&[3], true);
-        learner.learn(&[7], false);
-        let once = learner.log_odds(&[3]);
-        (0..10).for_each(|_| learner.learn(&[3], true));
-        (0..10).for_each(|_| learner.learn(&[7], false));
-        assert!(learner.log_odds(&[3]) > once && once > 0.0);
-        assert_eq!(learner.log_odds(&[11]), 0.0, "what was never seen says nothing");
-        (0..u32::from(MESSAGES_MAX)).for_each(|_| learner.learn(&[9], true));
-        assert!(learner.spams < MESSAGES_MAX && learner.seen[3][1] < 11, "old counts are halved");
+        let mut slots = [Shared::default(); 64];
+        let mut counts = Counts::default();
+        counts.learn(&mut slots, &[3], true);
+        counts.learn(&mut slots, &[7], false);
+        let once = counts.log_odds(&slots, &[3]);
+        (0..10).for_each(|_| counts.learn(&mut slots, &[3], true));
+        (0..10).for_each(|_| counts.learn(&mut slots, &[7], false));
+        assert!(counts.log_odds(&slots, &[3]) > once && once > 0.0);
+        assert_eq!(counts.log_odds(&slots, &[11]), 0.0, "what was never seen says nothing");
+        (0..u32::from(MESSAGES_MAX)).for_each(|_| counts.learn(&mut slots, &[9], true));
+        assert!(counts.spams < MESSAGES_MAX && slots[3].seen[1] < 11, "old counts are halved");
     }
 
     #[test]

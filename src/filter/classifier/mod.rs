@@ -17,11 +17,11 @@ pub mod models;
 pub mod seed;
 
 pub use features::Features;
-use features::{SETS, TEXT};
+use features::SETS;
 pub use models::Models;
 
 use crate::config::settings;
-use learner::{Counts, Margin, sigmoid};
+use learner::{Counts, Margin, Shared, sigmoid};
 
 /// Bytes of a model's file, if nobody says otherwise.
 pub const SIZE_DEFAULT: usize = 16 << 20;
@@ -71,7 +71,9 @@ pub struct Opinion {
 /// A trained model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classifier {
-    margins: [Margin; SETS],
+    /// The learner by margin of the text, in whose slots the counts stand; then those of the other sets.
+    text: Margin<Shared>,
+    others: [Margin; SETS - 1],
     counts: Counts,
     /// How much each learner is believed; they begin as a mean.
     mixture: [f32; VOICES],
@@ -112,8 +114,9 @@ impl Classifier {
     pub fn sized(bytes: usize) -> Self {
         let slots = slots(bytes);
         Classifier {
-            margins: std::array::from_fn(|_| Margin::new(slots)),
-            counts: Counts::new(slots),
+            text: Margin::new(slots),
+            others: std::array::from_fn(|_| Margin::new(slots)),
+            counts: Counts::default(),
             mixture: [1.0 / VOICES as f32; VOICES],
             learned: Learned::default(),
             calibration: Calibration::default(),
@@ -154,10 +157,13 @@ impl Classifier {
         for (weight, voice) in self.mixture.iter_mut().zip(voices) {
             *weight = (*weight + MIXTURE_RATE * error * bounded(voice)).max(MIXTURE_MIN);
         }
-        for ((margin, features), voice) in self.margins.iter_mut().zip(&features.0).zip(voices) {
+        let [text, others @ ..] = &features.0;
+        let [text_voice, other_voices @ ..] = voices;
+        self.text.learn(text, text_voice, spam);
+        self.counts.learn(&mut self.text.slots, text, spam);
+        for ((margin, features), voice) in self.others.iter_mut().zip(others).zip(other_voices) {
             margin.learn(features, voice, spam);
         }
-        self.counts.learn(&features.0[TEXT], spam);
         if spam {
             self.learned.spam += 1;
         } else {
@@ -175,10 +181,17 @@ impl Classifier {
     }
 
     fn voices(&self, features: &Features) -> [f32; VOICES] {
-        std::array::from_fn(|voice| match self.margins.get(voice) {
-            Some(margin) => margin.log_odds(&features.0[voice]),
-            None => self.counts.log_odds(&features.0[TEXT]),
-        })
+        let [text, head, head_runs, text_runs] = &features.0;
+        // What was fetched for the one is still near for the other.
+        let (by_margin, by_counts) = (self.text.log_odds(text), self.counts.log_odds(&self.text.slots, text));
+        let [of_head, of_head_runs, of_text_runs] = &self.others;
+        [
+            by_margin,
+            of_head.log_odds(head),
+            of_head_runs.log_odds(head_runs),
+            of_text_runs.log_odds(text_runs),
+            by_counts,
+        ]
     }
 
     fn mix(&self, voices: &[f32; VOICES]) -> f32 {

@@ -10,8 +10,7 @@
 
 use std::io::{Read, Write};
 
-use super::features::SETS;
-use super::learner::{Counts, Margin};
+use super::learner::{Counts, Margin, Shared, Weighted};
 use super::{Calibration, Classifier, Learned, VOICES};
 
 /// The model that is built in.
@@ -36,32 +35,32 @@ pub fn shipped(slots: usize) -> Classifier {
 
 /// The weightiest part of `model`.
 pub fn encode(model: &Classifier) -> Vec<u8> {
-    let slots = model.counts.seen.len();
+    let slots = model.text.slots.len();
     let mut out = MAGIC.to_vec();
     out.extend([VERSION, slots.ilog2() as u8]);
     model.mixture.iter().for_each(|weight| out.extend(weight.to_le_bytes()));
     out.extend(model.counts.spams.to_le_bytes());
     out.extend(model.counts.hams.to_le_bytes());
-    for margin in &model.margins {
-        put_margin(&mut out, margin);
-    }
-    put_counts(&mut out, &model.counts);
+    put_margin(&mut out, &model.text);
+    model.others.iter().for_each(|margin| put_margin(&mut out, margin));
+    put_counts(&mut out, &model.text.slots);
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     packer.write_all(&out).and_then(|()| packer.finish()).expect("a vector takes any write")
 }
 
-fn put_margin(out: &mut Vec<u8>, margin: &Margin) {
-    let most = margin.weights.iter().fold(0.0_f32, |most, weight| most.max(weight.abs()));
+fn put_margin<S: Weighted>(out: &mut Vec<u8>, margin: &Margin<S>) {
+    let weight = |slot: usize| margin.slots[slot].weight();
+    let most = (0..margin.slots.len()).fold(0.0_f32, |most, slot| most.max(weight(slot).abs()));
     let scale = most.max(f32::MIN_POSITIVE) / f32::from(i8::MAX);
     out.extend(scale.to_le_bytes());
-    let kept = weightiest(margin.weights.len(), WEIGHTS_MAX, |slot| margin.weights[slot].abs());
-    put_slots(out, &kept, |out, slot| out.push((margin.weights[slot] / scale).round() as i8 as u8));
+    let kept = weightiest(margin.slots.len(), WEIGHTS_MAX, |slot| weight(slot).abs());
+    put_slots(out, &kept, |out, slot| out.push((weight(slot) / scale).round() as i8 as u8));
 }
 
-fn put_counts(out: &mut Vec<u8>, counts: &Counts) {
-    let seen = |slot: usize| counts.seen[slot].map(f32::from).iter().sum();
-    let kept = weightiest(counts.seen.len(), COUNTS_MAX, seen);
-    put_slots(out, &kept, |out, slot| counts.seen[slot].iter().for_each(|&count| put_number(out, count.into())));
+fn put_counts(out: &mut Vec<u8>, slots: &[Shared]) {
+    let seen = |slot: usize| slots[slot].seen.map(f32::from).iter().sum();
+    let kept = weightiest(slots.len(), COUNTS_MAX, seen);
+    put_slots(out, &kept, |out, slot| slots[slot].seen.iter().for_each(|&count| put_number(out, count.into())));
 }
 
 /// The slots with the highest values above nothing, in their order.
@@ -100,26 +99,22 @@ pub fn decode(bytes: &[u8], slots: usize) -> Option<Classifier> {
     let from = 1_usize.checked_shl(exponent.into()).filter(|_| version == VERSION && exponent < 32)?;
     let mixture = rest.floats::<VOICES>()?;
     let (spams, hams) = (u16::from_le_bytes(rest.take()?), u16::from_le_bytes(rest.take()?));
-    let mut margins: [Margin; SETS] = std::array::from_fn(|_| Margin::new(slots));
-    for margin in &mut margins {
-        let [scale] = rest.floats()?;
-        rest.slots(from, |rest, slot| {
-            let weight = f32::from(rest.take::<1>()?[0] as i8) * scale;
-            spread(slot, from, slots, |slot| margin.weights[slot] += weight);
-            Some(())
-        })?;
+    let (mut text, mut others) = (Margin::<Shared>::new(slots), std::array::from_fn(|_| Margin::new(slots)));
+    rest.margin(from, &mut text)?;
+    for margin in &mut others {
+        rest.margin(from, margin)?;
     }
-    let mut counts = Counts { spams, hams, ..Counts::new(slots) };
     rest.slots(from, |rest, slot| {
         let more = [u16::try_from(rest.number()?).ok()?, u16::try_from(rest.number()?).ok()?];
         spread(slot, from, slots, |slot| {
-            counts.seen[slot].iter_mut().zip(more).for_each(|(count, more)| *count = count.saturating_add(more));
+            text.slots[slot].seen.iter_mut().zip(more).for_each(|(count, more)| *count = count.saturating_add(more));
         });
         Some(())
     })?;
     let learned = Learned { ham: LESSONS, spam: LESSONS };
     // Mail that it never saw looks more like spam to it than it is, so ham stays as likely as it was where it learned.
-    Some(Classifier { margins, counts, mixture, learned, calibration: Calibration::default() })
+    let counts = Counts { spams, hams };
+    Some(Classifier { text, others, counts, mixture, learned, calibration: Calibration::default() })
 }
 
 /// The slots of a table of `to` where a feature may be that is in `slot` of one of `from`: both are told by its low bits.
@@ -154,6 +149,16 @@ impl Reader<'_> {
             }
         }
         None
+    }
+
+    /// Adds weights that stood in a table of `from` slots.
+    fn margin<S: Weighted>(&mut self, from: usize, margin: &mut Margin<S>) -> Option<()> {
+        let [scale] = self.floats()?;
+        self.slots(from, |rest, slot| {
+            let weight = f32::from(rest.take::<1>()?[0] as i8) * scale;
+            spread(slot, from, margin.slots.len(), |slot| *margin.slots[slot].weight_mut() += weight);
+            Some(())
+        })
     }
 
     /// Calls `each` for the slots that are listed; all are below `slots`.

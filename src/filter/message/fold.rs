@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use encoding_rs::Encoding;
+
 /// What was found while folding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Disguise {
@@ -22,7 +24,11 @@ pub fn fold<'t>(text: &'t str, disguise: &mut Disguise) -> Cow<'t, str> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     // Words of ASCII are passed over together, up to the next that is none.
-    while let Some(strange) = rest.bytes().position(|byte| !byte.is_ascii()) {
+    loop {
+        let strange = Encoding::ascii_valid_up_to(rest.as_bytes());
+        if strange == rest.len() {
+            break;
+        }
         let begin = rest[..strange].rfind(|c: char| c.is_whitespace()).map_or(0, |blank| blank + 1);
         let end = rest[strange..].find(|c: char| c.is_whitespace()).map_or(rest.len(), |blank| strange + blank);
         out.push_str(&rest[..begin]);

@@ -167,7 +167,10 @@ fn unfold(raw: &[u8]) -> Cow<'_, str> {
         return text;
     }
     let mut out = String::with_capacity(text.len());
-    for line in text.split('\n') {
+    let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+    let mut begin = 0;
+    for end in ends {
+        let line = &text[begin..end];
         let line = line.strip_suffix('\r').unwrap_or(line);
         if out.is_empty() {
             out.push_str(line);
@@ -175,6 +178,7 @@ fn unfold(raw: &[u8]) -> Cow<'_, str> {
             out.push(' ');
             out.push_str(line.trim_start_matches([' ', '\t']));
         }
+        begin = end + 1;
     }
     Cow::Owned(out)
 }

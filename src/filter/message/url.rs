@@ -202,13 +202,14 @@ fn parse(text: &str, source: Source) -> Option<Url> {
     if host.is_empty() || host.len() > 255 || !plausible || host.contains(char::is_whitespace) {
         return None;
     }
-    let userinfo = if user.is_empty() { String::new() } else { format!("{user}@") };
+    let at = if user.is_empty() { "" } else { "@" };
+    let whole = |host: &str| [scheme, user, at, host, path].concat();
     Some(Url {
-        text: format!("{scheme}{userinfo}{host}{path}"),
+        text: whole(&host),
         source,
         path: path.to_owned(),
         obfuscated: disguised || rewritten || !user.is_empty() || host_port.contains('%'),
-        written: (host != written).then(|| format!("{scheme}{userinfo}{written}{path}")),
+        written: (host != written).then(|| whole(&written)),
         host,
         anchor: String::new(),
     })
@@ -247,10 +248,12 @@ fn split_scheme(text: &str, source: Source) -> Option<(&'static str, bool, &str)
 fn plain_host(written: &str) -> (String, bool) {
     let mut host = written.to_owned();
     let mut disguised = false;
-    for dot in DOTS {
-        if host.contains(['[', '(']) && host.contains(dot) {
-            host = host.replace(dot, ".");
-            disguised = true;
+    if host.contains(['[', '(']) {
+        for dot in DOTS {
+            if host.contains(dot) {
+                host = host.replace(dot, ".");
+                disguised = true;
+            }
         }
     }
     if !host.is_ascii() {

@@ -3,7 +3,7 @@
 //! Of a sheet, rules with one simple selector are read (`td`, `.x`, `p.x#y`, also below `body`); what depends on the rest of the tree,
 //! on a pointer or on the size of a screen can show, but not hide, so that nothing is called hidden which may be seen.
 
-use super::tag_hash;
+use super::element::tag_hash;
 
 /// What declarations say of an element. Nothing where they don't.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! attribute `bgcolor` counts as white, because that is how the rules that ask for it were made.
 
 use super::color::{self, Color};
+use super::element::{Attribute, Element, STYLED, tag};
 use super::sheet::declarations;
-use super::tag_hash;
 use crate::filter::message::header::lossy;
 
 /// What was seen of it on a page.
@@ -61,41 +61,40 @@ impl Styles {
     }
 
     /// A start tag begins.
-    pub fn open(&mut self, name: &[u8]) {
+    pub fn open(&mut self, element: Element) {
         self.next = None;
-        if !is_styled(name) {
+        if !element.is(STYLED) {
             return;
         }
+        let tag = canonical(element.tag);
         // A cell or row ends the one before it, however that was left.
-        if name == b"td" || name == b"th" || name == b"tr" {
-            let within: &[&[u8]] = if name == b"tr" { &[b"font", b"td", b"tr"] } else { &[b"font", b"td"] };
-            let hashes: Vec<u32> = within.iter().map(|name| tag_hash(name)).collect();
-            if self.open.iter().any(|look| look.tag == tag_hash(canonical(name))) {
-                while self.open.last().is_some_and(|look| hashes.contains(&look.tag)) {
-                    self.open.pop();
-                }
-            }
+        let within: &[u32] = match tag {
+            tag::TR => &[tag::FONT, tag::TD, tag::TR],
+            tag::TD => &[tag::FONT, tag::TD],
+            _ => &[],
+        };
+        if !within.is_empty() && self.open.iter().any(|look| look.tag == tag) {
+            while self.open.pop_if(|look| within.contains(&look.tag)).is_some() {}
         }
-        let mut look = Look { tag: tag_hash(canonical(name)), ..self.top() };
-        match name {
-            b"big" => look.size += 1,
-            b"small" => look.size -= 1,
+        let mut look = Look { tag, ..self.top() };
+        match tag {
+            tag::BIG => look.size += 1,
+            tag::SMALL => look.size -= 1,
             _ => {}
         }
         self.next = Some(look);
     }
 
     /// It has this attribute.
-    pub fn attribute(&mut self, tag: &[u8], name: &[u8], value: &[u8]) {
+    pub fn attribute(&mut self, name: Attribute, value: &[u8]) {
+        let above = self.top();
         let Some(look) = &mut self.next else { return };
-        let value = lossy(value);
-        match (name, tag) {
-            (b"color", b"font") | (b"text", b"body") => look.text = color::parse(&value),
-            (b"size", b"font") => look.size = font_size(&value).unwrap_or(look.size),
-            (b"face", b"font") => self.seen.face_bad |= !is_face(&value),
-            (b"style", b"table" | b"td" | b"th" | b"tr" | b"span" | b"p" | b"div" | b"a") => {
-                let above = self.open.last().copied().unwrap_or(PLAIN);
-                declared(look, &value, above);
+        match (name, look.tag) {
+            (Attribute::Color, tag::FONT) | (Attribute::Text, tag::BODY) => look.text = color::parse(&lossy(value)),
+            (Attribute::Size, tag::FONT) => look.size = font_size(&lossy(value)).unwrap_or(look.size),
+            (Attribute::Face, tag::FONT) => self.seen.face_bad |= !is_face(&lossy(value)),
+            (Attribute::Style, tag::TABLE | tag::TD | tag::TR | tag::SPAN | tag::P | tag::DIV | tag::A) => {
+                declared(look, &lossy(value), above)
             }
             _ => {}
         }
@@ -113,10 +112,10 @@ impl Styles {
     }
 
     /// An end tag.
-    pub fn close(&mut self, name: &[u8]) {
-        let hash = tag_hash(canonical(name));
-        if name != b"body"
-            && let Some(place) = self.open.iter().rposition(|look| look.tag == hash)
+    pub fn close(&mut self, element: Element) {
+        let tag = canonical(element.tag);
+        if tag != tag::BODY
+            && let Some(place) = self.open.iter().rposition(|look| look.tag == tag)
         {
             self.open.truncate(place);
         }
@@ -138,26 +137,8 @@ impl Styles {
 }
 
 /// `th` is a cell like `td`.
-fn canonical(name: &[u8]) -> &[u8] {
-    if name == b"th" { b"td" } else { name }
-}
-
-fn is_styled(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"a" | b"big"
-            | b"body"
-            | b"div"
-            | b"font"
-            | b"marquee"
-            | b"p"
-            | b"small"
-            | b"span"
-            | b"table"
-            | b"td"
-            | b"th"
-            | b"tr"
-    )
+fn canonical(tag: u32) -> u32 {
+    if tag == tag::TH { tag::TD } else { tag }
 }
 
 /// `7`, `+2`, `-1`.

@@ -4,8 +4,8 @@
 //! that are left out are implied, those that end nothing are passed over, and an element for looks alone (`<b>`) that was not ended goes on
 //! behind the block that it began in.
 
+use super::element::{Attribute, BLOCK, Element, FORMATTING, ROOT, SCOPE, VOID, tag};
 use super::sheet::{Declared, Sheet, name_hash};
-use super::{is_void, tag_hash};
 use crate::filter::message::header::lossy;
 
 /// See the module.
@@ -13,7 +13,7 @@ use crate::filter::message::header::lossy;
 pub struct Veil {
     /// Style sheets so far; they count for what follows them.
     pub sheet: Sheet,
-    open: Vec<Element>,
+    open: Vec<Open>,
     next: Next,
 }
 
@@ -25,10 +25,10 @@ struct Next {
     classes: Vec<u32>,
 }
 
+/// An element that was not ended yet.
 #[derive(Clone, Copy)]
-struct Element {
-    tag: u32,
-    kind: Kind,
+struct Open {
+    element: Element,
     declared: Declared,
     sight: Sight,
 }
@@ -42,60 +42,18 @@ enum Sight {
     Gone,
 }
 
-/// How an element ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// For looks alone: it goes on until its end tag.
-    Formatting,
-    Ordinary,
-    /// End tags of formatting and ordinary elements don't reach beyond it.
-    Block,
-    /// Nor do most others.
-    Scope,
-}
-
 /// Elements within each other that are followed; browsers stop at as many.
 const OPEN_MAX: usize = 512;
 /// Classes of one element that are read.
 const CLASSES_MAX: usize = 16;
 
-/// Elements by the hash of their name: those of [`Kind::Scope`], and those whose ends are implied.
-const SCOPES: &[u32] = &[
-    tag_hash(b"applet"),
-    tag_hash(b"caption"),
-    tag_hash(b"marquee"),
-    tag_hash(b"object"),
-    TABLE,
-    TD,
-    tag_hash(b"template"),
-    TH,
-];
-const TABLE: u32 = tag_hash(b"table");
-const TD: u32 = tag_hash(b"td");
-const TH: u32 = tag_hash(b"th");
-const TR: u32 = tag_hash(b"tr");
-const SECTIONS: &[u32] = &[tag_hash(b"tbody"), tag_hash(b"thead"), tag_hash(b"tfoot"), TR];
-const P: u32 = tag_hash(b"p");
-const LI: u32 = tag_hash(b"li");
-const LISTS: &[u32] = &[tag_hash(b"ol"), tag_hash(b"ul"), TD, TH];
-const TERMS: &[u32] = &[tag_hash(b"dd"), tag_hash(b"dt")];
-const TERM_LISTS: &[u32] = &[tag_hash(b"dl"), TD, TH];
-const OPTION: u32 = tag_hash(b"option");
-const SELECT: u32 = tag_hash(b"select");
-const LINK: u32 = tag_hash(b"a");
-
-fn kind(name: &[u8]) -> Kind {
-    match name {
-        b"a" | b"b" | b"big" | b"code" | b"em" | b"font" | b"i" | b"nobr" | b"s" | b"small" | b"strike" | b"strong"
-        | b"tt" | b"u" => Kind::Formatting,
-        b"applet" | b"caption" | b"marquee" | b"object" | b"table" | b"td" | b"template" | b"th" => Kind::Scope,
-        b"address" | b"article" | b"aside" | b"blockquote" | b"button" | b"center" | b"dd" | b"details" | b"dir"
-        | b"div" | b"dl" | b"dt" | b"fieldset" | b"figure" | b"footer" | b"form" | b"h1" | b"h2" | b"h3" | b"h4"
-        | b"h5" | b"h6" | b"header" | b"li" | b"main" | b"menu" | b"nav" | b"ol" | b"p" | b"pre" | b"section"
-        | b"summary" | b"tbody" | b"tfoot" | b"thead" | b"tr" | b"ul" => Kind::Block,
-        _ => Kind::Ordinary,
-    }
-}
+/// Those of [`SCOPE`], and those whose ends are implied.
+const SCOPES: &[u32] =
+    &[tag::APPLET, tag::CAPTION, tag::MARQUEE, tag::OBJECT, tag::TABLE, tag::TD, tag::TEMPLATE, tag::TH];
+const SECTIONS: &[u32] = &[tag::TBODY, tag::THEAD, tag::TFOOT, tag::TR];
+const LISTS: &[u32] = &[tag::OL, tag::UL, tag::TD, tag::TH];
+const TERMS: &[u32] = &[tag::DD, tag::DT];
+const TERM_LISTS: &[u32] = &[tag::DL, tag::TD, tag::TH];
 
 impl Veil {
     /// True if text is not seen here.
@@ -104,7 +62,7 @@ impl Veil {
     }
 
     fn sight(&self) -> Sight {
-        self.open.last().map_or(Sight::Shown, |element| element.sight)
+        self.open.last().map_or(Sight::Shown, |open| open.sight)
     }
 
     /// A start tag begins.
@@ -120,11 +78,11 @@ impl Veil {
     }
 
     /// It has this attribute.
-    pub fn attribute(&mut self, name: &[u8], value: &[u8]) {
+    pub fn attribute(&mut self, name: Attribute, value: &[u8]) {
         match name {
-            b"style" => self.next.own = Declared::read(&lossy(value)),
-            b"id" => self.next.id = name_hash(value.trim_ascii()),
-            b"class" => {
+            Attribute::Style => self.next.own = Declared::read(&lossy(value)),
+            Attribute::Id => self.next.id = name_hash(value.trim_ascii()),
+            Attribute::Class => {
                 let words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
                 self.next.classes.extend(words.take(CLASSES_MAX).map(name_hash));
             }
@@ -133,65 +91,63 @@ impl Veil {
     }
 
     /// The start tag ends.
-    pub fn open(&mut self, name: &[u8]) {
-        let kind = kind(name);
-        self.imply_ends(name, kind);
-        if is_void(name) || matches!(name, b"html" | b"head" | b"body") || self.open.len() >= OPEN_MAX {
+    pub fn open(&mut self, element: Element) {
+        self.imply_ends(element);
+        if element.is(VOID | ROOT) || self.open.len() >= OPEN_MAX {
             return;
         }
         let Next { own, id, classes } = &self.next;
-        let tag = tag_hash(name);
-        let declared = self.sheet.declared(tag, *id, classes, *own);
-        self.push(Element { tag, kind, declared, sight: Sight::Shown });
+        let declared = self.sheet.declared(element.tag, *id, classes, *own);
+        self.push(element, declared);
     }
 
-    fn push(&mut self, element: Element) {
-        let Declared { gone, tiny, .. } = element.declared;
+    fn push(&mut self, element: Element, declared: Declared) {
+        let Declared { gone, tiny, .. } = declared;
         let sight = match self.sight() {
             Sight::Gone => Sight::Gone,
             _ if gone == Some(true) => Sight::Gone,
             around => tiny.map_or(around, |tiny| if tiny { Sight::Tiny } else { Sight::Shown }),
         };
-        self.open.push(Element { sight, ..element });
+        self.open.push(Open { element, declared, sight });
     }
 
-    /// Ends what can't hold an element of this name.
-    fn imply_ends(&mut self, name: &[u8], kind: Kind) {
-        match name {
-            b"td" | b"th" => self.end_last(&[TD, TH], &[TABLE]),
-            b"tr" => self.end_last(&[TR], &[TABLE]),
-            b"tbody" | b"thead" | b"tfoot" => self.end_last(SECTIONS, &[TABLE]),
-            b"li" => self.end_last(&[LI], LISTS),
-            b"dd" | b"dt" => self.end_last(TERMS, TERM_LISTS),
-            b"option" => self.end_last(&[OPTION], &[SELECT]),
-            b"a" => self.end_last(&[LINK], SCOPES),
-            b"hr" => self.end_last(&[P], SCOPES),
-            _ if kind == Kind::Block => self.end_last(&[P], SCOPES),
+    /// Ends what can't hold this element.
+    fn imply_ends(&mut self, element: Element) {
+        match element.tag {
+            tag::TD | tag::TH => self.end_last(&[tag::TD, tag::TH], &[tag::TABLE]),
+            tag::TR => self.end_last(&[tag::TR], &[tag::TABLE]),
+            tag::TBODY | tag::THEAD | tag::TFOOT => self.end_last(SECTIONS, &[tag::TABLE]),
+            tag::LI => self.end_last(&[tag::LI], LISTS),
+            tag::DD | tag::DT => self.end_last(TERMS, TERM_LISTS),
+            tag::OPTION => self.end_last(&[tag::OPTION], &[tag::SELECT]),
+            tag::A => self.end_last(&[tag::A], SCOPES),
+            tag::HR => self.end_last(&[tag::P], SCOPES),
+            _ if element.is(BLOCK) => self.end_last(&[tag::P], SCOPES),
             _ => {}
         }
     }
 
     /// Ends the innermost of these elements, unless one of the others is further within.
     fn end_last(&mut self, tags: &[u32], but: &[u32]) {
-        let place = self.open.iter().rposition(|element| tags.contains(&element.tag) || but.contains(&element.tag));
-        if let Some(place) = place.filter(|&place| tags.contains(&self.open[place].tag)) {
+        let named = |open: &Open, tags: &[u32]| tags.contains(&open.element.tag);
+        let place = self.open.iter().rposition(|open| named(open, tags) || named(open, but));
+        if let Some(place) = place.filter(|&place| named(&self.open[place], tags)) {
             self.truncate(place);
         }
     }
 
     /// An end tag.
-    pub fn close(&mut self, name: &[u8]) {
-        let (tag, kind) = (tag_hash(name), kind(name));
-        let Some(place) = self.open.iter().rposition(|element| element.tag == tag) else { return };
+    pub fn close(&mut self, element: Element) {
+        let Some(place) = self.open.iter().rposition(|open| open.element.tag == element.tag) else { return };
         let between = &self.open[place + 1..];
-        let stops = |element: &Element| match kind {
-            Kind::Formatting | Kind::Ordinary => matches!(element.kind, Kind::Block | Kind::Scope),
-            Kind::Block if !is_of_table(name) => element.kind == Kind::Scope,
-            Kind::Block | Kind::Scope => element.tag == TABLE,
+        let stops = |open: &Open| match element {
+            _ if element.is(SCOPE) || SECTIONS.contains(&element.tag) => open.element.tag == tag::TABLE,
+            _ if element.is(BLOCK) => open.element.is(SCOPE),
+            _ => open.element.is(BLOCK | SCOPE),
         };
         if !between.iter().any(stops) {
             self.truncate(place);
-        } else if kind == Kind::Formatting {
+        } else if element.is(FORMATTING) {
             // The block stays, and the looks end within it.
             self.end(place, |_| true);
         }
@@ -199,18 +155,14 @@ impl Veil {
 
     /// Ends all elements from one on; formatting elements that hide and stood further within begin again.
     fn truncate(&mut self, place: usize) {
-        self.end(place, |element| element.kind == Kind::Formatting && element.declared != Declared::default());
+        self.end(place, |open| open.element.is(FORMATTING) && open.declared != Declared::default());
     }
 
     /// Ends an element; of those within it, some go on.
-    fn end(&mut self, place: usize, goes_on: impl Fn(&Element) -> bool) {
-        let within: Vec<Element> = self.open.drain(place..).skip(1).filter(goes_on).collect();
-        within.into_iter().for_each(|element| self.push(element));
+    fn end(&mut self, place: usize, goes_on: impl Fn(&Open) -> bool) {
+        let within: Vec<Open> = self.open.drain(place..).skip(1).filter(goes_on).collect();
+        within.into_iter().for_each(|open| self.push(open.element, open.declared));
     }
-}
-
-fn is_of_table(name: &[u8]) -> bool {
-    matches!(name, b"tbody" | b"tfoot" | b"thead" | b"tr")
 }
 
 #[cfg(test)]
