@@ -109,10 +109,11 @@ thread_local! {
 }
 
 impl Once {
-    /// For features of so many bytes, more or less: each begins at most one run, and many are said again.
+    /// For features of so many bytes, more or less: each begins at most one run, and many are said again. To wipe twice as many slots costs
+    /// less than to guess wrong where two features want the same.
     fn new(bytes: usize) -> Self {
         let mut once = Once { used: USED.take(), len: 0, room: 0, begins: [(0, 0); SETS], sets: 0 };
-        once.make_room((2 * bytes).next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX));
+        once.make_room((4 * bytes).next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX));
         once
     }
 
