@@ -8,52 +8,42 @@ use html5gum::{Emitter, ForwardingEmitter, Readable, Span, StringReader, Tokeniz
 
 use super::{Page, Reader};
 
-/// Stack that the tokenizer takes for one attribute. It calls itself for each quoted one of a tag, and only an optimised build
-/// makes the frames small.
-const STACK_BYTES_PER_ATTRIBUTE: usize = if cfg!(debug_assertions) { 16 << 10 } else { 2 << 10 };
-/// Attributes of one tag up to which a page is read on the caller's stack: half of a pool's thread.
-const ATTRIBUTES_ON_STACK_MAX: usize = (1 << 20) / STACK_BYTES_PER_ATTRIBUTE;
-/// Attributes of one tag beyond which a page is not read; no honest one has a hundred.
-const ATTRIBUTES_MAX: usize = 16 << 10;
+/// Quoted attributes of one tag that are read without a break. The tokenizer calls itself for each, with frames of up to 16 KiB where
+/// nothing is optimised, and ends all calls at a character reference; only hostile tags have as many.
+const ATTRIBUTES_AT_ONCE: u32 = 32;
 
 /// Reads one page.
-///
-/// One that has a tag of many attributes is read on a thread whose stack is made for them: a page must not end the process.
 pub fn read(html: &str) -> Page {
-    let (page, whole) = tokenize(html, ATTRIBUTES_ON_STACK_MAX);
-    if whole {
-        return page;
-    }
-    let stack_bytes = STACK_BYTES_PER_ATTRIBUTE * (ATTRIBUTES_MAX + ATTRIBUTES_ON_STACK_MAX);
-    std::thread::scope(|scope| {
-        let deep = std::thread::Builder::new().stack_size(stack_bytes);
-        let thread = deep.spawn_scoped(scope, || tokenize(html, ATTRIBUTES_MAX).0);
-        // Without memory for the stack there is no more of the page.
-        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or(page)
-    })
-}
-
-/// Reads a page up to a tag with more attributes than that; false if there is one.
-fn tokenize(html: &str, attributes_max: usize) -> (Page, bool) {
     let mut reader = Reader::default();
     reader.page.text.reserve(html.len() / 4);
     reader.page.source_bytes = html.len();
-    let is_full = Cell::new(false);
-    let source = Source { html: html.to_reader(), is_full: &is_full };
     let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| -> Option<Infallible> {
         reader.event(&event);
         None
     });
     emitter.naively_switch_states(true);
-    let watch = Watch { emitter, attributes: 0, attributes_max, is_full: &is_full };
-    let Ok(()) = Tokenizer::new_with_emitter(source, watch).finish();
-    (reader.done(), !is_full.get())
+    let depth = Depth::default();
+    let source = Source { html: html.to_reader(), quote: false, depth: &depth };
+    let Ok(()) = Tokenizer::new_with_emitter(source, Watch { emitter, depth: &depth }).finish();
+    reader.done()
 }
 
-/// A page that ends where a tag has too many attributes.
+/// How deep the tokenizer may be.
+#[derive(Default)]
+struct Depth {
+    /// Attributes of the tag since it began, or since the last break.
+    attributes: Cell<u32>,
+    /// An ampersand was slipped in that is not the page's, and has not come out yet.
+    slipped: Cell<bool>,
+}
+
+/// A page with breaks: behind the value of an attribute that is one too many stands an ampersand that makes the tokenizer leave all its
+/// calls. It comes out as a piece of the value, and is taken away there.
 struct Source<'t> {
     html: StringReader<'t>,
-    is_full: &'t Cell<bool>,
+    /// A quote character that was read already comes next.
+    quote: bool,
+    depth: &'t Depth,
 }
 
 impl html5gum::Reader for Source<'_> {
@@ -61,27 +51,39 @@ impl html5gum::Reader for Source<'_> {
 
     #[inline(always)]
     fn read_byte(&mut self) -> Result<Option<u8>, Infallible> {
+        if self.quote {
+            self.quote = false;
+            return Ok(Some(b'"'));
+        }
         self.html.read_byte()
     }
 
     #[inline(always)]
     fn try_read_string(&mut self, text: &[u8], case_sensitive: bool) -> Result<bool, Infallible> {
+        debug_assert!(!self.quote, "behind an ampersand a byte is read");
         self.html.try_read_string(text, case_sensitive)
     }
 
-    /// Each attribute with a value comes here.
     #[inline(always)]
     fn read_until<'b>(&'b mut self, ends: &[u8], buffer: &'b mut [u8; 4]) -> Result<Option<&'b [u8]>, Infallible> {
-        if self.is_full.get() { Ok(None) } else { self.html.read_until(ends, buffer) }
+        debug_assert!(!self.quote, "behind an ampersand a byte is read");
+        let found = self.html.read_until(ends, buffer)?;
+        // Only a quoted value ends at the one and can be broken at the other.
+        let is_value = || ends.contains(&b'"') && ends.contains(&b'&');
+        if found == Some(b"\"") && self.depth.attributes.get() >= ATTRIBUTES_AT_ONCE && is_value() {
+            self.quote = true;
+            self.depth.attributes.set(0);
+            self.depth.slipped.set(true);
+            return Ok(Some(b"&"));
+        }
+        Ok(found)
     }
 }
 
-/// An emitter that counts the attributes of a tag, and whose tokenizer does not look for errors, which costs it a look at each byte.
+/// An emitter that counts attributes, and whose tokenizer does not look for errors, which costs it a look at each byte.
 struct Watch<'t, E> {
     emitter: E,
-    attributes: usize,
-    attributes_max: usize,
-    is_full: &'t Cell<bool>,
+    depth: &'t Depth,
 }
 
 impl<E: Emitter> ForwardingEmitter for Watch<'_, E> {
@@ -98,21 +100,24 @@ impl<E: Emitter> ForwardingEmitter for Watch<'_, E> {
     }
 
     fn init_start_tag(&mut self) {
-        self.attributes = 0;
+        self.depth.attributes.set(0);
         self.emitter.init_start_tag();
     }
 
     fn init_end_tag(&mut self) {
-        self.attributes = 0;
+        self.depth.attributes.set(0);
         self.emitter.init_end_tag();
     }
 
     fn init_attribute(&mut self) {
-        self.attributes += 1;
-        if self.attributes > self.attributes_max {
-            self.is_full.set(true);
-        }
+        self.depth.attributes.update(|attributes| attributes + 1);
         self.emitter.init_attribute();
+    }
+
+    fn push_attribute_value(&mut self, value: &[u8]) {
+        if !self.depth.slipped.take() {
+            self.emitter.push_attribute_value(value);
+        }
     }
 }
 
@@ -123,12 +128,21 @@ mod tests {
     #[test]
     fn attributes_without_end_do_not_end_the_process() {
         // Each quoted attribute was a call within a call, and some ten thousand of them overflowed the stack.
-        for attribute in ["b=\"c\" ", "b=\"\"", "b='c' d=\">\"", "b"] {
-            let page = read(&format!("<p>seen</p><a {}>", attribute.repeat(20_000)));
-            assert!(page.text.contains("seen"), "{:?}", page.text);
+        for attribute in ["b=\"c\" ", "b=\"\"", "b='c' d=\">\"", "b=\"&amp;\"", "b"] {
+            let page = read(&format!("<p>seen</p><a {}>too", attribute.repeat(60_000)));
+            assert_eq!(page.text, "seen\n\ntoo", "{attribute}");
         }
-        // One with fewer, but too many for the caller's stack, hides nothing of what follows.
-        let page = read(&format!("<a {}>seen", "b=\"c\" ".repeat(ATTRIBUTES_ON_STACK_MAX + 10)));
-        assert_eq!((page.text.as_str(), page.tags), ("seen", 1));
+    }
+
+    #[test]
+    fn many_attributes_change_no_value() {
+        for (number, value) in
+            (0..200).zip(["http://a.example/", "", "x&amp;y", "&", "a&", "&lt", "'"].into_iter().cycle())
+        {
+            let plain = read(&format!("<a href=\"{value}\">b</a>"));
+            let (before, behind) = ("c=\"d\" ".repeat(number), "e=\"f\"".repeat(99));
+            let deep = read(&format!("<a {before}href=\"{value}\" {behind}>b</a>\"<b>\"&</b>"));
+            assert_eq!((deep.links, deep.text.as_str()), (plain.links, "b\"\"&"), "{number}");
+        }
     }
 }
