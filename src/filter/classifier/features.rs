@@ -94,7 +94,7 @@ struct Once {
 /// The memory of the last message of a thread: to wipe it costs less than the kernel's pages for new one.
 #[derive(Default)]
 struct Used {
-    /// A hash table, filled by half at most: what is wiped for a message is no more than what it needs.
+    /// A hash table, filled by half at most, and as large as the message asks for: all of it is wiped.
     slots: Vec<u32>,
     /// All features; what stands behind those that are there means nothing.
     list: Vec<u32>,

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::learner::{Counts, Margin, Shared, Weighted};
+use super::learner::{Counts, Margin, Weighted};
 use super::{Calibration, Classifier, Learned, SIZE_DEFAULT, SLOT_BYTES, VOICES, seed, slots};
 
 /// The name of the model in the data directory.
@@ -148,24 +148,19 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Classifier, ModelError> {
 fn read_body(mut rest: &[u8], slots: usize) -> Classifier {
     let rest = &mut rest;
     let count = |rest: &mut &[u8]| u64::from_le_bytes(take(rest).expect(CHECKED));
-    let learned = Learned { ham: count(rest), spam: count(rest) };
+    let mut model = Classifier::with_slots(slots);
+    model.learned = Learned { ham: count(rest), spam: count(rest) };
     let calibration = floats(rest, 2);
-    let mixture = floats(rest, VOICES);
+    model.calibration = Calibration { slope: calibration[0], offset: calibration[1] };
+    model.mixture.copy_from_slice(&floats(rest, VOICES));
     let messages = shorts(rest, 2);
-    let (mut text, mut others) = (Margin::<Shared>::new(slots), std::array::from_fn(|_| Margin::new(slots)));
-    read_margin(rest, &mut text);
-    others.iter_mut().for_each(|margin| read_margin(rest, margin));
+    model.counts = Counts { spams: messages[0], hams: messages[1] };
+    read_margin(rest, &mut model.text);
+    model.others.iter_mut().for_each(|margin| read_margin(rest, margin));
     for kind in 0..2 {
-        text.slots.iter_mut().zip(shorts(rest, slots)).for_each(|(slot, seen)| slot.seen[kind] = seen);
+        model.text.slots.iter_mut().zip(shorts(rest, slots)).for_each(|(slot, seen)| slot.seen[kind] = seen);
     }
-    Classifier {
-        text,
-        others,
-        counts: Counts { spams: messages[0], hams: messages[1] },
-        mixture: mixture.try_into().expect("as many were read"),
-        learned,
-        calibration: Calibration { slope: calibration[0], offset: calibration[1] },
-    }
+    model
 }
 
 fn read_margin<S: Weighted>(rest: &mut &[u8], margin: &mut Margin<S>) {

@@ -112,7 +112,11 @@ impl Classifier {
 
     /// An empty model whose file takes at most `bytes`.
     pub fn sized(bytes: usize) -> Self {
-        let slots = slots(bytes);
+        Classifier::with_slots(slots(bytes))
+    }
+
+    /// An empty model; each of its learners has so many slots, a power of two.
+    fn with_slots(slots: usize) -> Self {
         Classifier {
             text: Margin::new(slots),
             others: std::array::from_fn(|_| Margin::new(slots)),

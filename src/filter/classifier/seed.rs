@@ -11,7 +11,7 @@
 use std::io::{Read, Write};
 
 use super::learner::{Counts, Margin, Shared, Weighted};
-use super::{Calibration, Classifier, Learned, VOICES};
+use super::{Classifier, Learned, VOICES};
 
 /// The model that is built in.
 const SHIPPED: &[u8] = include_bytes!("../../../rules/seed.model");
@@ -97,24 +97,24 @@ pub fn decode(bytes: &[u8], slots: usize) -> Option<Classifier> {
     let mut rest = Reader(unpacked.strip_prefix(MAGIC)?);
     let [version, exponent] = rest.take()?;
     let from = 1_usize.checked_shl(exponent.into()).filter(|_| version == VERSION && exponent < 32)?;
-    let mixture = rest.floats::<VOICES>()?;
-    let (spams, hams) = (u16::from_le_bytes(rest.take()?), u16::from_le_bytes(rest.take()?));
-    let (mut text, mut others) = (Margin::<Shared>::new(slots), std::array::from_fn(|_| Margin::new(slots)));
-    rest.margin(from, &mut text)?;
-    for margin in &mut others {
+    let mut model = Classifier::with_slots(slots);
+    model.mixture = rest.floats::<VOICES>()?;
+    model.counts = Counts { spams: u16::from_le_bytes(rest.take()?), hams: u16::from_le_bytes(rest.take()?) };
+    rest.margin(from, &mut model.text)?;
+    for margin in &mut model.others {
         rest.margin(from, margin)?;
     }
     rest.slots(from, |rest, slot| {
         let more = [u16::try_from(rest.number()?).ok()?, u16::try_from(rest.number()?).ok()?];
         spread(slot, from, slots, |slot| {
-            text.slots[slot].seen.iter_mut().zip(more).for_each(|(count, more)| *count = count.saturating_add(more));
+            let seen = &mut model.text.slots[slot].seen;
+            seen.iter_mut().zip(more).for_each(|(count, more)| *count = count.saturating_add(more));
         });
         Some(())
     })?;
-    let learned = Learned { ham: LESSONS, spam: LESSONS };
-    // Mail that it never saw looks more like spam to it than it is, so ham stays as likely as it was where it learned.
-    let counts = Counts { spams, hams };
-    Some(Classifier { text, others, counts, mixture, learned, calibration: Calibration::default() })
+    // Its calibration is none: mail that it never saw looks more like spam to it than it is, so ham stays as likely as it was where it learned.
+    model.learned = Learned { ham: LESSONS, spam: LESSONS };
+    Some(model)
 }
 
 /// The slots of a table of `to` where a feature may be that is in `slot` of one of `from`: both are told by its low bits.

@@ -167,10 +167,7 @@ fn unfold(raw: &[u8]) -> Cow<'_, str> {
         return text;
     }
     let mut out = String::with_capacity(text.len());
-    let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
-    let mut begin = 0;
-    for end in ends {
-        let line = &text[begin..end];
+    for line in text.split('\n') {
         let line = line.strip_suffix('\r').unwrap_or(line);
         if out.is_empty() {
             out.push_str(line);
@@ -178,7 +175,6 @@ fn unfold(raw: &[u8]) -> Cow<'_, str> {
             out.push(' ');
             out.push_str(line.trim_start_matches([' ', '\t']));
         }
-        begin = end + 1;
     }
     Cow::Owned(out)
 }

@@ -120,7 +120,6 @@ struct Reader {
     for_screen: bool,
     /// The element that is not shown and has not ended yet.
     silent: Option<u32>,
-    kind: Vec<u8>,
     width: Option<u64>,
     height: Option<u64>,
     styles: Styles,
@@ -164,7 +163,6 @@ impl Reader {
         let tag = self.element.tag;
         self.veil.begin();
         self.for_screen = true;
-        self.kind.clear();
         self.page.tags += 1;
         if self.page.shape.len() < SHAPE_TAGS_MAX {
             self.page.shape.push(tag);
@@ -196,29 +194,28 @@ impl Reader {
     }
 
     fn attribute_value(&mut self, value: &[u8]) {
-        let is_style = self.attribute == Attribute::Style && memchr::memmem::find(value, b"/*").is_some();
-        let plain = is_style.then(|| sheet::without_comments(&lossy(value)));
-        let value = plain.as_ref().map_or(value, |plain| plain.as_bytes());
+        let mut value = lossy(value);
+        if self.attribute == Attribute::Style && memchr::memmem::find(value.as_bytes(), b"/*").is_some() {
+            value = sheet::without_comments(&value).into();
+        }
+        let value = value.as_ref();
         self.styles.attribute(self.attribute, value);
         self.veil.attribute(self.attribute, value);
         match self.attribute {
-            Attribute::Media => self.for_screen = sheet::is_for_screen(&lossy(value)),
+            Attribute::Media => self.for_screen = sheet::is_for_screen(value),
             Attribute::Target => self.target(value),
             Attribute::Width => self.width = Some(pixels(value, 8)),
             Attribute::Height => self.height = Some(pixels(value, 6)),
-            Attribute::Kind => {
-                self.kind = value.to_ascii_lowercase();
-                match self.kind.as_slice() {
-                    b"password" => self.page.passwords += 1,
-                    b"refresh" => self.page.refreshes += 1,
-                    _ => {}
-                }
-            }
+            Attribute::Kind => match value.to_ascii_lowercase().as_str() {
+                "password" => self.page.passwords += 1,
+                "refresh" => self.page.refreshes += 1,
+                _ => {}
+            },
             _ => {}
         }
     }
 
-    fn target(&mut self, value: &[u8]) {
+    fn target(&mut self, value: &str) {
         let element = match self.element.tag {
             tag::A | tag::AREA => "a",
             tag::IMG => "img",
@@ -228,7 +225,7 @@ impl Reader {
             tag::LINK => "link",
             _ => "other",
         };
-        let href = lossy(value.trim_ascii()).into_owned();
+        let href = value.trim_ascii().to_owned();
         let link = Link { href, text: String::new(), element, image: false };
         if element == "a" {
             if let Some(open) = self.link.replace(link) {
@@ -353,9 +350,8 @@ const PIXELS_GUESSED: u64 = 200;
 const PIXELS_MAX: u64 = 10_000;
 
 /// Pixels of an attribute, where a hundredth of the screen has `per_cent`; nonsense counts as a middling size.
-fn pixels(value: &[u8], per_cent: u64) -> u64 {
-    let text = lossy(value);
-    let (digits, factor) = text.strip_suffix('%').map_or((text.as_ref(), 1), |digits| (digits, per_cent));
+fn pixels(value: &str, per_cent: u64) -> u64 {
+    let (digits, factor) = value.strip_suffix('%').map_or((value, 1), |digits| (digits, per_cent));
     let number = digits.parse().unwrap_or(0).min(PIXELS_MAX) * factor;
     if number == 0 { PIXELS_GUESSED } else { number.min(PIXELS_MAX) }
 }

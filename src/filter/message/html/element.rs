@@ -16,12 +16,10 @@ pub mod tag {
     use super::tag_hash;
 
     pub const A: u32 = tag_hash(b"a");
-    pub const APPLET: u32 = tag_hash(b"applet");
     pub const AREA: u32 = tag_hash(b"area");
     pub const BASE: u32 = tag_hash(b"base");
     pub const BIG: u32 = tag_hash(b"big");
     pub const BODY: u32 = tag_hash(b"body");
-    pub const CAPTION: u32 = tag_hash(b"caption");
     pub const DD: u32 = tag_hash(b"dd");
     pub const DIV: u32 = tag_hash(b"div");
     pub const DL: u32 = tag_hash(b"dl");
@@ -34,7 +32,6 @@ pub mod tag {
     pub const IMG: u32 = tag_hash(b"img");
     pub const LI: u32 = tag_hash(b"li");
     pub const LINK: u32 = tag_hash(b"link");
-    pub const MARQUEE: u32 = tag_hash(b"marquee");
     pub const OBJECT: u32 = tag_hash(b"object");
     pub const OL: u32 = tag_hash(b"ol");
     pub const OPTION: u32 = tag_hash(b"option");
@@ -47,7 +44,6 @@ pub mod tag {
     pub const TABLE: u32 = tag_hash(b"table");
     pub const TBODY: u32 = tag_hash(b"tbody");
     pub const TD: u32 = tag_hash(b"td");
-    pub const TEMPLATE: u32 = tag_hash(b"template");
     pub const TFOOT: u32 = tag_hash(b"tfoot");
     pub const TH: u32 = tag_hash(b"th");
     pub const THEAD: u32 = tag_hash(b"thead");
@@ -170,35 +166,33 @@ const KNOWN: &[(&str, u16)] = &[
 /// Slots of the table below; many are empty, so that nearly each element stands where its hash says.
 const SLOTS: usize = 512;
 
-/// The elements of [`KNOWN`] by their hash; one whose slot another one has stands in the next that is empty.
+/// The elements of [`KNOWN`] by their hash.
 static TABLE: [Element; SLOTS] = {
     let mut table = [Element { tag: 0, traits: 0 }; SLOTS];
     let mut at = 0;
     while at < KNOWN.len() {
         let (name, traits) = KNOWN[at];
         let tag = tag_hash(name.as_bytes());
-        let mut slot = tag as usize % SLOTS;
-        while table[slot].tag != 0 {
-            slot = (slot + 1) % SLOTS;
-        }
-        table[slot] = Element { tag, traits };
+        table[slot_of(tag, &table)] = Element { tag, traits };
         at += 1;
     }
     table
 };
 
+/// The slot of an element, or the empty one where it would stand: one whose slot another one has stands in the next that is empty.
+const fn slot_of(tag: u32, table: &[Element; SLOTS]) -> usize {
+    let mut slot = tag as usize % SLOTS;
+    while table[slot].tag != tag && table[slot].tag != 0 {
+        slot = (slot + 1) % SLOTS;
+    }
+    slot
+}
+
 impl Element {
     /// The element of this name, in lower case. Names of no element have no traits.
     pub fn named(name: &[u8]) -> Self {
         let tag = tag_hash(name);
-        let mut slot = tag as usize % SLOTS;
-        while TABLE[slot].tag != tag {
-            if TABLE[slot].tag == 0 {
-                return Element { tag, traits: 0 };
-            }
-            slot = (slot + 1) % SLOTS;
-        }
-        TABLE[slot]
+        Element { tag, ..TABLE[slot_of(tag, &TABLE)] }
     }
 
     /// True if it has one of these traits.

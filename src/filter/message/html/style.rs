@@ -6,7 +6,6 @@
 use super::color::{self, Color};
 use super::element::{Attribute, Element, STYLED, tag};
 use super::sheet::declarations;
-use crate::filter::message::header::lossy;
 
 /// What was seen of it on a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,15 +85,15 @@ impl Styles {
     }
 
     /// It has this attribute.
-    pub fn attribute(&mut self, name: Attribute, value: &[u8]) {
+    pub fn attribute(&mut self, name: Attribute, value: &str) {
         let above = self.top();
         let Some(look) = &mut self.next else { return };
         match (name, look.tag) {
-            (Attribute::Color, tag::FONT) | (Attribute::Text, tag::BODY) => look.text = color::parse(&lossy(value)),
-            (Attribute::Size, tag::FONT) => look.size = font_size(&lossy(value)).unwrap_or(look.size),
-            (Attribute::Face, tag::FONT) => self.seen.face_bad |= !is_face(&lossy(value)),
+            (Attribute::Color, tag::FONT) | (Attribute::Text, tag::BODY) => look.text = color::parse(value),
+            (Attribute::Size, tag::FONT) => look.size = font_size(value).unwrap_or(look.size),
+            (Attribute::Face, tag::FONT) => self.seen.face_bad |= !is_face(value),
             (Attribute::Style, tag::TABLE | tag::TD | tag::TR | tag::SPAN | tag::P | tag::DIV | tag::A) => {
-                declared(look, &lossy(value), above)
+                declared(look, value, above)
             }
             _ => {}
         }

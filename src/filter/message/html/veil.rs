@@ -6,7 +6,6 @@
 
 use super::element::{Attribute, BLOCK, Element, FORMATTING, ROOT, SCOPE, VOID, tag};
 use super::sheet::{Declared, Sheet, name_hash};
-use crate::filter::message::header::lossy;
 
 /// See the module.
 #[derive(Default)]
@@ -47,9 +46,7 @@ const OPEN_MAX: usize = 512;
 /// Classes of one element that are read.
 const CLASSES_MAX: usize = 16;
 
-/// Those of [`SCOPE`], and those whose ends are implied.
-const SCOPES: &[u32] =
-    &[tag::APPLET, tag::CAPTION, tag::MARQUEE, tag::OBJECT, tag::TABLE, tag::TD, tag::TEMPLATE, tag::TH];
+/// Elements whose ends are implied, and those that they don't reach beyond.
 const SECTIONS: &[u32] = &[tag::TBODY, tag::THEAD, tag::TFOOT, tag::TR];
 const LISTS: &[u32] = &[tag::OL, tag::UL, tag::TD, tag::TH];
 const TERMS: &[u32] = &[tag::DD, tag::DT];
@@ -78,13 +75,13 @@ impl Veil {
     }
 
     /// It has this attribute.
-    pub fn attribute(&mut self, name: Attribute, value: &[u8]) {
+    pub fn attribute(&mut self, name: Attribute, value: &str) {
         match name {
-            Attribute::Style => self.next.own = Declared::read(&lossy(value)),
-            Attribute::Id => self.next.id = name_hash(value.trim_ascii()),
+            Attribute::Style => self.next.own = Declared::read(value),
+            Attribute::Id => self.next.id = name_hash(value.trim_ascii().as_bytes()),
             Attribute::Class => {
-                let words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-                self.next.classes.extend(words.take(CLASSES_MAX).map(name_hash));
+                let words = value.split_ascii_whitespace().take(CLASSES_MAX);
+                self.next.classes.extend(words.map(|word| name_hash(word.as_bytes())));
             }
             _ => {}
         }
@@ -114,24 +111,25 @@ impl Veil {
     /// Ends what can't hold this element.
     fn imply_ends(&mut self, element: Element) {
         match element.tag {
-            tag::TD | tag::TH => self.end_last(&[tag::TD, tag::TH], &[tag::TABLE]),
-            tag::TR => self.end_last(&[tag::TR], &[tag::TABLE]),
-            tag::TBODY | tag::THEAD | tag::TFOOT => self.end_last(SECTIONS, &[tag::TABLE]),
-            tag::LI => self.end_last(&[tag::LI], LISTS),
-            tag::DD | tag::DT => self.end_last(TERMS, TERM_LISTS),
-            tag::OPTION => self.end_last(&[tag::OPTION], &[tag::SELECT]),
-            tag::A => self.end_last(&[tag::A], SCOPES),
-            tag::HR => self.end_last(&[tag::P], SCOPES),
-            _ if element.is(BLOCK) => self.end_last(&[tag::P], SCOPES),
+            tag::TD | tag::TH => self.end_last(&[tag::TD, tag::TH], one_of(&[tag::TABLE])),
+            tag::TR => self.end_last(&[tag::TR], one_of(&[tag::TABLE])),
+            tag::TBODY | tag::THEAD | tag::TFOOT => self.end_last(SECTIONS, one_of(&[tag::TABLE])),
+            tag::LI => self.end_last(&[tag::LI], one_of(LISTS)),
+            tag::DD | tag::DT => self.end_last(TERMS, one_of(TERM_LISTS)),
+            tag::OPTION => self.end_last(&[tag::OPTION], one_of(&[tag::SELECT])),
+            tag::A => self.end_last(&[tag::A], |around| around.is(SCOPE)),
+            _ if element.tag == tag::HR || element.is(BLOCK) => {
+                self.end_last(&[tag::P], |around| around.is(SCOPE));
+            }
             _ => {}
         }
     }
 
     /// Ends the innermost of these elements, unless one of the others is further within.
-    fn end_last(&mut self, tags: &[u32], but: &[u32]) {
-        let named = |open: &Open, tags: &[u32]| tags.contains(&open.element.tag);
-        let place = self.open.iter().rposition(|open| named(open, tags) || named(open, but));
-        if let Some(place) = place.filter(|&place| named(&self.open[place], tags)) {
+    fn end_last(&mut self, tags: &'static [u32], but: impl Fn(Element) -> bool) {
+        let wanted = one_of(tags);
+        let place = self.open.iter().rposition(|open| wanted(open.element) || but(open.element));
+        if let Some(place) = place.filter(|&place| wanted(self.open[place].element)) {
             self.truncate(place);
         }
     }
@@ -163,6 +161,10 @@ impl Veil {
         let within: Vec<Open> = self.open.drain(place..).skip(1).filter(goes_on).collect();
         within.into_iter().for_each(|open| self.push(open.element, open.declared));
     }
+}
+
+fn one_of(tags: &'static [u32]) -> impl Fn(Element) -> bool {
+    |element| tags.contains(&element.tag)
 }
 
 #[cfg(test)]
