@@ -2,7 +2,8 @@
 //!
 //! An expression is run at the places that pass, and nowhere else. The places are found in one walk with a word of bits, one
 //! for each of the first places that fit so far, so that a byte costs a look-up and a shift, whatever the pattern. Where one of
-//! them takes only rare bytes, the walk leaps from one of these to the next.
+//! them takes only rare bytes, the walk leaps from one of these to the next. Where a match begins with many bytes of one kind (words of small
+//! letters, a row of digits), it is sought from behind: a byte of another kind rules out all begins in front of it.
 
 use regex_automata::nfa::thompson::NFA;
 use regex_syntax::hir::{Look, LookSet};
@@ -24,7 +25,59 @@ pub struct Gate {
     masks: Box<[u8; 256]>,
     places: usize,
     leap: Option<Leap>,
+    run: Option<Run>,
     heads: Option<Heads>,
+}
+
+/// The bytes that a match begins with, of which there are many and all are of one set.
+#[derive(Clone)]
+struct Run {
+    has: Box<[bool; 256]>,
+    least: usize,
+}
+
+/// Places that are looked at for a run.
+pub const RUN_PLACES_MAX: usize = 64;
+/// Bytes of a run at least: less is seen as quickly byte by byte.
+const RUN_PLACES_MIN: usize = 16;
+/// Bits that a run must say, so that few stretches of a text are one.
+const RUN_BITS_MIN: f32 = 3.0;
+
+impl Run {
+    /// The run of the first places that says most.
+    fn of(places: &[Bytes]) -> Option<Self> {
+        let all = places.iter().scan(Bytes::NONE, |all, place| {
+            all.add(place);
+            Some(*all)
+        });
+        let runs = (1..).zip(all).skip(RUN_PLACES_MIN - 1).map(|(least, set)| (least, set, set.bits() * least as f32));
+        let (least, set, bits) = runs.max_by(|(.., one), (.., other)| one.total_cmp(other))?;
+        let has = || Box::new(std::array::from_fn(|byte| set.has(byte as u8)));
+        (bits >= RUN_BITS_MIN).then(|| Run { has: has(), least })
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.has[usize::from(byte)]
+    }
+
+    /// Where a run can begin, from `at` on: here, or behind the last byte that is none of it; nothing if the text is too short.
+    fn next(&self, text: &[u8], at: usize) -> Option<usize> {
+        let piece = text.get(at..at + self.least)?;
+        Some(piece.iter().rposition(|&byte| !self.has(byte)).map_or(at, |place| at + place + 1))
+    }
+
+    /// The place of the first run from `at` on, and where it ends.
+    fn find(&self, text: &[u8], mut at: usize) -> Option<(usize, usize)> {
+        loop {
+            let next = self.next(text, at)?;
+            if next == at {
+                let sure = at + self.least;
+                let more = text[sure..].iter().take_while(|&&byte| self.has(byte)).count();
+                return Some((at, sure + more));
+            }
+            at = next;
+        }
+    }
 }
 
 /// A place that takes a few rare bytes only.
@@ -88,6 +141,7 @@ impl Gate {
             _ => Edge::Anywhere,
         };
         let mut masks = Box::new([0; 256]);
+        let run = Run::of(places);
         let places = &places[..places.len().min(PLACES_MAX)];
         for (place, bytes) in places.iter().enumerate() {
             for (byte, mask) in (0..=255).zip(masks.iter_mut()) {
@@ -95,13 +149,17 @@ impl Gate {
             }
         }
         let leap = Leap::of(places);
-        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len(), leap, heads: None }
+        let run = run.filter(|_| leap.is_none());
+        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len(), leap, run, heads: None }
     }
 
     /// The same, told also what the pattern can begin with.
     pub fn with_heads(self, automaton: &NFA) -> Self {
-        let heads = if self.places < heads::BYTES { None } else { Heads::of(automaton) };
-        Gate { heads, ..self }
+        if self.places < heads::BYTES {
+            return self;
+        }
+        let bytes = std::array::from_fn(|place| self.masks.iter().filter(|mask| **mask & 1 << place != 0).count());
+        Gate { heads: Heads::of(automaton, bytes), ..self }
     }
 
     /// Places of `text` where a match in this stretch can begin.
@@ -109,12 +167,16 @@ impl Gate {
         let Stretch { from, latest, to } = stretch;
         // Behind the latest begin, only its own first places are of use.
         let to = to.min(latest.saturating_add(self.places));
-        Starts { gate: self, text, at: from, next: from, to, fitting: 0 }
+        Starts { gate: self, text, at: from, next: from, to, run_end: 0, fitting: 0 }
     }
 
     fn fits(&self, text: &[u8], at: usize, to: usize) -> bool {
         let fits = |(place, &byte): (usize, &u8)| self.masks[usize::from(byte)] & (1 << place) != 0;
         at + self.places <= to && text[at..at + self.places].iter().enumerate().all(fits)
+    }
+
+    fn fits_line(&self, text: &[u8], at: usize, to: usize) -> bool {
+        self.fits(text, at, to) && self.run.as_ref().is_none_or(|run| run.next(text, at) == Some(at))
     }
 
     fn edge_of_word(&self, text: &[u8], at: usize) -> bool {
@@ -133,6 +195,8 @@ pub struct Starts<'g> {
     /// The first place that was not given yet.
     next: usize,
     to: usize,
+    /// Where the bytes of a run end that the next place is in.
+    run_end: usize,
     fitting: u8,
 }
 
@@ -166,9 +230,27 @@ impl Starts<'_> {
                 }
             }
         }
+        let Some(run) = &gate.run else { return self.walk(self.to) };
+        while self.at < self.to {
+            if self.run_end <= self.at {
+                (self.at, self.run_end) = run.find(self.text, self.at)?;
+                self.fitting = 0;
+            }
+            // The last begin in it has all of a run before its end.
+            if let Some(at) = self.walk(self.to.min(self.run_end - run.least + gate.places)) {
+                return Some(at);
+            }
+            self.at = self.run_end + 1;
+        }
+        None
+    }
+
+    /// The next place whose first bytes stand in front of `to`.
+    fn walk(&mut self, to: usize) -> Option<usize> {
+        let gate = self.gate;
         let last = 1 << (gate.places - 1);
         let mut fitting = self.fitting;
-        for (ahead, &byte) in self.text.get(self.at..self.to)?.iter().enumerate() {
+        for (ahead, &byte) in self.text.get(self.at..to)?.iter().enumerate() {
             fitting = (fitting << 1 | 1) & gate.masks[usize::from(byte)];
             if fitting & last != 0 {
                 self.fitting = fitting;
@@ -176,7 +258,7 @@ impl Starts<'_> {
                 return Some(self.at - gate.places);
             }
         }
-        self.at = self.to;
+        self.at = to;
         None
     }
 }
@@ -195,7 +277,7 @@ impl Iterator for Starts<'_> {
                     Some(at).filter(|&at| at == 0)?
                 }
             };
-            let fits = self.gate.edge == Edge::Anywhere || self.gate.fits(self.text, at, self.to);
+            let fits = self.gate.edge == Edge::Anywhere || self.gate.fits_line(self.text, at, self.to);
             let head = || self.text[at..].first_chunk();
             let known = |heads: &Heads| head().is_some_and(|head| heads.have(*head));
             let fits = fits && self.gate.heads.as_ref().is_none_or(known);
@@ -227,6 +309,13 @@ mod tests {
         assert_eq!(starts("^a", "a\na", 2), Vec::<usize>::new());
         assert_eq!(starts("(?m)^a", "a\nba\n\nab", 0), [0, 6]);
         assert_eq!(starts("a*", "ba", 0), [0, 1, 2]);
+        // Runs of small letters, in which a match can begin up to where the rest is too short.
+        let text = format!("{0}A{1} {1}a{2}-aa {1}{3}", "ab".repeat(7), "cd".repeat(9), "e".repeat(3), "f".repeat(20));
+        let runs = starts(r"\b[a-z]{17} ?[a-z]", &text, 0);
+        assert_eq!(runs.iter().map(|&at| &text[at..at + 3]).collect::<Vec<_>>(), ["cdc", "cdc"], "{runs:?} in {text}");
+        assert_eq!(starts("[a-z]{18}", &"a".repeat(21), 0), [0, 1, 2, 3]);
+        assert_eq!(starts("[a-z]{18}", &"a".repeat(17), 0), Vec::<usize>::new());
+        assert_eq!(starts("(?m)^[a-z]{18}", &format!("{0}\nA{0}\n{0}", "a".repeat(18)), 0), [0, 39]);
         // Leaps from x to x, q to q, or to any of three.
         assert_eq!(starts("[a-c]x", "ax xbxax cx", 1), [4, 6, 9]);
         assert_eq!(starts("(?i)[a-c]q[a-z]", "bQa aq", 0), [0]);

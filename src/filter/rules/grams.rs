@@ -25,20 +25,15 @@ pub struct Bits {
 }
 
 impl Bits {
-    /// None yet, in so many bits, a power of two from 64 on.
-    pub fn with(bits: usize) -> Self {
-        Bits { bits: vec![0; bits / 64], shift: 32 - bits.trailing_zeros() }
-    }
-
-    fn of(grams: impl ExactSizeIterator<Item = u32>) -> Self {
+    /// These, in a table of a size that lets few others pass.
+    pub fn of(grams: impl ExactSizeIterator<Item = u32>) -> Self {
         let bits = (grams.len() * BITS_PER_GRAM).next_power_of_two().clamp(BITS_MIN, BITS_MAX);
-        let mut all = Bits::with(bits);
+        let mut all = Bits { bits: vec![0; bits / 64], shift: 32 - bits.trailing_zeros() };
         grams.for_each(|gram| all.insert(gram));
         all
     }
 
-    /// Adds one.
-    pub fn insert(&mut self, gram: u32) {
+    fn insert(&mut self, gram: u32) {
         let place = (hash(gram) >> self.shift) as usize;
         self.bits[place / 64] |= 1 << (place % 64);
     }

@@ -18,33 +18,33 @@ pub struct Heads(Bits);
 
 /// Bytes of a head.
 pub const BYTES: usize = 3;
-/// Bits of the table, one for each value of the hash.
-const BITS: usize = 1 << 16;
-/// Heads beyond which the table would say too little.
-const HEADS_MAX: usize = BITS / 8;
+/// Heads beyond which the table would be too large, or say too little.
+const HEADS_MAX: usize = 1 << 14;
+/// Heads are worth their table where the bytes of the three places, each for itself, allow so many times as many.
+const TELLING_MIN: usize = 3;
 
 impl Heads {
-    /// Those of an expression of which no match is shorter; nothing if they, or the states that lead to them, are too many.
-    pub fn of(automaton: &NFA) -> Option<Self> {
+    /// Those of an expression of which no match is shorter and that begins with bytes of these places; nothing if they, or the states
+    /// that lead to them, are too many, or tell little more than the places.
+    pub fn of(automaton: &NFA, places: [usize; BYTES]) -> Option<Self> {
         let mut walk = Walk::new(std::slice::from_ref(automaton));
         walk.enter(0, automaton.start_anchored());
-        let mut heads = Bits::with(BITS);
-        let mut count = 0;
+        let mut heads = Vec::new();
         for (states, first) in step(automaton, &states_of(walk)?)? {
             for (states, second) in step(automaton, &states)? {
                 let leads = |byte: u8| states.iter().any(|&state| follow(automaton.state(state), byte).is_some());
                 for third in (0..=255).filter(|&byte| leads(byte)) {
-                    count += first.len() * second.len();
-                    if count > HEADS_MAX {
+                    if heads.len() + first.len() * second.len() > HEADS_MAX {
                         return None;
                     }
                     for &one in &first {
-                        second.iter().for_each(|&two| heads.insert(gram([one, two, third])));
+                        heads.extend(second.iter().map(|&two| gram([one, two, third])));
                     }
                 }
             }
         }
-        Some(Heads(heads))
+        let allowed: usize = places.iter().product();
+        (heads.len() * TELLING_MIN <= allowed).then(|| Heads(Bits::of(heads.into_iter())))
     }
 
     /// True if a match may begin with these bytes.
@@ -100,7 +100,7 @@ mod tests {
     fn heads_are_what_matches_can_begin_with() {
         let heads = |pattern: &str| {
             let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern).unwrap();
-            Heads::of(&compiler().build_from_hir(&hir).unwrap())
+            Heads::of(&compiler().build_from_hir(&hir).unwrap(), [256; BYTES])
         };
         let words = heads(r"(?i)\b(?:your\s)?(?:name|n[ao]men?|city)\b").unwrap();
         for head in ["you", "NAM", "nom", "ciT"] {
@@ -110,7 +110,9 @@ mod tests {
         let others = ["yam", "nit", "cou", "cam", "nau", "yo ", "ame"];
         let passed = others.iter().filter(|head| words.have(head.as_bytes().try_into().unwrap())).count();
         assert!(passed <= 1, "a hash may let one of them pass, not {passed}");
-        assert!(heads("[a-z]{3}").is_none(), "too many to tell anything");
+        assert!(heads("[a-z0-9]{3}").is_none(), "too many to tell anything");
+        let hir = super::super::linear::parse("[ab][cd][ef]").unwrap();
+        assert!(Heads::of(&compiler().build_from_hir(&hir).unwrap(), [2; BYTES]).is_none(), "the places tell as much");
         assert!(heads("(?:a?b?){2000}cde").is_none(), "too many states to be followed");
     }
 }

@@ -13,7 +13,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchError, MatchKind};
 use regex_syntax::hir::Hir;
 
-use super::backtrack::{Known, Pattern, Table};
+use super::backtrack::{Known, Pattern};
 use super::gate::Gate;
 use super::matcher::{Found, Stretch};
 use super::scratch::Scratch;
@@ -33,7 +33,7 @@ pub struct Linear {
 /// Compiled size of one pattern; the largest of Debian's rules need a third of it.
 pub const PATTERN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// States of a pattern whose begins are worth a table of their own.
-const STATES_WITH_HEADS_MIN: usize = 256;
+const STATES_WITH_HEADS_MIN: usize = 32;
 /// Lazily built states of one pattern on one thread.
 const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Steps of the backtracking engine; lists of words repeated five times need so many, and an automaton would need more time.
@@ -81,9 +81,34 @@ impl Linear {
         self.quick.iter_mut().for_each(|quick| quick.share(known));
     }
 
-    /// The set of an expression that is one byte of it.
-    pub fn set(&self) -> Option<&Table> {
-        self.quick.as_ref()?.set()
+    /// Matches in `text`, at most `most`, and the first one's place; nothing if [`Linear::find`] is the way.
+    pub fn count(&self, text: &[u8], most: u16, scratch: &mut Scratch) -> Option<(u16, Option<Found>)> {
+        let quick = self.quick.as_ref()?;
+        if let Some(set) = quick.set() {
+            let Some(at) = set.first(text) else { return Some((0, None)) };
+            let count = if most == 1 { 1 } else { set.count(&text[at..]).min(usize::from(most)) };
+            return Some((count as u16, Some((Some(at), at + 1))));
+        }
+        if most == 1 {
+            return None;
+        }
+        let mut steps = QUICK_STEPS_PER_BYTE_MAX * text.len() + QUICK_STEPS_MIN;
+        let (mut count, mut first, mut from) = (0, None, 0);
+        for at in self.gate.starts(text, Stretch::rest(text, 0)) {
+            if at < from {
+                continue;
+            }
+            if let Some(end) = quick.match_at(text, at, &mut scratch.memory, &mut steps).ok()? {
+                first = first.or(Some((Some(at), end)));
+                count += 1;
+                // After a match of nothing, the next begins a byte further on.
+                from = end.max(at + 1);
+                if count == most {
+                    break;
+                }
+            }
+        }
+        Some((count, first))
     }
 
     /// The first match; `id` is the pattern's own, for what [`Scratch`] keeps of it.

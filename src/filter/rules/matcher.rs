@@ -172,11 +172,9 @@ impl Matcher {
         budget: &mut Budget,
     ) -> (u16, Option<Found>) {
         if let (Engine::Linear(linear), false) = (&self.engine, self.negated)
-            && let Some(set) = linear.set()
+            && let Some(found) = linear.count(text, most, scratch)
         {
-            let mut places = (0..).zip(text).filter(|(_, byte)| set.has(**byte));
-            let first = places.next().map(|(at, _)| (Some(at), at + 1));
-            return (first.map_or(0, |_| 1 + places.take(usize::from(most) - 1).count() as u16), first);
+            return found;
         }
         let first = self.find(id, text, Stretch::rest(text, 0), scratch, budget);
         if self.negated {

@@ -97,7 +97,7 @@ pub fn shape(hir: &Hir) -> Option<Shape> {
 
 /// The bytes that the first places of every match can have; none if it can be empty.
 pub fn prefix(automaton: &NFA) -> Vec<Bytes> {
-    places(std::slice::from_ref(automaton), 0, gate::PLACES_MAX)
+    places(std::slice::from_ref(automaton), 0, gate::RUN_PLACES_MAX)
 }
 
 /// The same of an expression that is too large as a whole: as far as its parts can be read.
@@ -105,7 +105,7 @@ pub fn prefix_of_parts(hir: &Hir) -> Vec<Bytes> {
     let mut parts = Vec::new();
     flatten(hir, &mut parts);
     let automata: Vec<NFA> = parts.iter().map_while(|part| compiler().build_from_hir(part).ok()).collect();
-    if automata.is_empty() { Vec::new() } else { places(&automata, 0, gate::PLACES_MAX) }
+    if automata.is_empty() { Vec::new() } else { places(&automata, 0, gate::RUN_PLACES_MAX) }
 }
 
 /// Compiles parts of a bounded size.

@@ -78,8 +78,12 @@ impl Pattern {
         memory: &mut Memory,
         steps: &mut usize,
     ) -> Result<Option<usize>, OutOfSteps> {
-        memory.slots.clear();
-        memory.slots.extend(std::iter::repeat_n(UNSET, self.0.slots as usize));
+        let Program { groups, slots, .. } = self.0;
+        // Those of counters and marks are written before they are read.
+        if memory.slots.len() < slots as usize {
+            memory.slots.resize(slots as usize, UNSET);
+        }
+        memory.slots[..groups as usize].fill(UNSET);
         memory.todo.clear();
         memory.gone_on.clear();
         Run { program: &self.0, text, memory }.run(at as u32, steps)
@@ -298,7 +302,7 @@ impl Run<'_> {
             }
         }
         // A turn of nothing leads nowhere but to the next of the same.
-        let idle = turns > 0 && self.memory.slots[slot as usize + 1] == at;
+        let idle = first == ANYTHING && turns > 0 && self.memory.slots[slot as usize + 1] == at;
         if turns >= most || idle {
             return (exit, at);
         }
@@ -310,7 +314,7 @@ impl Run<'_> {
 
     /// The end of what a group matched, where it stands once more.
     fn again_group(&self, group: usize, fold: bool, at: usize) -> Option<usize> {
-        let (start, end) = (*self.memory.slots.get(2 * group)?, *self.memory.slots.get(2 * group + 1)?);
+        let (start, end) = (self.memory.slots[2 * group], self.memory.slots[2 * group + 1]);
         if start == UNSET || end == UNSET {
             return None;
         }
@@ -482,7 +486,8 @@ mod tests {
 
     #[test]
     fn what_it_does_not_do_is_an_error() {
-        for pattern in [r"(?(1)a|b)", r"a\Kb", r"(?<n>a)\k<n>", r"(?<=a+)b", "(?#", "(a", "a)", "*a"] {
+        for pattern in [r"(?(1)a|b)", r"a\Kb", r"(?<n>a)\k<n>", r"(?<=a+)b", "(?#", "(a", "a)", "*a", r"(a)\2", r"a*\1"]
+        {
             assert!(Pattern::compile(pattern).is_err(), "{pattern}");
         }
     }

@@ -152,6 +152,14 @@ impl Table {
         self.member.first(text, |byte| self.has(byte))
     }
 
+    /// How many bytes of the set there are.
+    pub fn count(&self, text: &[u8]) -> usize {
+        match self.member {
+            Seek::One(one) => memchr::memchr_iter(one, text).count(),
+            _ => text.iter().filter(|&&byte| self.has(byte)).count(),
+        }
+    }
+
     /// The place of the last byte of the set.
     pub fn last(&self, text: &[u8]) -> Option<usize> {
         self.member.last(text, |byte| self.has(byte))
@@ -257,6 +265,8 @@ pub struct Program {
     pub targets: Vec<u32>,
     /// Places of memory.
     pub slots: u32,
+    /// How many of them are those of groups.
+    pub groups: u32,
     /// How many counted turns, atoms and looks around are being written, within each other.
     within: u32,
 }
@@ -273,7 +283,7 @@ pub fn compile(node: &Node, groups: usize) -> Result<Program, String> {
     let mut wanted = vec![false; groups];
     node.each_back(&mut |group| wanted.iter_mut().skip(group).take(1).for_each(|wanted| *wanted = true));
     let slots = if wanted.contains(&true) { 2 * groups as u32 } else { 0 };
-    let mut program = Program { slots, wanted, ..Program::default() };
+    let mut program = Program { slots, groups: slots, wanted, ..Program::default() };
     program.node(node, &Then::ANYTHING)?;
     program.ops.push(Op::Matched);
     program.shorten_jumps();
