@@ -6,6 +6,7 @@
 mod archive;
 mod format;
 pub mod listing;
+mod packed;
 mod tnef;
 
 use std::collections::HashSet;
@@ -130,11 +131,8 @@ fn file(findings: &mut Findings<'_>, name: &str, bytes: &[u8], declared: &str, b
         Format::Image => findings.add("ATTACHED_IMAGE", name),
         Format::Ole => compound(findings, name, bytes),
         Format::Tnef => open_tnef(findings, name, bytes, 0, budget),
-        Format::Closed => findings.add("ARCHIVE_UNREADABLE", name),
-        Format::Cabinet | Format::Gzip | Format::Rar | Format::SevenZip | Format::Tar | Format::Zip => {
-            archive::look(findings, name, bytes, 0, budget);
-        }
-        Format::Other => {}
+        _ if format.is_archive() => archive::look(findings, name, bytes, 0, budget),
+        _ => {}
     }
 }
 

@@ -109,6 +109,13 @@ const SEVEN_ZIPS: [&str; 3] = [
     "N3q8ryccAARpuuNEZgAAAAAAAAAgAAAAAAAAAMDqAW0BAANQS01aAAAAgTMHrg/OP8PniCoxHVtcPWSisXIv6jnfrYhA7ynb21Pyl8Kce837JNyGBU3dw+vcngwPStWmsn73kGmcEqkIgUEFqFSQABlaHaAE1Am6+8D64N5Mm6gmxS4AAAAXBggBCV4ABwsBAAEjAwEBBV0AEAAADG4KAanJTeIAAA==",
 ];
 
+/// `MZ` and a line of text, packed by bzip2, xz and zstd.
+const PACKED: [&str; 3] = [
+    "QlpoOTFBWSZTWXsdegwAAAHXgAAQQAAAAgAQLihEgCAAIgBoAgGgAOGjLoXnLpd4u5IpwoSD2OvQYA==",
+    "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAPTVogcGFja2VkIHR3aWNlCgCgUSrfeUyH7AABKBDlC2xgH7bzfQEAAAAABFla",
+    "KLUv/QRYgQAATVogcGFja2VkIHR3aWNlCvlOWdo=",
+];
+
 /// Each kind: the name that it has, what it is, the symbols that are due.
 fn kinds() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
     let exe = |archive: Vec<u8>| archive;
@@ -123,6 +130,10 @@ fn kinds() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
         ("plain.tar", exe(tarred("folder/run.exe", b"MZ")), &["ARCHIVE_EXECUTABLE"]),
         ("packed.tar.gz", gzipped(&tarred("in.zip", &zip("run.js", b"x"))), &["ARCHIVE_NESTED", "ARCHIVE_EXECUTABLE"]),
         ("one.gz", gzipped(b"MZ\x90\0"), &["ARCHIVE_EXECUTABLE"]),
+        ("one.bz2", from_base64(PACKED[0]), &["ARCHIVE_EXECUTABLE"]),
+        ("photo.png", from_base64(PACKED[1]), &["ARCHIVE_EXECUTABLE", "ATTACHED_TYPE_LIE"]),
+        ("one.zst", from_base64(PACKED[2]), &["ARCHIVE_EXECUTABLE"]),
+        ("RUN.JS.XZ", from_base64(PACKED[1])[..40].to_vec(), &["ARCHIVE_EXECUTABLE", "ARCHIVE_UNREADABLE"]),
         ("locked.7z", from_base64(SEVEN_ZIPS[0]), &["ARCHIVE_ENCRYPTED"]),
         ("hidden.7z", from_base64(SEVEN_ZIPS[1]), &["ARCHIVE_ENCRYPTED"]),
         ("open.7z", from_base64(SEVEN_ZIPS[2]), &["ARCHIVE_NESTED", "ARCHIVE_EXECUTABLE"]),

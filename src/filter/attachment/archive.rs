@@ -1,4 +1,5 @@
-//! Archives listed in memory: names, encryption, what is nested, macros. Pure. ZIP, 7z, tar, gzip, RAR, cabinets.
+//! Archives listed in memory: names, encryption, what is nested, macros. Pure. ZIP, 7z, tar, RAR, cabinets, and single files that are
+//! [packed](super::packed).
 //!
 //! Entry counts, depth, bytes taken out and their ratio to what was packed are bounded by the message's budget.
 
@@ -7,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::format::{Format, format};
 use super::listing::{self, Listing};
+use super::packed::{inner_name, unpack};
 use super::{Findings, compound, extension, open_tnef};
 use crate::filter::budget::{Budget, Limit};
 
@@ -16,7 +18,8 @@ const ENTRY_BYTES_MAX: u64 = 2 * 1024 * 1024;
 const RATIO_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Extensions of archives, for listings without content.
-const ARCHIVES: [&str; 10] = ["7z", "ace", "bz2", "cab", "gz", "rar", "tar", "tgz", "xz", "zip"];
+const ARCHIVES: [&str; 14] =
+    ["7z", "ace", "bz2", "cab", "gz", "rar", "tar", "tbz2", "tgz", "txz", "tzst", "xz", "zip", "zst"];
 
 /// Looks into an archive.
 pub fn look(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
@@ -25,11 +28,14 @@ pub fn look(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, b
         return;
     }
     // The readers are not ours; one that trips costs this archive its listing and nobody else anything.
-    let read = catch_unwind(AssertUnwindSafe(|| match format(bytes) {
+    let format = format(bytes);
+    let read = catch_unwind(AssertUnwindSafe(|| match format {
         Format::Zip => zip(findings, bytes, depth, budget),
         Format::SevenZip => seven_zip(findings, bytes, budget),
         Format::Tar => tar(findings, bytes, depth, budget),
-        Format::Gzip => gzip(findings, name, bytes, depth, budget),
+        Format::Bzip2 | Format::Gzip | Format::Xz | Format::Zstd => {
+            packed(findings, name, format, bytes, depth, budget)
+        }
         Format::Rar => listed(findings, "rar", listing::rar(bytes, names_left(budget)), budget),
         Format::Cabinet => listed(findings, "cab", listing::cabinet(bytes, names_left(budget)), budget),
         _ => Some(()),
@@ -43,15 +49,14 @@ pub fn look(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, b
 fn entry(findings: &mut Findings<'_>, name: &str, content: &[u8], depth: u64, budget: &mut Budget) {
     match format(content) {
         Format::Executable => findings.add("ARCHIVE_EXECUTABLE", name),
-        Format::Cabinet | Format::Gzip | Format::Rar | Format::SevenZip | Format::Tar | Format::Zip => {
-            findings.add("ARCHIVE_NESTED", name);
-            look(findings, name, content, depth + 1, budget);
-        }
-        Format::Closed => findings.add("ARCHIVE_NESTED", name),
         Format::Image => findings.add("ATTACHED_IMAGE", name),
         Format::Ole => compound(findings, name, content),
         Format::Tnef => open_tnef(findings, name, content, depth + 1, budget),
-        Format::Html | Format::Other => {}
+        archive if archive.is_archive() => {
+            findings.add("ARCHIVE_NESTED", name);
+            look(findings, name, content, depth + 1, budget);
+        }
+        _ => {}
     }
 }
 
@@ -61,16 +66,23 @@ fn next_entry(budget: &mut Budget) -> bool {
 }
 
 fn take_out(reader: impl Read, packed: u64, budget: &mut Budget) -> Option<Vec<u8>> {
-    let most = ENTRY_BYTES_MAX.min(budget.left(Limit::ArchiveBytes));
     let mut content = Vec::new();
-    let read = reader.take(most).read_to_end(&mut content);
-    budget.take(Limit::ArchiveBytes, content.len() as u64);
-    if content.len() as u64 >= RATIO_BYTES_MIN
-        && content.len() as u64 / packed.max(1) > budget.left(Limit::ArchiveRatio)
-    {
+    let read = reader.take(entry_bytes(budget)).read_to_end(&mut content);
+    count(content.len() as u64, packed, budget);
+    read.ok().map(|_| content)
+}
+
+/// Bytes that may be taken out of the next entry.
+fn entry_bytes(budget: &Budget) -> u64 {
+    ENTRY_BYTES_MAX.min(budget.left(Limit::ArchiveBytes))
+}
+
+/// Counts what was taken out of so many packed bytes.
+fn count(bytes: u64, packed: u64, budget: &mut Budget) {
+    budget.take(Limit::ArchiveBytes, bytes);
+    if bytes >= RATIO_BYTES_MIN && bytes / packed.max(1) > budget.left(Limit::ArchiveRatio) {
         budget.exceed(Limit::ArchiveRatio);
     }
-    read.ok().map(|_| content)
 }
 
 fn zip(findings: &mut Findings<'_>, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
@@ -179,17 +191,28 @@ fn tar(findings: &mut Findings<'_>, bytes: &[u8], depth: u64, budget: &mut Budge
     Some(())
 }
 
-fn gzip(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
-    let inner = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".tgz")).unwrap_or(name);
+/// What can be read of a damaged one counts: some programs open it all the same.
+fn packed(
+    findings: &mut Findings<'_>,
+    name: &str,
+    format: Format,
+    bytes: &[u8],
+    depth: u64,
+    budget: &mut Budget,
+) -> Option<()> {
+    let inner = inner_name(name);
     findings.name(inner, true);
-    budget.take(Limit::ArchiveEntries, 1);
-    let content = take_out(flate2::read::MultiGzDecoder::new(bytes), bytes.len() as u64, budget)?;
-    match format(&content) {
+    if !next_entry(budget) {
+        return Some(());
+    }
+    let (content, whole) = unpack(format, bytes, entry_bytes(budget), budget);
+    count(content.len() as u64, bytes.len() as u64, budget);
+    match super::format::format(&content) {
         // A compressed tar is one archive to people.
         Format::Tar => look(findings, name, &content, depth + 1, budget),
         _ => entry(findings, inner, &content, depth, budget),
     }
-    Some(())
+    whole.then_some(())
 }
 
 #[cfg(test)]

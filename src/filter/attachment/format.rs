@@ -3,10 +3,10 @@
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// bzip2.
+    Bzip2,
     /// A cabinet of Microsoft's.
     Cabinet,
-    /// bzip2, xz, zstd: packed files that are not looked into.
-    Closed,
     /// A program, or a shortcut that starts one.
     Executable,
     /// gzip.
@@ -27,8 +27,12 @@ pub enum Format {
     Tar,
     /// Outlook's winmail.dat.
     Tnef,
+    /// xz.
+    Xz,
     /// ZIP, and all that is built on it: Office since 2007, JAR, APK.
     Zip,
+    /// Zstandard, whose files may begin with a frame that is passed over.
+    Zstd,
 }
 
 /// Where a tar's mark stands (POSIX ustar).
@@ -47,10 +51,10 @@ const MAGICS: [(&[u8], Format); 20] = [
     (b"\x4c\x00\x00\x00\x01\x14\x02\x00", Format::Executable),
     (b"ITSF", Format::Executable),
     (b"\x1f\x8b", Format::Gzip),
-    (b"BZh", Format::Closed),
-    (b"\xfd7zXZ\x00", Format::Closed),
+    (b"BZh", Format::Bzip2),
+    (b"\xfd7zXZ\x00", Format::Xz),
     (b"MSCF", Format::Cabinet),
-    (b"\x28\xb5\x2f\xfd", Format::Closed),
+    (b"\x28\xb5\x2f\xfd", Format::Zstd),
     (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", Format::Image),
     (b"vhdxfile", Format::Image),
     (b"conectix", Format::Image),
@@ -70,8 +74,16 @@ pub fn format(bytes: &[u8]) -> Format {
     if bytes.get(ISO_MARK) == Some(b"CD001") {
         return Format::Image;
     }
+    if is_passed_over(bytes) {
+        return Format::Zstd;
+    }
     let known = MAGICS.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, format)| *format);
     known.unwrap_or_else(|| if is_html(bytes) { Format::Html } else { Format::Other })
+}
+
+/// True for a frame of Zstandard that is none of the content (RFC 8878 §3.1.2).
+pub fn is_passed_over(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
 fn is_html(bytes: &[u8]) -> bool {
@@ -85,13 +97,15 @@ impl Format {
     pub fn is_archive(self) -> bool {
         matches!(
             self,
-            Format::Cabinet
-                | Format::Closed
+            Format::Bzip2
+                | Format::Cabinet
                 | Format::Gzip
                 | Format::Rar
                 | Format::SevenZip
                 | Format::Tar
+                | Format::Xz
                 | Format::Zip
+                | Format::Zstd
         )
     }
 
