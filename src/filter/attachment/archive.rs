@@ -87,13 +87,17 @@ fn count(bytes: u64, packed: u64, budget: &mut Budget) {
 
 fn zip(findings: &mut Findings<'_>, bytes: &[u8], depth: u64, budget: &mut Budget) -> Option<()> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).ok()?;
+    let mut whole = true;
     for place in 0..archive.len() {
         if !next_entry(budget) {
-            return Some(());
+            break;
         }
-        let (name, encrypted, packed, size) = {
-            let file = archive.by_index_raw(place).ok()?;
-            (file.name().to_owned(), file.encrypted(), file.compressed_size(), file.size())
+        let read = archive.by_index_raw(place);
+        let facts = read.map(|file| (file.name().to_owned(), file.encrypted(), file.compressed_size(), file.size()));
+        // One that is damaged, or packed in a way that is not known, does not hide those behind it.
+        let Ok((name, encrypted, packed, size)) = facts else {
+            whole = false;
+            continue;
         };
         findings.name(&name, true);
         if encrypted {
@@ -112,10 +116,12 @@ fn zip(findings: &mut Findings<'_>, bytes: &[u8], depth: u64, budget: &mut Budge
             budget.exceed(Limit::ArchiveBytes);
             continue;
         }
-        let content = archive.by_index(place).ok().and_then(|file| take_out(file, packed, budget));
-        entry(findings, &name, &content?, depth, budget);
+        match archive.by_index(place).ok().and_then(|file| take_out(file, packed, budget)) {
+            Some(content) => entry(findings, &name, &content, depth, budget),
+            None => whole = false,
+        }
     }
-    Some(())
+    whole.then_some(())
 }
 
 /// Names only: unpacking solid blocks costs more than a name is worth.
@@ -248,6 +254,22 @@ pub(super) mod tests {
         assert_eq!(found(&zipped("word/vbaProject.bin", b"x")).0, ["ATTACHED_MACRO"]);
         let (_, budget) = found(&zipped("zeros", &vec![0; 4 * 1024 * 1024]));
         assert!(budget.exceeded().any(|row| row.limit == Limit::ArchiveRatio || row.limit == Limit::ArchiveBytes));
+    }
+
+    #[test]
+    fn what_cannot_be_unpacked_hides_nothing_behind_it() {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in [("a.txt", &b"harmless"[..]), ("b.txt", b"MZ"), ("run.js", b"x")] {
+            writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            writer.write_all(content).unwrap();
+        }
+        let mut bytes = writer.finish().unwrap().into_inner();
+        // The first is said to be packed as PPMd (APPNOTE.TXT §4.4.5), in its own header and in the directory.
+        let directory = memchr::memmem::find(&bytes, b"PK\x01\x02").unwrap();
+        for method in [8, directory + 10] {
+            bytes[method] = 98;
+        }
+        assert_eq!(found(&bytes).0, ["ARCHIVE_EXECUTABLE", "ARCHIVE_UNREADABLE"]);
     }
 
     /// Made by 7z: one file behind a password; the same with its header encrypted; `x.exe` and `in.zip` in the clear.
