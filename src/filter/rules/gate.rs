@@ -66,17 +66,19 @@ impl Run {
         Some(piece.iter().rposition(|&byte| !self.has(byte)).map_or(at, |place| at + place + 1))
     }
 
-    /// The place of the first run from `at` on, and where it ends.
-    fn find(&self, text: &[u8], mut at: usize) -> Option<(usize, usize)> {
-        loop {
+    /// The place of the first run that begins from `at` on and in front of `to`, and where it ends, as far as that matters to these begins.
+    fn find(&self, text: &[u8], mut at: usize, to: usize) -> Option<(usize, usize)> {
+        while at < to {
             let next = self.next(text, at)?;
             if next == at {
                 let sure = at + self.least;
-                let more = text[sure..].iter().take_while(|&&byte| self.has(byte)).count();
+                let most = text.len().min(to + self.least);
+                let more = text[sure..most].iter().take_while(|&&byte| self.has(byte)).count();
                 return Some((at, sure + more));
             }
             at = next;
         }
+        None
     }
 }
 
@@ -233,7 +235,7 @@ impl Starts<'_> {
         let Some(run) = &gate.run else { return self.walk(self.to) };
         while self.at < self.to {
             if self.run_end <= self.at {
-                (self.at, self.run_end) = run.find(self.text, self.at)?;
+                (self.at, self.run_end) = run.find(self.text, self.at, self.to)?;
                 self.fitting = 0;
             }
             // The last begin in it has all of a run before its end.
@@ -294,10 +296,13 @@ mod tests {
     use crate::filter::rules::linear::parse;
     use crate::filter::rules::shape;
 
-    fn starts(pattern: &str, text: &str, from: usize) -> Vec<usize> {
+    fn gate(pattern: &str) -> Gate {
         let hir = parse(pattern).unwrap();
-        let gate = Gate::new(hir.properties().look_set_prefix(), &shape::prefix_of(&hir));
-        gate.starts(text.as_bytes(), Stretch::rest(text.as_bytes(), from)).collect()
+        Gate::new(hir.properties().look_set_prefix(), &shape::prefix_of(&hir))
+    }
+
+    fn starts(pattern: &str, text: &str, from: usize) -> Vec<usize> {
+        gate(pattern).starts(text.as_bytes(), Stretch::rest(text.as_bytes(), from)).collect()
     }
 
     #[test]
@@ -315,6 +320,9 @@ mod tests {
         assert_eq!(runs.iter().map(|&at| &text[at..at + 3]).collect::<Vec<_>>(), ["cdc", "cdc"], "{runs:?} in {text}");
         assert_eq!(starts("[a-z]{18}", &"a".repeat(21), 0), [0, 1, 2, 3]);
         assert_eq!(starts("[a-z]{18}", &"a".repeat(17), 0), Vec::<usize>::new());
+        let (gate, text) = (gate("[a-z]{18}"), "a".repeat(40));
+        let stretch = Stretch { from: 2, latest: 5, to: 30 };
+        assert_eq!(gate.starts(text.as_bytes(), stretch).collect::<Vec<_>>(), [2, 3, 4, 5]);
         assert_eq!(starts("(?m)^[a-z]{18}", &format!("{0}\nA{0}\n{0}", "a".repeat(18)), 0), [0, 39]);
         // Leaps from x to x, q to q, or to any of three.
         assert_eq!(starts("[a-c]x", "ax xbxax cx", 1), [4, 6, 9]);
