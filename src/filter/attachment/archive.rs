@@ -8,8 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::format::{Format, format};
 use super::listing::{self, Listing};
-use super::packed::{inner_name, unpack};
-use super::{Findings, compound, extension, open_tnef};
+use super::{Findings, compound, extension, open_tnef, packed};
 use crate::filter::budget::{Budget, Limit};
 
 /// Bytes taken out of one entry: the front is enough to know what it is, a nested archive needs all of itself.
@@ -17,9 +16,8 @@ const ENTRY_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Smaller entries may be packed as tightly as they like.
 const RATIO_BYTES_MIN: u64 = 1024 * 1024;
 
-/// Extensions of archives, for listings without content.
-const ARCHIVES: [&str; 14] =
-    ["7z", "ace", "bz2", "cab", "gz", "rar", "tar", "tbz2", "tgz", "txz", "tzst", "xz", "zip", "zst"];
+/// Extensions of archives, for listings without content; those of single files that are packed come to them.
+const ARCHIVES: [&str; 6] = ["7z", "ace", "cab", "rar", "tar", "zip"];
 
 /// Looks into an archive.
 pub fn look(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, budget: &mut Budget) {
@@ -28,14 +26,12 @@ pub fn look(findings: &mut Findings<'_>, name: &str, bytes: &[u8], depth: u64, b
         return;
     }
     // The readers are not ours; one that trips costs this archive its listing and nobody else anything.
-    let format = format(bytes);
-    let read = catch_unwind(AssertUnwindSafe(|| match format {
+    let kind = format(bytes);
+    let read = catch_unwind(AssertUnwindSafe(|| match kind {
         Format::Zip => zip(findings, bytes, depth, budget),
         Format::SevenZip => seven_zip(findings, bytes, budget),
         Format::Tar => tar(findings, bytes, depth, budget),
-        Format::Bzip2 | Format::Gzip | Format::Xz | Format::Zstd => {
-            packed(findings, name, format, bytes, depth, budget)
-        }
+        Format::Bzip2 | Format::Gzip | Format::Xz | Format::Zstd => single(findings, name, kind, bytes, depth, budget),
         Format::Rar => listed(findings, "rar", listing::rar(bytes, names_left(budget)), budget),
         Format::Cabinet => listed(findings, "cab", listing::cabinet(bytes, names_left(budget)), budget),
         _ => Some(()),
@@ -157,7 +153,8 @@ fn seven_zip(findings: &mut Findings<'_>, bytes: &[u8], budget: &mut Budget) -> 
 /// What is known of a file by its name alone.
 fn entry_unseen(findings: &mut Findings<'_>, name: &str) {
     findings.name(name, true);
-    if ARCHIVES.contains(&extension(name).as_str()) {
+    let extension = extension(name);
+    if ARCHIVES.contains(&extension.as_str()) || packed::EXTENSIONS.contains(&extension.as_str()) {
         findings.add("ARCHIVE_NESTED", name);
     }
 }
@@ -197,23 +194,23 @@ fn tar(findings: &mut Findings<'_>, bytes: &[u8], depth: u64, budget: &mut Budge
     Some(())
 }
 
-/// What can be read of a damaged one counts: some programs open it all the same.
-fn packed(
+/// A single file that is packed. What can be read of a damaged one counts: some programs open it all the same.
+fn single(
     findings: &mut Findings<'_>,
     name: &str,
-    format: Format,
+    kind: Format,
     bytes: &[u8],
     depth: u64,
     budget: &mut Budget,
 ) -> Option<()> {
-    let inner = inner_name(name);
+    let inner = packed::inner_name(name);
     findings.name(inner, true);
     if !next_entry(budget) {
         return Some(());
     }
-    let (content, whole) = unpack(format, bytes, entry_bytes(budget), budget);
+    let (content, whole) = packed::unpack(kind, bytes, entry_bytes(budget), budget);
     count(content.len() as u64, bytes.len() as u64, budget);
-    match super::format::format(&content) {
+    match format(&content) {
         // A compressed tar is one archive to people.
         Format::Tar => look(findings, name, &content, depth + 1, budget),
         _ => entry(findings, inner, &content, depth, budget),

@@ -23,7 +23,7 @@ const BZIP2_STREAMS_MAX: usize = 100;
 const BYTES_PER_LOOK: usize = 4096;
 
 /// Last extensions of such files.
-const EXTENSIONS: [&str; 9] = ["bz2", "gz", "tbz", "tbz2", "tgz", "txz", "tzst", "xz", "zst"];
+pub const EXTENSIONS: [&str; 9] = ["bz2", "gz", "tbz", "tbz2", "tgz", "txz", "tzst", "xz", "zst"];
 
 /// What is in such a file, at most `most` bytes of it; with whether it could be read so far.
 pub fn unpack(format: Format, bytes: &[u8], most: u64, budget: &mut Budget) -> (Vec<u8>, bool) {

@@ -8,9 +8,10 @@
 use regex_automata::nfa::thompson::NFA;
 use regex_syntax::hir::{Look, LookSet};
 
+use super::backtrack::Table;
 use super::heads::{self, Heads};
 use super::matcher::Stretch;
-use super::shape::Bytes;
+use super::shape::{self, Bytes};
 
 /// Places that are compared before the expression runs; a bit each.
 pub const PLACES_MAX: usize = 8;
@@ -32,12 +33,12 @@ pub struct Gate {
 /// The bytes that a match begins with, of which there are many and all are of one set.
 #[derive(Clone)]
 struct Run {
-    has: Box<[bool; 256]>,
+    set: Box<Table>,
     least: usize,
 }
 
 /// Places that are looked at for a run.
-pub const RUN_PLACES_MAX: usize = 64;
+const RUN_PLACES_MAX: usize = 64;
 /// Bytes of a run at least: less is seen as quickly byte by byte.
 const RUN_PLACES_MIN: usize = 16;
 /// Bits that a run must say, so that few stretches of a text are one.
@@ -52,18 +53,13 @@ impl Run {
         });
         let runs = (1..).zip(all).skip(RUN_PLACES_MIN - 1).map(|(least, set)| (least, set, set.bits() * least as f32));
         let (least, set, bits) = runs.max_by(|(.., one), (.., other)| one.total_cmp(other))?;
-        let has = || Box::new(std::array::from_fn(|byte| set.has(byte as u8)));
-        (bits >= RUN_BITS_MIN).then(|| Run { has: has(), least })
-    }
-
-    fn has(&self, byte: u8) -> bool {
-        self.has[usize::from(byte)]
+        (bits >= RUN_BITS_MIN).then(|| Run { set: Box::new(Table::new(&set)), least })
     }
 
     /// Where a run can begin, from `at` on: here, or behind the last byte that is none of it; nothing if the text is too short.
     fn next(&self, text: &[u8], at: usize) -> Option<usize> {
         let piece = text.get(at..at + self.least)?;
-        Some(piece.iter().rposition(|&byte| !self.has(byte)).map_or(at, |place| at + place + 1))
+        Some(piece.iter().rposition(|&byte| !self.set.has(byte)).map_or(at, |place| at + place + 1))
     }
 
     /// The place of the first run that begins from `at` on and in front of `to`, and where it ends, as far as that matters to these begins.
@@ -73,8 +69,7 @@ impl Run {
             if next == at {
                 let sure = at + self.least;
                 let most = text.len().min(to + self.least);
-                let more = text[sure..most].iter().take_while(|&&byte| self.has(byte)).count();
-                return Some((at, sure + more));
+                return Some((at, sure + self.set.span(&text[sure..most])));
             }
             at = next;
         }
@@ -143,7 +138,6 @@ impl Gate {
             _ => Edge::Anywhere,
         };
         let mut masks = Box::new([0; 256]);
-        let run = Run::of(places);
         let places = &places[..places.len().min(PLACES_MAX)];
         for (place, bytes) in places.iter().enumerate() {
             for (byte, mask) in (0..=255).zip(masks.iter_mut()) {
@@ -151,8 +145,14 @@ impl Gate {
             }
         }
         let leap = Leap::of(places);
-        let run = run.filter(|_| leap.is_none());
-        Gate { edge, word: prefix.contains(Look::WordAscii), masks, places: places.len(), leap, run, heads: None }
+        let (word, places) = (prefix.contains(Look::WordAscii), places.len());
+        Gate { edge, word, masks, places, leap, run: None, heads: None }
+    }
+
+    /// The same, told also with how many bytes of one kind the pattern begins; leaps are quicker.
+    pub fn with_run(self, automaton: &NFA) -> Self {
+        let run = if self.leap.is_some() { None } else { Run::of(&shape::prefix(automaton, RUN_PLACES_MAX)) };
+        Gate { run, ..self }
     }
 
     /// The same, told also what the pattern can begin with.
@@ -174,11 +174,8 @@ impl Gate {
 
     fn fits(&self, text: &[u8], at: usize, to: usize) -> bool {
         let fits = |(place, &byte): (usize, &u8)| self.masks[usize::from(byte)] & (1 << place) != 0;
-        at + self.places <= to && text[at..at + self.places].iter().enumerate().all(fits)
-    }
-
-    fn fits_line(&self, text: &[u8], at: usize, to: usize) -> bool {
-        self.fits(text, at, to) && self.run.as_ref().is_none_or(|run| run.next(text, at) == Some(at))
+        let begins = at + self.places <= to && text[at..at + self.places].iter().enumerate().all(fits);
+        begins && self.run.as_ref().is_none_or(|run| run.next(text, at) == Some(at))
     }
 
     fn edge_of_word(&self, text: &[u8], at: usize) -> bool {
@@ -279,7 +276,7 @@ impl Iterator for Starts<'_> {
                     Some(at).filter(|&at| at == 0)?
                 }
             };
-            let fits = self.gate.edge == Edge::Anywhere || self.gate.fits_line(self.text, at, self.to);
+            let fits = self.gate.edge == Edge::Anywhere || self.gate.fits(self.text, at, self.to);
             let head = || self.text[at..].first_chunk();
             let known = |heads: &Heads| head().is_some_and(|head| heads.have(*head));
             let fits = fits && self.gate.heads.as_ref().is_none_or(known);
@@ -294,11 +291,11 @@ impl Iterator for Starts<'_> {
 mod tests {
     use super::*;
     use crate::filter::rules::linear::parse;
-    use crate::filter::rules::shape;
 
     fn gate(pattern: &str) -> Gate {
         let hir = parse(pattern).unwrap();
-        Gate::new(hir.properties().look_set_prefix(), &shape::prefix_of(&hir))
+        let automaton = shape::compiler().build_from_hir(&hir).unwrap();
+        Gate::new(hir.properties().look_set_prefix(), &shape::prefix(&automaton, PLACES_MAX)).with_run(&automaton)
     }
 
     fn starts(pattern: &str, text: &str, from: usize) -> Vec<usize> {

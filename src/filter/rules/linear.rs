@@ -14,7 +14,7 @@ use regex_automata::{Anchored, Input, MatchError, MatchKind};
 use regex_syntax::hir::Hir;
 
 use super::backtrack::{Known, Pattern};
-use super::gate::Gate;
+use super::gate::{Gate, PLACES_MAX};
 use super::matcher::{Found, Stretch};
 use super::scratch::Scratch;
 use super::shape::prefix;
@@ -71,8 +71,9 @@ impl Linear {
         let config = BoundedBacktracker::config().visited_capacity(WALK_BITS_MAX / 8);
         let backtracker = BoundedBacktracker::builder().configure(config).build_from_nfa(nfa);
         let backtracker = backtracker.map_err(|error| last_line(&error.to_string()))?;
-        let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(backtracker.get_nfa()));
-        let gate = if states < STATES_WITH_HEADS_MIN { gate } else { gate.with_heads(backtracker.get_nfa()) };
+        let nfa = backtracker.get_nfa();
+        let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(nfa, PLACES_MAX)).with_run(nfa);
+        let gate = if states < STATES_WITH_HEADS_MIN { gate } else { gate.with_heads(nfa) };
         Ok(Linear { quick, backtracker, automaton, states, gate })
     }
 
@@ -81,40 +82,15 @@ impl Linear {
         self.quick.iter_mut().for_each(|quick| quick.share(known));
     }
 
-    /// Matches in `text`, at most `most`, and the first one's place; nothing if [`Linear::find`] is the way.
+    /// Matches in `text`, at most `most`, and the first one's place; nothing if [`Linear::find`] must tell.
     pub fn count(&self, text: &[u8], most: u16, scratch: &mut Scratch) -> Option<(u16, Option<Found>)> {
-        let quick = self.quick.as_ref()?;
-        if let Some(set) = quick.set() {
-            let Some(at) = set.first(text) else { return Some((0, None)) };
-            let count = if most == 1 { 1 } else { set.count(&text[at..]).min(usize::from(most)) };
-            return Some((count as u16, Some((Some(at), at + 1))));
-        }
-        if most == 1 {
-            return None;
-        }
-        let mut steps = QUICK_STEPS_PER_BYTE_MAX * text.len() + QUICK_STEPS_MIN;
-        let (mut count, mut first, mut from) = (0, None, 0);
-        for at in self.gate.starts(text, Stretch::rest(text, 0)) {
-            if at < from {
-                continue;
-            }
-            if let Some(end) = quick.match_at(text, at, &mut scratch.memory, &mut steps).ok()? {
-                first = first.or(Some((Some(at), end)));
-                count += 1;
-                // After a match of nothing, the next begins a byte further on.
-                from = end.max(at + 1);
-                if count == most {
-                    break;
-                }
-            }
-        }
-        Some((count, first))
+        self.count_quickly(text, Stretch::rest(text, 0), most, scratch).ok()
     }
 
     /// The first match; `id` is the pattern's own, for what [`Scratch`] keeps of it.
     pub fn find(&self, id: u32, text: &[u8], stretch: Stretch, scratch: &mut Scratch) -> Option<Found> {
-        let from = match self.find_quickly(text, stretch, scratch) {
-            Ok(found) => return found,
+        let from = match self.count_quickly(text, stretch, 1, scratch) {
+            Ok((_, found)) => return found,
             Err(from) => from,
         };
         let found = self.search(text, Stretch { from, ..stretch }, scratch.states_of(id, &self.automaton));
@@ -128,23 +104,40 @@ impl Linear {
         }
     }
 
-    /// The first match, or where the search must be gone on with because this way takes too long.
-    fn find_quickly(&self, text: &[u8], stretch: Stretch, scratch: &mut Scratch) -> Result<Option<Found>, usize> {
+    /// Matches, at most `most`, and the first one's place; or where the search must be gone on with because this way takes too long.
+    fn count_quickly(
+        &self,
+        text: &[u8],
+        stretch: Stretch,
+        most: u16,
+        scratch: &mut Scratch,
+    ) -> Result<(u16, Option<Found>), usize> {
         let quick = self.quick.as_ref().ok_or(stretch.from)?;
         if let Some(set) = quick.set() {
             let end = stretch.to.min(stretch.latest.saturating_add(1));
-            let found = text.get(stretch.from..end).and_then(|text| set.first(text));
-            return Ok(found.map(|place| (Some(stretch.from + place), stretch.from + place + 1)));
+            let text = text.get(stretch.from..end).unwrap_or_default();
+            let Some(place) = set.first(text) else { return Ok((0, None)) };
+            let count = if most == 1 { 1 } else { set.count(&text[place..]).min(usize::from(most)) };
+            let at = stretch.from + place;
+            return Ok((count as u16, Some((Some(at), at + 1))));
         }
         let mut steps = QUICK_STEPS_PER_BYTE_MAX * (stretch.to - stretch.from) + QUICK_STEPS_MIN;
+        let (mut count, mut first, mut from) = (0, None, stretch.from);
         for at in self.gate.starts(text, stretch) {
-            match quick.match_at(text, at, &mut scratch.memory, &mut steps) {
-                Ok(None) => {}
-                Ok(Some(end)) => return Ok(Some((Some(at), end))),
-                Err(_) => return Err(at),
+            if at < from {
+                continue;
+            }
+            if let Some(end) = quick.match_at(text, at, &mut scratch.memory, &mut steps).map_err(|_| at)? {
+                first = first.or(Some((Some(at), end)));
+                count += 1;
+                if count == most {
+                    break;
+                }
+                // After a match of nothing, the next begins a byte further on.
+                from = end.max(at + 1);
             }
         }
-        Ok(None)
+        Ok((count, first))
     }
 
     /// Tries one begin after the other: nearly all fail at the first bytes, and few states are needed. Where begins

@@ -172,6 +172,7 @@ impl Matcher {
         budget: &mut Budget,
     ) -> (u16, Option<Found>) {
         if let (Engine::Linear(linear), false) = (&self.engine, self.negated)
+            && most > 1
             && let Some(found) = linear.count(text, most, scratch)
         {
             return found;

@@ -95,9 +95,9 @@ pub fn shape(hir: &Hir) -> Option<Shape> {
     best
 }
 
-/// The bytes that the first places of every match can have; none if it can be empty.
-pub fn prefix(automaton: &NFA) -> Vec<Bytes> {
-    places(std::slice::from_ref(automaton), 0, gate::RUN_PLACES_MAX)
+/// The bytes that the first places of every match can have, at most so many; none if it can be empty.
+pub fn prefix(automaton: &NFA, most: usize) -> Vec<Bytes> {
+    places(std::slice::from_ref(automaton), 0, most)
 }
 
 /// The same of an expression that is too large as a whole: as far as its parts can be read.
@@ -105,7 +105,7 @@ pub fn prefix_of_parts(hir: &Hir) -> Vec<Bytes> {
     let mut parts = Vec::new();
     flatten(hir, &mut parts);
     let automata: Vec<NFA> = parts.iter().map_while(|part| compiler().build_from_hir(part).ok()).collect();
-    if automata.is_empty() { Vec::new() } else { places(&automata, 0, gate::RUN_PLACES_MAX) }
+    if automata.is_empty() { Vec::new() } else { places(&automata, 0, gate::PLACES_MAX) }
 }
 
 /// Compiles parts of a bounded size.
@@ -323,12 +323,6 @@ impl Walked {
 /// True if `text` begins with bytes of these sets.
 fn fit(places: &[Bytes], text: &[u8]) -> bool {
     text.len() >= places.len() && (0..places.len()).all(|place| places[place].has(text[place]))
-}
-
-/// The same of an expression.
-#[cfg(test)]
-pub fn prefix_of(hir: &Hir) -> Vec<Bytes> {
-    prefix(&Compiler::new().configure(Config::new().utf8(false)).build_from_hir(hir).expect("the expression is small"))
 }
 
 #[cfg(test)]

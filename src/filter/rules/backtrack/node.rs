@@ -70,11 +70,6 @@ pub fn parse(text: &str) -> Result<(Node, usize), String> {
     if reader.at < text.len() {
         return Err("a parenthesis is closed that was not opened".to_owned());
     }
-    let mut last = 0;
-    node.each_back(&mut |group| last = last.max(group));
-    if last >= reader.groups {
-        return Err(format!("\\{last} is the number of no group"));
-    }
     Ok((node, reader.groups))
 }
 

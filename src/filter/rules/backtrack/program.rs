@@ -59,6 +59,7 @@ pub enum Op {
 pub const ANYTHING: u32 = u32::MAX;
 
 /// A set of bytes.
+#[derive(Clone)]
 pub struct Table {
     has: [bool; 256],
     /// How a member is found.
@@ -128,7 +129,8 @@ impl Seek {
 }
 
 impl Table {
-    fn new(set: &Bytes) -> Self {
+    /// The bytes of `set`.
+    pub fn new(set: &Bytes) -> Self {
         let has = std::array::from_fn(|byte| set.has(byte as u8));
         let member = Seek::of((0..=255).filter(|&byte| set.has(byte)));
         let other = Seek::of((0..=255).filter(|&byte| !set.has(byte)));
@@ -278,10 +280,16 @@ const TURN_OPS_MAX: usize = 64;
 
 /// Compiles a tree with so many groups.
 /// # Errors
-/// If it is too large, or looks behind for something without a certain length.
+/// If it is too large, asks for a group that it has not, or looks behind for something without a certain length.
 pub fn compile(node: &Node, groups: usize) -> Result<Program, String> {
-    let mut wanted = vec![false; groups];
-    node.each_back(&mut |group| wanted.iter_mut().skip(group).take(1).for_each(|wanted| *wanted = true));
+    let (mut wanted, mut unknown) = (vec![false; groups], None);
+    node.each_back(&mut |group| match wanted.get_mut(group) {
+        Some(wanted) => *wanted = true,
+        None => unknown = Some(group),
+    });
+    if let Some(group) = unknown {
+        return Err(format!("\\{group} is the number of no group"));
+    }
     let slots = if wanted.contains(&true) { 2 * groups as u32 } else { 0 };
     let mut program = Program { slots, groups: slots, wanted, ..Program::default() };
     program.node(node, &Then::ANYTHING)?;
