@@ -327,6 +327,24 @@ fn a_rule_gives_reason_and_place() {
     assert!(verdict.has("B") && !verdict.has("A"));
 }
 
+/// What must be seen before a rule is asked is counted, and a text may hold more of it than is counted.
+#[test]
+fn a_rule_that_asks_for_much_of_the_same_hits() {
+    let rules = "rawbody MANY /(?:spam.){120}/\nrawbody THREE /spam./\ntflags THREE multiple maxhits=3\n\
+        meta FEW (THREE > 2)\nmeta MORE (THREE + MANY > 3)\nrawbody NAMES /(?:(?:names?|surname|age)[: ]+){3}/\n";
+    let rules = Rules::load(Source::from_text("a.cf", rules.as_bytes()));
+    let hits = |body: &str| -> Vec<String> {
+        let message = format!("Subject: x\n\n{body}\n");
+        let hits = rules.run(&View::read(message.as_bytes()), &Facts::default(), &mut Budget::default());
+        hits.into_iter().map(|hit| format!("{}{}", rules.rules[hit.rule].name, hit.count)).collect()
+    };
+    assert_eq!(hits(&"spam ".repeat(130)), ["FEW1", "MANY1", "MORE1", "THREE3"]);
+    assert_eq!(hits(&"spam.".repeat(100)), ["FEW1", "THREE3"]);
+    assert_eq!(hits("spam, spam!"), ["THREE2"]);
+    assert_eq!(hits("names: surname: age: "), ["NAMES1"]);
+    assert_eq!(hits("names, surnames and no more: "), [""; 0]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

@@ -4,12 +4,14 @@
 //! CPU work of 0.1 to some milliseconds and belongs on the rayon pool. Rules and model can be exchanged while it runs.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::attachment::{self, Extensions};
 use super::budget::{Budget, Clock, LimitRow};
@@ -272,10 +274,24 @@ impl Engine {
     }
 }
 
-/// Milliseconds of processor time that this thread has had: those that others had are not the message's fault.
+/// Milliseconds of processor time that this thread has had, to within a tick of the kernel's clock: those that others had are not the
+/// message's fault. Asking for them takes a call of the kernel, which is made once in a tick.
 fn cpu_millis() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000
+    thread_local! {
+        /// The tick of the last call, and what it said.
+        static KNOWN: Cell<(u64, u64)> = const { Cell::new((u64::MAX, 0)) };
+    }
+    let millis = |clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec.unsigned_abs() * 1_000 + time.tv_nsec.unsigned_abs() / 1_000_000
+    };
+    let tick = millis(ClockId::MonotonicCoarse);
+    let (known, mut had) = KNOWN.get();
+    if tick != known {
+        had = millis(ClockId::ThreadCPUTime);
+        KNOWN.set((tick, had));
+    }
+    had
 }
 
 /// The classifier's symbol; nothing if it has no opinion worth a tenth of a point.

@@ -51,6 +51,8 @@ const FIELDS_EXPECTED: usize = 32;
 pub struct Header<'x> {
     /// All fields in their order.
     pub fields: Vec<Field<'x>>,
+    /// Of each field, what tells its name from most others.
+    keys: Vec<u32>,
     /// The section's bytes without the empty line.
     pub raw: &'x [u8],
     /// Where the body begins.
@@ -62,7 +64,11 @@ pub struct Header<'x> {
 impl<'x> Header<'x> {
     /// Splits the section at the front of `raw`.
     pub fn parse(raw: &'x [u8], budget: &mut Budget) -> Self {
-        let mut header = Header { fields: Vec::with_capacity(FIELDS_EXPECTED), ..Header::default() };
+        let mut header = Header {
+            fields: Vec::with_capacity(FIELDS_EXPECTED),
+            keys: Vec::with_capacity(FIELDS_EXPECTED),
+            ..Header::default()
+        };
         let mut at = if raw.starts_with(b"From ") { line_end(raw, 0) } else { 0 };
         let start = at;
         let mut structure = None;
@@ -80,6 +86,7 @@ impl<'x> Header<'x> {
                 if field.may_tell_structure() {
                     structure.get_or_insert(at);
                 }
+                header.keys.push(key(field.name));
                 header.fields.push(field);
             } else {
                 structure.get_or_insert(at);
@@ -93,18 +100,28 @@ impl<'x> Header<'x> {
 
     /// All fields of this name, in order.
     pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &Field<'x>> {
-        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
+        let known = key(name);
+        let alike = self.keys.iter().zip(&self.fields).filter(move |(key, _)| **key == known);
+        alike.map(|(_, field)| field).filter(move |field| field.name.eq_ignore_ascii_case(name))
     }
 
     /// The first field of this name.
     pub fn first(&self, name: &str) -> Option<&Field<'x>> {
-        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))
+        self.all(name).next()
     }
 
     /// The decoded value of the first field of this name; empty if there is none.
     pub fn text(&self, name: &str) -> &str {
         self.first(name).map(Field::text).unwrap_or_default()
     }
+}
+
+/// What tells a name from most others, whatever its case: its length, and three of its letters.
+fn key(name: &str) -> u32 {
+    let name = name.as_bytes();
+    let letter = |place: usize| name.get(place).map_or(0, |byte| byte | b' ');
+    let last = letter(name.len().wrapping_sub(1));
+    u32::from_le_bytes([name.len() as u8, letter(0), letter(name.len() / 2), last])
 }
 
 fn line_end(raw: &[u8], at: usize) -> usize {
@@ -243,6 +260,8 @@ mod tests {
         let header = Header::parse(raw, &mut Budget::default());
         assert_eq!(header.text("subject"), "café au lait");
         assert_eq!(header.text("x"), "a b");
+        assert_eq!((header.text("SUBJECT"), header.all("").count()), (header.text("subject"), 1));
+        assert!(header.first("subjects").is_none() && header.first("subejct").is_none());
         assert_eq!(header.fields[2].name, "");
         assert_eq!(&raw[header.body_offset..], b"body");
     }

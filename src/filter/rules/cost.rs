@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One message in so many is timed.
-pub const TIMED_ONE_IN: u64 = 16;
+pub const TIMED_ONE_IN: u64 = 64;
 
 /// Counters of one rule since it was loaded.
 #[derive(Default)]

@@ -57,6 +57,14 @@ pub struct FieldSpec {
 /// The name that stands for all fields that hold a message's id; no field can have it.
 pub const MESSAGE_ID: &str = "message id";
 
+/// Names of the same text, and the one that it has here: who is trusted is who is inside.
+const SAME: [(&str, &str); 4] = [
+    ("all-trusted", "all-internal"),
+    ("all-untrusted", "all-external"),
+    ("x-spam-relays-trusted", "x-spam-relays-internal"),
+    ("x-spam-relays-untrusted", "x-spam-relays-external"),
+];
+
 impl FieldSpec {
     /// Reads `From:addr`.
     pub fn parse(text: &str) -> Self {
@@ -65,6 +73,7 @@ impl FieldSpec {
         let name = words.next().unwrap_or_default();
         // Written in any other way it is a field that somebody misspelt.
         let name = if text.starts_with("MESSAGEID") { MESSAGE_ID.to_owned() } else { name };
+        let name = SAME.iter().find(|(other, _)| *other == name).map_or(name, |(_, known)| (*known).to_owned());
         FieldSpec { name, modifiers: words.filter(|word| !word.is_empty()).collect() }
     }
 

@@ -12,6 +12,8 @@ const LITERALS_MAX: usize = 1024;
 const LITERAL_BYTES_MAX: usize = 24;
 /// Turns of a repetition that are spelt out.
 const TURNS_MAX: usize = 8;
+/// Places of literals that are asked for; more are not counted in a text.
+const LEAST_MAX: u32 = 64;
 /// Sets beside the rarest one that a text must hold as well.
 const MORE_SETS_MAX: usize = 3;
 /// Bits that such a set must say to be worth a look.
@@ -81,12 +83,19 @@ impl Required {
         )
     }
 
-    /// The literals as they are sought: the rarest piece of each.
+    /// The literals as they are sought: the rarest piece of each, but none that holds another.
     pub fn pieces(&self) -> Vec<Vec<u8>> {
         let mut pieces: Vec<Vec<u8>> = self.set.iter().map(|literal| window(literal).1.to_vec()).collect();
-        pieces.sort();
-        pieces.dedup();
-        pieces
+        pieces.sort_by_key(Vec::len);
+        let mut fewest: Vec<Vec<u8>> = Vec::new();
+        for piece in pieces {
+            // One that holds another tells nothing that the other does not.
+            if !fewest.iter().any(|shorter| holds(&piece, shorter)) {
+                fewest.push(piece);
+            }
+        }
+        fewest.sort();
+        fewest
     }
 
     fn shifted(mut self, by: Option<usize>) -> Self {
@@ -196,7 +205,8 @@ fn repeated(sub: &Hir, min: u32, fixed: bool) -> Known {
     // Each turn holds a literal of its own, unless one that was pieced together of several turns is rarer.
     let turns = known.exact.clone();
     let mut all = inner.all().into_iter();
-    let each = all.next().map(|one| Required { least: one.least.saturating_mul(min as u16), ..one });
+    let least = |one: u16| (u32::from(one).saturating_mul(min)).min(LEAST_MAX) as u16;
+    let each = all.next().map(|one| Required { least: least(one.least), ..one });
     let required = match (each, known.best()) {
         (Some(each), Some(joined)) => Some(if joined.bits > 2.0 * each.bits { joined } else { each }),
         (each, joined) => each.or(joined),
@@ -322,8 +332,14 @@ mod tests {
         assert_eq!(literals("[0-9]{4}"), None);
         let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
         let more = |pattern: &str| required(&hir.clone().parse(pattern).unwrap()).unwrap().1;
-        assert_eq!(more("quiz.+(?:word|sword)s+"), [[b"swords".to_vec(), b"words".to_vec()]]);
+        assert_eq!(more("quiz.+(?:word|sword)s+"), [[b"words".to_vec()]]);
         let least = |pattern: &str| required(&hir.clone().parse(pattern).unwrap()).unwrap().0.least;
         assert_eq!((least("(?:(?:name|age): .{9})+"), least("(?:(?:name|age): .{9}){5}")), (1, 5));
+        assert_eq!((least("(?:(?:spam|ham).{9}){65}"), least("(?:(?:spam|ham).{9}){70000}")), (64, 64));
+    }
+
+    #[test]
+    fn a_literal_that_holds_another_is_not_sought() {
+        assert_eq!(literals("names?|surname|nam|age|page of"), set(&["age", "nam"]));
     }
 }

@@ -30,6 +30,8 @@ pub struct Matcher {
     pub least: u16,
     /// Bytes of a match at most, if that is bounded.
     longest: Option<usize>,
+    /// How much its sight says.
+    bits: f32,
 }
 
 /// What is looked for first, for all patterns at once.
@@ -51,6 +53,8 @@ enum Engine {
 const LITERAL_BITS_MIN: f32 = 13.0;
 /// The same for a shape.
 const SHAPE_BITS_MIN: f32 = 7.0;
+/// Bytes of a usual text.
+const TEXT_BYTES: f32 = 2_048.0;
 const STATES_PER_COST: u64 = 64;
 const COST_OF_BACKTRACKING: u64 = 100;
 
@@ -92,7 +96,8 @@ impl Matcher {
         };
         let longest = hir.as_ref().and_then(|hir| hir.properties().maximum_len());
         let (sight, back, least) = (Sight::Always, None, 1);
-        let mut matcher = Matcher { engine, negated: test.negated, sight, more: Vec::new(), back, least, longest };
+        let (negated, more, bits) = (test.negated, Vec::new(), 0.0);
+        let mut matcher = Matcher { engine, negated, sight, more, back, least, longest, bits };
         if let Some(hir) = &hir {
             matcher.look_for(hir);
         }
@@ -112,12 +117,14 @@ impl Matcher {
                 self.more =
                     literals.into_iter().flat_map(|(best, more)| std::iter::once(best.pieces()).chain(more)).collect();
                 self.back = shape.before.map(|before| before + 1);
+                self.bits = shape.bits;
                 self.sight = Sight::Shape(shape);
             }
             (None, Some((literals, more))) => {
                 self.more = more;
                 self.back = literals.back();
                 self.least = literals.least;
+                self.bits = literals.bits;
                 self.sight = Sight::Literals(literals.pieces());
             }
             (None, None) => {}
@@ -145,6 +152,11 @@ impl Matcher {
             Engine::Linear(linear) => linear.states as u64 / STATES_PER_COST,
             Engine::Strong(strong) => strong.states() as u64 / STATES_PER_COST + COST_OF_BACKTRACKING,
         }
+    }
+
+    /// How probably a text holds its sight, roughly.
+    pub fn likely(&self) -> f32 {
+        (TEXT_BYTES * (-self.bits).exp2()).min(1.0)
     }
 
     /// A match in a stretch of `text`. `id` is the pattern's own, for what [`Scratch`] keeps of it.

@@ -192,29 +192,6 @@ impl Expression {
         }
     }
 
-    /// Rules of which one must hit for this to be true, the fewest of them; nothing if it can be true without any.
-    pub fn triggers(&self, of: &impl Fn(usize) -> Option<Vec<u32>>) -> Option<Vec<u32>> {
-        let fewest = |all: &mut dyn Iterator<Item = Option<Vec<u32>>>| all.flatten().min_by_key(Vec::len);
-        let union = |all: &mut dyn Iterator<Item = Option<Vec<u32>>>| Some(all.collect::<Option<Vec<_>>>()?.concat());
-        match self {
-            Expression::Number(number) => (*number == 0.0).then(Vec::new),
-            Expression::Rule(rule) => of(*rule),
-            Expression::Not(_) => None,
-            Expression::All(all) => fewest(&mut all.iter().map(|one| one.triggers(of))),
-            Expression::Any(any) => union(&mut any.iter().map(|one| one.triggers(of))),
-            Expression::Binary(operator, left, right) => {
-                let number = |side: &Expression| if let Expression::Number(number) = side { *number } else { -1.0 };
-                match operator {
-                    Operator::Plus => union(&mut [left, right].into_iter().map(|one| one.triggers(of))),
-                    Operator::Times => fewest(&mut [left, right].into_iter().map(|one| one.triggers(of))),
-                    Operator::More if number(right) >= 0.0 => left.triggers(of),
-                    Operator::AtLeast | Operator::Equal if number(right) > 0.0 => left.triggers(of),
-                    _ => None,
-                }
-            }
-        }
-    }
-
     /// Calls `visit` with each rule it names.
     pub fn each_rule(&self, visit: &mut impl FnMut(usize)) {
         match self {
@@ -334,17 +311,6 @@ mod tests {
         for (text, outcome) in [("A + B + C > 1", 1.0), ("A + (B + C) < 2", 0.0), ("A - 3 + C >= 0", 0.0)] {
             assert_eq!(value(text, &rules, &mut Open), outcome, "{text}");
         }
-    }
-
-    #[test]
-    fn triggers_are_the_fewest() {
-        let rules: HashMap<String, usize> = [("A".to_owned(), 0), ("B".to_owned(), 1), ("C".to_owned(), 2)].into();
-        let of = |rule: usize| Some(vec![rule as u32]);
-        let triggers = |text: &str| parse(text, &rules, &mut Vec::new()).unwrap().triggers(&of);
-        assert_eq!(triggers("(A || B) && C && !A"), Some(vec![2]));
-        assert_eq!(triggers("A + B > 1"), Some(vec![0, 1]));
-        assert_eq!(triggers("A + B < 1"), None);
-        assert_eq!(triggers("!A || B"), None);
     }
 
     #[test]

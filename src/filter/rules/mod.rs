@@ -18,6 +18,7 @@ mod linear;
 mod literal;
 mod matcher;
 mod meta;
+mod needs;
 mod pattern;
 mod redirect;
 mod relax;
@@ -34,7 +35,6 @@ mod uris;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
@@ -44,6 +44,7 @@ use formula::Formulas;
 use group::Group;
 use matcher::Matcher;
 use meta::Expression;
+use needs::Needs;
 use redirect::Redirectors;
 use run::Run;
 use scratch::Scratch;
@@ -126,15 +127,15 @@ pub struct Rules {
     roots: Vec<u32>,
     /// Metas after those that they name.
     metas: Vec<u32>,
-    /// Rules that can hit although nothing of theirs, or of what they need, was seen in a text.
+    /// Rules that can hit although nothing of theirs was seen in a text.
     may: Vec<bool>,
     /// Of each rule, what working it out asks most.
     briefs: Vec<Brief>,
     formulas: Formulas,
     /// Rules that ask whether a field is there.
     exists: Vec<(u32, String)>,
-    /// Of each rule, the metas that can hit once it can: each meta needs one of those that wake it.
-    wakes: Vec<Vec<u32>>,
+    /// What each meta needs to hit.
+    needs: Needs,
     /// Messages so far.
     runs: cost::Runs,
     /// Memory of runs that have ended.
@@ -151,6 +152,8 @@ struct Brief {
     watched: bool,
     /// What must be seen of a pattern in a text for it to match there, a bit for each set of literals.
     wanted: u8,
+    /// Places in a text where something of the pattern is seen, at least, where it matches.
+    least: u16,
     /// Its hits at most.
     most: u16,
     /// Hits of a header's rule where the field is missing.
@@ -169,7 +172,7 @@ impl Brief {
             Compiled::Eval(_) | Compiled::Exists(_) | Compiled::UriDetail(_) => Nature::Test,
         };
         let most = if rule.flags.multiple { rule.flags.hits_max.unwrap_or(run::HITS_MAX).max(1) } else { 1 };
-        Brief { nature, asked: rule.is_asked(), watched: false, wanted: 0, most, unset_hits: 0, place: 0 }
+        Brief { nature, asked: rule.is_asked(), watched: false, wanted: 0, least: 1, most, unset_hits: 0, place: 0 }
     }
 }
 
@@ -218,7 +221,7 @@ impl Rules {
         rules.briefs = rules.rules.iter().map(Brief::of).collect();
         rules.group(&definitions);
         rules.order_by_cost();
-        rules.find_triggers();
+        rules.find_needs();
         rules.lay_out_metas();
         let (patterns, others): (Vec<u32>, Vec<u32>) = (0..rules.rules.len() as u32)
             .filter(|&rule| rules.rules[rule as usize].is_asked())
@@ -297,6 +300,7 @@ impl Rules {
             let Compiled::Matching(matcher) = &self.rules[number].kind else { continue };
             let brief = &mut self.briefs[number];
             (brief.watched, brief.wanted) = (true, (1 << (matcher.more.len() + 1)) - 1);
+            brief.least = matcher.least;
             let target = match &definition.kind {
                 Kind::Body(_) if self.rules[number].flags.no_subject => Target::Paragraphs,
                 Kind::Body(_) => Target::Body,
@@ -345,7 +349,7 @@ impl Rules {
         }
     }
 
-    fn find_triggers(&mut self) {
+    fn find_needs(&mut self) {
         let may = self.briefs.iter().map(|brief| match brief.nature {
             Nature::Void | Nature::Meta => false,
             Nature::Test | Nature::Negated => true,
@@ -360,26 +364,20 @@ impl Rules {
             _ => None,
         });
         self.exists = exists.collect();
-        let mut triggers: HashMap<u32, Vec<u32>, FixedState> = HashMap::default();
+        let likely = |rule: &Rule, may: &bool| match &rule.kind {
+            Compiled::Void => 0.0,
+            Compiled::Exists(_) => LIKELY_FIELD,
+            Compiled::Matching(matcher) if !may => matcher.likely(),
+            _ => 1.0,
+        };
+        let mut likely: Vec<f32> = self.rules.iter().zip(&self.may).map(|(rule, may)| likely(rule, may)).collect();
         for &meta in &self.metas {
             let Compiled::Meta(expression) = &self.rules[meta as usize].kind else { continue };
-            let of = |rule: usize| match &self.rules[rule].kind {
-                Compiled::Meta(_) => triggers.get(&(rule as u32)).cloned(),
-                Compiled::Void => Some(Vec::new()),
-                Compiled::Exists(_) => Some(vec![rule as u32]),
-                // One that may always hit tells nothing.
-                _ if self.may[rule] => None,
-                _ => Some(vec![rule as u32]),
-            };
-            if let Some(rules) = expression.triggers(&of) {
-                triggers.insert(meta, rules);
-            }
-        }
-        self.wakes = vec![Vec::new(); self.rules.len()];
-        for &meta in &self.metas {
-            let woken_by = triggers.get(&meta);
-            self.may[meta as usize] = woken_by.is_none();
-            woken_by.into_iter().flatten().for_each(|&rule| self.wakes[rule as usize].push(meta));
+            let of = |rule: u32| likely[rule as usize];
+            let needs = needs::of(expression, &of);
+            let chance = needs.iter().map(|need| need.chance(&of)).product();
+            self.needs.add(meta, needs, &of);
+            likely[meta as usize] = chance;
         }
     }
 
@@ -450,6 +448,9 @@ impl Rules {
         problem(format!("{} {word} `{}`", rule.name, example.text.escape_debug()))
     }
 }
+
+/// How probably a message has a field that a rule asks for, roughly.
+const LIKELY_FIELD: f32 = 0.5;
 
 /// What finding out costs, roughly: a look where something was seen is the measure.
 const COST_OF_LOOK: u64 = 2;

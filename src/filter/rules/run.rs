@@ -134,11 +134,10 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
     /// Then: most rules are known not to hit.
     pub fn sort_out(&mut self) {
         for &(rule, ref field) in &self.rules.exists {
-            self.notes.may[rule as usize] = false;
-            if self.view.view.header.first(field).is_some() {
-                may(&mut self.notes.may, self.rules, rule);
-            }
+            self.notes.may[rule as usize] = self.view.view.header.first(field).is_some();
         }
+        let Notes { may, sighted, .. } = &mut self.notes;
+        self.rules.needs.sort_out(may, |rule| most(&self.rules.briefs[rule as usize], sighted[rule as usize]));
         // Without a branch, so that many are done at once.
         for (hits, may) in self.notes.hits.iter_mut().zip(&self.notes.may) {
             *hits = u16::from(*may) * UNKNOWN;
@@ -181,12 +180,9 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         let looked = &self.rules.targets[target];
         let text = self.view.prepare(&looked.target, self.budget);
         if let Some(text) = &text {
-            let rules = self.rules;
-            let notes = &mut self.notes;
+            let (briefs, notes) = (&self.rules.briefs, &mut self.notes);
             looked.group.scan(&text.bytes, &mut self.scratch.borrow_mut().room, |rule, seen| {
-                if notes.sight(rule, seen) {
-                    may(&mut notes.may, rules, rule);
-                }
+                notes.sight(rule, seen, briefs[rule as usize].least);
             });
         } else {
             for &rule in &looked.members {
@@ -340,21 +336,19 @@ fn starts_of<'t>(ends: &'t [usize], least: usize, text: &'t Text<'_>) -> impl It
     })
 }
 
-/// Takes note that a rule can hit, and with it the metas that need one like it.
-fn may(known: &mut [bool], rules: &Rules, rule: u32) {
-    if !std::mem::replace(&mut known[rule as usize], true) {
-        rules.wakes[rule as usize].iter().for_each(|&meta| known[meta as usize] = true);
-    }
+/// Hits of a rule at most, as far as is known from what was seen: each match holds a place of its own.
+fn most(brief: &Brief, sighted: Sighted) -> u16 {
+    let counted = brief.watched && brief.nature == Nature::Pattern && (1..=SPOTS_MAX).contains(&sighted.spots);
+    if counted { brief.most.min(sighted.spots) } else { brief.most }
 }
 
 impl Notes {
-    /// Takes note of what was seen of a pattern; true if with this all was that it wants.
-    fn sight(&mut self, rule: u32, seen: Seen) -> bool {
+    /// Takes note of what was seen of a pattern: it can hit where all was that it wants, and so many places where its matches are.
+    fn sight(&mut self, rule: u32, seen: Seen, least: u16) {
         let sighted = &mut self.sighted[rule as usize];
         let before = sighted.missing;
         sighted.missing &= !seen.bit();
-        let is_new = sighted.missing != before;
-        if is_new {
+        if sighted.missing != before {
             self.touched.push(rule);
         }
         if let Seen::Sight(end) = seen
@@ -364,7 +358,7 @@ impl Notes {
             let place = self.spots.len() as u32;
             self.spots.push((end as u32, std::mem::replace(&mut sighted.last, place)));
         }
-        is_new && sighted.missing == 0
+        self.may[rule as usize] |= sighted.missing == 0 && sighted.spots >= least;
     }
 
     /// The places where a pattern was sighted, the last one first.
@@ -501,7 +495,7 @@ impl Run<'_, '_, '_> {
                 let hits = u16::from(brief.nature == Nature::Negated);
                 (hits, hits)
             }
-            _ => (0, brief.most),
+            _ => (0, most(&brief, self.notes.sighted[rule])),
         }
     }
 }

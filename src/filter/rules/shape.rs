@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{Compiler, Config, NFA, State, WhichCaptures};
 use regex_automata::util::primitives::StateID;
-use regex_syntax::hir::{Hir, HirKind};
+use regex_syntax::hir::{Hir, HirKind, Repetition};
 
 use super::gate;
 use super::literal::bits_of_byte;
@@ -122,6 +122,12 @@ fn flatten(hir: &Hir, out: &mut Vec<Hir>) {
         HirKind::Capture(capture) => flatten(&capture.sub, out),
         HirKind::Concat(parts) => parts.iter().for_each(|part| flatten(part, out)),
         HirKind::Literal(literal) => out.extend(literal.0.iter().map(|&byte| Hir::literal([byte]))),
+        // The last turn apart, because what follows it is known.
+        HirKind::Repetition(repetition) if repetition.min > 0 => {
+            let max = repetition.max.map(|max| max - 1);
+            out.push(Hir::repetition(Repetition { min: repetition.min - 1, max, ..repetition.clone() }));
+            flatten(&repetition.sub, out);
+        }
         _ => out.push(hir.clone()),
     }
 }
@@ -340,6 +346,12 @@ mod tests {
         assert!(shape.places[0].has(b'x') && shape.places[2].has(b'q') && shape.places[2].has(b'z'));
         assert_eq!(shape.before, None);
         assert!(of("a*").is_none());
+        let shape = of(r"(?:[a-z]+\s+){10}\.$").unwrap();
+        let last = shape.places.len() - 1;
+        assert!(
+            shape.places[last].has(b'.') && shape.places[last - 1].bits() > 2.0,
+            "what stands before is known: {shape:?}"
+        );
     }
 
     #[test]

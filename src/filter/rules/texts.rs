@@ -269,13 +269,13 @@ impl<'v, 'x> Texts<'v, 'x> {
         let inside = self.relays.fields_inside;
         let made_up = match spec.name.as_str() {
             "all" => return Some(self.all(spec)),
-            "all-external" | "all-untrusted" => return self.range(spec, inside, usize::MAX),
-            "all-internal" | "all-trusted" => return self.range(spec, 0, inside),
+            "all-external" => return self.range(spec, inside, usize::MAX),
+            "all-internal" => return self.range(spec, 0, inside),
             "tocc" => return self.joined(spec, &["to", "cc"]),
             MESSAGE_ID => return self.joined(spec, &MESSAGE_IDS),
             "envelopefrom" => self.envelope_from().map(str::to_owned),
-            "x-spam-relays-external" | "x-spam-relays-untrusted" => Some(self.relays.external_notation()),
-            "x-spam-relays-internal" | "x-spam-relays-trusted" => Some(self.relays.internal_notation()),
+            "x-spam-relays-external" => Some(self.relays.external_notation()),
+            "x-spam-relays-internal" => Some(self.relays.internal_notation()),
             name => return self.joined(spec, &[name]),
         };
         made_up.and_then(|text| modified(&text, spec)).map(|text| Cow::Owned(text.into_bytes()))
