@@ -86,13 +86,25 @@ pub fn shape(hir: &Hir) -> Option<Shape> {
     let mut before = Some(0);
     for (start, part) in parts.iter().enumerate() {
         let places = places(&automata, start, PLACES_MAX);
-        let bits = places.iter().map(Bytes::bits).sum();
+        let bits = bits(&places);
         if best.as_ref().is_none_or(|best| bits > best.bits) && !places.is_empty() {
             best = Some(Shape { places, before, bits });
         }
         before = before.zip(part.properties().maximum_len()).map(|(before, length)| before + length);
     }
     best
+}
+
+/// A byte of a set says so much of its bits behind another of the same: letters stand in words, and digits in numbers.
+const SAID_AGAIN: f32 = 0.35;
+
+/// Bits that it says that these places stand somewhere.
+fn bits(places: &[Bytes]) -> f32 {
+    let said = |(place, bytes): (usize, &Bytes)| {
+        let again = place > 0 && places[place - 1] == *bytes;
+        bytes.bits() * if again { SAID_AGAIN } else { 1.0 }
+    };
+    places.iter().enumerate().map(said).sum()
 }
 
 /// The bytes that the first places of every match can have, at most so many; none if it can be empty.

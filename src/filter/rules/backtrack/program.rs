@@ -172,12 +172,27 @@ impl Table {
 pub struct Choice {
     /// For each byte, its class; patterns share those that are the same.
     classes: Arc<[u8; 256]>,
-    /// For each class, the branches that can have one of its bytes at each of the first places; the last class is the text's end.
-    masks: Vec<[u64; TELLING]>,
+    masks: Masks,
     /// Where the numbers of the branches' instructions begin.
     pub targets: u32,
     /// No two branches can match at one place.
     plain: bool,
+}
+
+/// For each class, the branches that can have one of its bytes at each of the first places, a bit each; the last class is the text's end.
+enum Masks {
+    /// Of up to 16 branches, as nearly all choices have: few lines of the first cache.
+    Few(Box<[[u16; TELLING]]>),
+    Many(Box<[[u64; TELLING]]>),
+}
+
+impl Masks {
+    fn new(masks: Vec<[u64; TELLING]>, branches: usize) -> Self {
+        if branches > u16::BITS as usize {
+            return Masks::Many(masks.into());
+        }
+        Masks::Few(masks.into_iter().map(|mask| mask.map(|branches| branches as u16)).collect())
+    }
 }
 
 /// Bytes of a text that tell which branches can match.
@@ -190,13 +205,20 @@ impl Choice {
     #[inline]
     pub fn candidates(&self, text: &[u8], at: usize) -> u64 {
         let rest = &text[at..];
-        if let Some(&[one, two, three, four]) = rest.first_chunk::<TELLING>() {
-            let masks = |byte: u8| &self.masks[usize::from(self.classes[usize::from(byte)])];
-            return masks(one)[0] & masks(two)[1] & masks(three)[2] & masks(four)[3];
+        match &self.masks {
+            Masks::Few(masks) => self.fitting(masks, rest),
+            Masks::Many(masks) => self.fitting(masks, rest),
         }
-        let class =
-            |place| rest.get(place).map_or(self.masks.len() - 1, |&byte| self.classes[usize::from(byte)].into());
-        (0..TELLING).fold(u64::MAX, |fitting, place| fitting & self.masks[class(place)][place])
+    }
+
+    #[inline]
+    fn fitting<M: Copy + Into<u64>>(&self, masks: &[[M; TELLING]], text: &[u8]) -> u64 {
+        if let Some(&[one, two, three, four]) = text.first_chunk::<TELLING>() {
+            let mask = |byte: u8, place: usize| masks[usize::from(self.classes[usize::from(byte)])][place].into();
+            return mask(one, 0) & mask(two, 1) & mask(three, 2) & mask(four, 3);
+        }
+        let class = |place| text.get(place).map_or(masks.len() - 1, |&byte| self.classes[usize::from(byte)].into());
+        (0..TELLING).fold(u64::MAX, |fitting, place| fitting & masks[class(place)][place].into())
     }
 }
 
@@ -525,7 +547,7 @@ impl Program {
 
     /// A choice whose branches are not yet known.
     fn open_choice(&mut self) -> usize {
-        let (classes, masks, targets) = (Arc::new([0; 256]), Vec::new(), self.targets.len() as u32);
+        let (classes, masks, targets) = (Arc::new([0; 256]), Masks::new(Vec::new(), 0), self.targets.len() as u32);
         self.choices.push(Choice { classes, masks, targets, plain: false });
         self.ops.push(Op::Alternatives(self.choices.len() as u32 - 1));
         self.choices.len() - 1
@@ -548,12 +570,12 @@ impl Program {
             })
         }));
         masks.push(fitting(None));
-        masks.shrink_to_fit();
         let both = |one: usize, other: usize, place: usize| {
             masks.iter().any(|mask| mask[place] >> one & 1 == 1 && mask[place] >> other & 1 == 1)
         };
         let apart = |one, other| (0..TELLING).any(|place| !both(one, other, place));
         let plain = (0..ways.len()).all(|one| (0..one).all(|other| apart(one, other)));
+        let masks = Masks::new(masks, ways.len());
         let targets = self.targets.len() as u32;
         self.targets.extend(ways.into_iter().map(|(start, _)| start));
         self.choices[choice] = Choice { classes, masks, targets, plain };
