@@ -20,7 +20,7 @@ pub struct Meters {
 const SECONDS_BUCKETS: [f64; 8] = [0.0005, 0.001, 0.002, 0.005, 0.02, 0.1, 0.5, 2.0];
 
 /// Bounds of the histogram in messages: up to as many as are judged together.
-const TOGETHER_BUCKETS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+const TOGETHER_BUCKETS: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
 
 impl Meters {
     /// Makes and registers them.

@@ -1,7 +1,7 @@
 //! Messages that wait for the filter at the same time are judged together. I/O: the pool's threads.
 //!
 //! What lies beside each other takes turns at every rule, so that a rule is fetched from memory once for all of them; that takes a
-//! sixth off the time. Nobody waits for company: a message goes with those that wait already when a thread of the pool comes to it.
+//! fifth off the time. Nobody waits for company: a message goes with those that wait already when a thread of the pool comes to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::filter::engine::TOGETHER_BYTES_MAX;
+    use crate::filter::engine::{TOGETHER_BYTES_MAX, TOGETHER_MAX};
 
     fn docket() -> Arc<Docket> {
         let filter = Config::default_for(Path::new("/nonexistent")).filter;
@@ -167,19 +167,22 @@ mod tests {
             docket.waiting.lock().push_back(Waiting { case: case(number, bytes), answer });
             listening.push(verdict);
         };
-        (0..21).for_each(|number| wait(number, 100));
-        wait(21, 2 * TOGETHER_BYTES_MAX);
-        wait(22, 100);
+        let (most, small) = (TOGETHER_MAX, 2 * TOGETHER_MAX + 5);
+        (0..small).for_each(|number| wait(number, 100));
+        wait(small, 2 * TOGETHER_BYTES_MAX);
+        wait(small + 1, 100);
         drop(listening.remove(1));
         let take = |threads| {
             let taken = docket.take(threads);
             taken.iter().map(|one| one.case.id.parse().unwrap()).collect::<Vec<usize>>()
         };
-        assert_eq!(take(2), [0, 2, 3, 4, 5, 6, 7, 8], "as many as are worth it, but not whose conversation has ended");
-        assert_eq!(take(4), [9, 10, 11, 12], "what comes to one of four threads");
-        assert_eq!(take(1), [13, 14, 15, 16, 17, 18, 19, 20]);
-        assert_eq!(take(1), [21], "a large one goes alone");
-        assert_eq!(take(1), [22]);
+        let expected: Vec<usize> = (0..=most).filter(|&number| number != 1).collect();
+        assert_eq!(take(2), expected, "as many as are worth it, but not whose conversation has ended");
+        let quarter = (small + 1 - most).div_ceil(4);
+        assert_eq!(take(4), (most + 1..).take(quarter).collect::<Vec<_>>(), "what comes to one of four threads");
+        assert_eq!(take(1), (most + 1 + quarter..small).collect::<Vec<_>>());
+        assert_eq!(take(1), [small], "a large one goes alone");
+        assert_eq!(take(1), [small + 1]);
         assert!(take(1).is_empty());
     }
 }

@@ -164,6 +164,11 @@ impl Gate {
         Gate { heads: Heads::of(automaton, bytes), ..self }
     }
 
+    /// True if it is open at the begin of a text alone.
+    pub fn begins_text(&self) -> bool {
+        self.edge == Edge::Text
+    }
+
     /// Places of `text` where a match in this stretch can begin.
     pub fn starts<'g>(&'g self, text: &'g [u8], stretch: Stretch) -> Starts<'g> {
         let Stretch { from, latest, to } = stretch;

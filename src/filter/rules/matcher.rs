@@ -139,6 +139,14 @@ impl Matcher {
         }
     }
 
+    /// True if a match can begin nowhere but where the text does.
+    pub fn begins_text(&self) -> bool {
+        match &self.engine {
+            Engine::Linear(linear) => linear.gate.begins_text(),
+            Engine::Strong(strong) => strong.gate.begins_text(),
+        }
+    }
+
     /// Where a match can begin and must have ended, given where its sight ended in `text`.
     pub fn stretch(&self, text: &[u8], sight_end: usize) -> Stretch {
         let from = self.back.map_or(0, |back| sight_end.saturating_sub(back));

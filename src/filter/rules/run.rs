@@ -219,7 +219,8 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             self.texts[target] = Some(None);
             return unset_hits;
         };
-        let everywhere = !watched || sighted.spots > SPOTS_MAX;
+        let one_begin = text.is_whole() && matcher.begins_text();
+        let everywhere = !watched || sighted.spots > SPOTS_MAX || one_begin;
         let hits = if sighted.spots < matcher.least && watched {
             u16::from(matcher.negated)
         } else if everywhere {
@@ -440,6 +441,7 @@ impl Values for Run<'_, '_, '_> {
                 None => (0.0, 1.0),
             },
             Nature::Pattern if !self.notes.may[rule] => (0.0, 0.0),
+            Nature::Pattern if brief.unset_hits == 0 => (0.0, f64::from(most(&brief, self.notes.sighted[rule]))),
             Nature::Pattern | Nature::Negated => {
                 let (least, most) = self.bounds_looked_at(rule);
                 (f64::from(least), f64::from(most))
@@ -453,10 +455,13 @@ impl Values for Run<'_, '_, '_> {
         if hits != UNKNOWN {
             return Some(hits != 0);
         }
-        match self.rules.briefs[rule].nature {
+        let brief = self.rules.briefs[rule];
+        match brief.nature {
             Nature::Void => Some(false),
             Nature::Meta => self.known_of(rule),
             Nature::Test => None,
+            // Of those that nothing was seen of it is known that they do not hit.
+            Nature::Pattern if brief.unset_hits == 0 => None,
             Nature::Pattern | Nature::Negated => {
                 let (least, most) = self.bounds_looked_at(rule);
                 if most == 0 { Some(false) } else { (least > 0).then_some(true) }

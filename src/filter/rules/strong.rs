@@ -18,7 +18,8 @@ use crate::filter::budget::{Budget, Limit};
 /// See the module.
 pub struct Strong {
     engine: Engine,
-    gate: Gate,
+    /// Where a match can begin.
+    pub gate: Gate,
     weaker: Option<Linear>,
 }
 

@@ -94,6 +94,11 @@ impl<'v> Text<'v> {
         Text { bytes: Cow::Borrowed(&self.bytes), segments: self.segments.as_deref().map(Cow::Borrowed) }
     }
 
+    /// True if all of it is one segment.
+    pub fn is_whole(&self) -> bool {
+        self.segments.is_none()
+    }
+
     /// How many segments there are.
     pub fn count(&self) -> usize {
         self.segments.as_ref().map_or(1, |segments| segments.len())
