@@ -19,7 +19,7 @@ const GENERATED_RULES: usize = 1_000;
 const RATE: f64 = 2_000.0;
 const TWO_CORES: f64 = 1.8;
 const MORE_RULES: f64 = 0.10;
-/// Passes of each engine that are compared.
+/// Passes of each engine, of which the quickest counts.
 const TURNS: usize = 3;
 const SLOWEST: Duration = Duration::from_millis(50);
 const SLOWEST_HOSTILE: Duration = Duration::from_secs(2);
@@ -92,13 +92,14 @@ pub fn rate(engine: &Engine, messages: &[&Message]) -> f64 {
 
 /// Measures all sets; gives the engine with ours and Debian's.
 pub fn measure(sets: &Sets, model: &Path, messages: &[Message]) -> Engine {
-    println!("our engine, classifier on, network off");
+    println!("our engine, classifier on, network off, the quickest of {TURNS} passes");
+    let quickest = |engine: &Engine| (0..TURNS).map(|_| pass(engine, messages)).min().unwrap();
     let own = engine(&sets.own, model);
-    let alone = pass(&own, messages);
+    let alone = quickest(&own);
     let name = format!("our own {} rules", own.rules_loaded());
     row(&name, &format!("{:.0}/s and core", clock::rate(messages.len(), alone)), "", true);
     let both = engine(&sets.both, model);
-    let found = pass(&both, messages);
+    let found = quickest(&both);
     let each = clock::rate(messages.len(), found);
     let name = format!("Debian's whole set beside ours, {} rules", both.rules_loaded());
     row(&name, &format!("{each:.0}/s and core"), &format!("at least {RATE:.0}"), each >= RATE);
