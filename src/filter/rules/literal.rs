@@ -13,7 +13,7 @@ const LITERAL_BYTES_MAX: usize = 24;
 /// Turns of a repetition that are spelt out.
 const TURNS_MAX: usize = 8;
 /// Places of literals that are asked for; more are not counted in a text.
-const LEAST_MAX: u32 = 64;
+pub const LEAST_MAX: u32 = 64;
 /// Sets beside the rarest one that a text must hold as well.
 const MORE_SETS_MAX: usize = 3;
 /// Bits that such a set must say to be worth a look.

@@ -3,6 +3,8 @@
 //! Once the texts were walked it is known of most rules that they can't hit, and so, without asking anything, of most metas. All
 //! needs lie in one row, those of a meta with the one first that is seldom met: nearly every meta is done with after a look or two.
 
+use std::ops::Range;
+
 use super::meta::{Expression, Operator};
 
 /// Hits of some rules that a meta can't be true without. A rule that stands in it twice counts twice.
@@ -27,8 +29,28 @@ impl Need {
         let each: f32 = self.of.iter().map(|&rule| likely(rule)).sum();
         (each / f32::from(self.hits)).powi(i32::from(self.hits).min(HITS_RECKONED_MAX)).min(1.0)
     }
+
+    /// Takes a sum into account, term by term; nothing if a term can be anything.
+    fn add(&mut self, sum: &Expression, likely: &impl Fn(u32) -> f32) -> Option<()> {
+        match sum {
+            Expression::Binary(Operator::Plus, left, right) => {
+                self.add(left, likely)?;
+                self.add(right, likely)?;
+            }
+            Expression::Rule(rule) => self.of.push(*rule as u32),
+            // What is true counts as one.
+            Expression::All(_) | Expression::Any(_) | Expression::Not(_) => match rarest(of(sum, likely), likely) {
+                Some(need) => self.of.extend(need.of),
+                None => self.hits = self.hits.saturating_sub(1),
+            },
+            Expression::Number(_) | Expression::Binary(..) => return None,
+        }
+        Some(())
+    }
 }
 
+/// Hits of one need whose chances are multiplied.
+const HITS_RECKONED_MAX: i32 = 8;
 /// Hits that are never reached.
 const NEVER: u16 = u16::MAX;
 
@@ -60,9 +82,6 @@ fn rarest(needs: Vec<Need>, likely: &impl Fn(u32) -> f32) -> Option<Need> {
     needs.into_iter().min_by(|one, other| one.chance(likely).total_cmp(&other.chance(likely)))
 }
 
-/// Hits of one need whose chances are multiplied.
-const HITS_RECKONED_MAX: i32 = 8;
-
 /// What is needed for one of these to be true.
 fn one_of<'e>(any: impl Iterator<Item = &'e Expression>, likely: &impl Fn(u32) -> f32) -> Vec<Need> {
     let each = any.map(|one| rarest(of(one, likely), likely)).collect::<Option<Vec<_>>>();
@@ -75,33 +94,13 @@ fn at_least(least: f64, sum: &Expression, likely: &impl Fn(u32) -> f32) -> Vec<N
     if left.add(sum, likely).is_some() && left.hits > 0 { vec![left] } else { of(sum, likely) }
 }
 
-impl Need {
-    /// Takes a sum into account, term by term; nothing if a term can be anything.
-    fn add(&mut self, sum: &Expression, likely: &impl Fn(u32) -> f32) -> Option<()> {
-        match sum {
-            Expression::Binary(Operator::Plus, left, right) => {
-                self.add(left, likely)?;
-                self.add(right, likely)?;
-            }
-            Expression::Rule(rule) => self.of.push(*rule as u32),
-            // What is true counts as one.
-            Expression::All(_) | Expression::Any(_) | Expression::Not(_) => match rarest(of(sum, likely), likely) {
-                Some(need) => self.of.extend(need.of),
-                None => self.hits = self.hits.saturating_sub(1),
-            },
-            Expression::Number(_) | Expression::Binary(..) => return None,
-        }
-        Some(())
-    }
-}
-
 /// The needs of all metas in one row.
 #[derive(Default)]
 pub struct Needs {
-    /// Each meta, after those that it names, with the end of its needs.
-    metas: Vec<(u32, u32)>,
-    /// Of each need, the hits and the end of its rules.
-    needs: Vec<(u16, u32)>,
+    /// Each meta, after those that it names, with its needs.
+    metas: Vec<(u32, Range<u32>)>,
+    /// Of each need, the hits and its rules.
+    needs: Vec<(u16, Range<u32>)>,
     rules: Vec<u32>,
 }
 
@@ -109,30 +108,28 @@ impl Needs {
     /// Adds a meta; those that it names were added before.
     pub fn add(&mut self, meta: u32, mut needs: Vec<Need>, likely: &impl Fn(u32) -> f32) {
         needs.sort_by(|one, other| one.chance(likely).total_cmp(&other.chance(likely)));
+        let first = self.needs.len() as u32;
         for need in needs {
+            let start = self.rules.len() as u32;
             self.rules.extend(need.of);
-            self.needs.push((need.hits, self.rules.len() as u32));
+            self.needs.push((need.hits, start..self.rules.len() as u32));
         }
-        self.metas.push((meta, self.needs.len() as u32));
+        self.metas.push((meta, first..self.needs.len() as u32));
     }
 
     /// Says of each meta whether it can be true, where `may` says of other rules whether they can hit and `most` how often.
     pub fn sort_out(&self, may: &mut [bool], most: impl Fn(u32) -> u16) {
-        let (mut from, mut need) = (0, 0);
-        for &(meta, last) in &self.metas {
-            let mut met = true;
-            while met && need < last as usize {
-                let (hits, to) = self.needs[need];
-                let mut rules = self.rules[from..to as usize].iter().filter(|&&rule| may[rule as usize]);
-                met = if hits == 1 { rules.next().is_some() } else { enough(hits, rules.map(|&rule| most(rule))) };
-                (from, need) = (to as usize, need + 1);
-            }
-            if need < last as usize {
-                (from, need) = (self.needs[last as usize - 1].1 as usize, last as usize);
-            }
-            may[meta as usize] = met;
+        for (meta, needs) in &self.metas {
+            may[*meta as usize] = self.needs[places(needs)].iter().all(|(hits, rules)| {
+                let mut rules = self.rules[places(rules)].iter().filter(|&&rule| may[rule as usize]);
+                if *hits == 1 { rules.next().is_some() } else { enough(*hits, rules.map(|&rule| most(rule))) }
+            });
         }
     }
+}
+
+fn places(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
 }
 
 /// True if they make so many hits together.

@@ -13,6 +13,7 @@ use foldhash::fast::FixedState;
 use super::cost::{self, Cost};
 use super::formula::Values;
 use super::group::Seen;
+use super::literal::LEAST_MAX;
 use super::matcher::{Found, Matcher};
 use super::meta::Bounds;
 use super::scratch::Scratch;
@@ -27,6 +28,7 @@ pub const HITS_MAX: u16 = 1_000;
 const EVIDENCE_BYTES_MAX: usize = 60;
 /// Places of one rule that are tried one by one; with more of them, all of the text is.
 const SPOTS_MAX: u16 = 96;
+const _: () = assert!(LEAST_MAX <= SPOTS_MAX as u32, "a pattern that asks for more places than are counted never hits");
 const UNKNOWN: u16 = u16::MAX;
 const NONE: u32 = u32::MAX;
 
@@ -441,7 +443,6 @@ impl Values for Run<'_, '_, '_> {
                 None => (0.0, 1.0),
             },
             Nature::Pattern if !self.notes.may[rule] => (0.0, 0.0),
-            Nature::Pattern if brief.unset_hits == 0 => (0.0, f64::from(most(&brief, self.notes.sighted[rule]))),
             Nature::Pattern | Nature::Negated => {
                 let (least, most) = self.bounds_looked_at(rule);
                 (f64::from(least), f64::from(most))
@@ -455,13 +456,10 @@ impl Values for Run<'_, '_, '_> {
         if hits != UNKNOWN {
             return Some(hits != 0);
         }
-        let brief = self.rules.briefs[rule];
-        match brief.nature {
+        match self.rules.briefs[rule].nature {
             Nature::Void => Some(false),
             Nature::Meta => self.known_of(rule),
             Nature::Test => None,
-            // Of those that nothing was seen of it is known that they do not hit.
-            Nature::Pattern if brief.unset_hits == 0 => None,
             Nature::Pattern | Nature::Negated => {
                 let (least, most) = self.bounds_looked_at(rule);
                 if most == 0 { Some(false) } else { (least > 0).then_some(true) }
@@ -494,13 +492,17 @@ impl Run<'_, '_, '_> {
         if !matches!(brief.nature, Nature::Pattern | Nature::Negated) {
             return (0, brief.most);
         }
+        let sighted = self.notes.sighted[rule];
+        if sighted.spots > 0 {
+            return (0, most(&brief, sighted));
+        }
         match &self.texts[brief.place as usize] {
             Some(None) => (brief.unset_hits, brief.unset_hits),
-            Some(Some(_)) if brief.watched && self.notes.sighted[rule].spots == 0 => {
+            Some(Some(_)) if brief.watched => {
                 let hits = u16::from(brief.nature == Nature::Negated);
                 (hits, hits)
             }
-            _ => (0, most(&brief, self.notes.sighted[rule])),
+            _ => (0, brief.most),
         }
     }
 }
