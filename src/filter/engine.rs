@@ -20,7 +20,7 @@ use super::classifier::{Label, Learned, Models, Opinion, features};
 use super::duplicates::{self, Digest};
 use super::message::View;
 use super::rules::cost::Cost;
-use super::rules::{Examined, Hit, Problem, Rules, Source};
+use super::rules::{Examined, Hit, Problem, Rules, Source, messages};
 use super::verdict::{Judge, Points, Symbol, Thresholds, Verdict};
 use crate::base::sys::give_back_memory;
 use crate::config::settings::Filter;
@@ -88,7 +88,7 @@ impl<'c> Opened<'c> {
 
 /// Messages that take turns at the rules: a quarter of them need a fourteenth more time each. The first one has its verdict with the last,
 /// some 20 ms behind.
-pub const TOGETHER_MAX: usize = 32;
+pub const TOGETHER_MAX: usize = messages::MOST;
 /// Their bytes; larger ones take so long that what they share is little of it.
 pub const TOGETHER_BYTES_MAX: usize = 256 * 1024;
 

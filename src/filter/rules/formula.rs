@@ -1,9 +1,10 @@
 //! The arithmetic of all metas, laid out in one row, and worked out with as little asked as it takes. Pure.
 //!
-//! A value is worked out from what is known of the rules: where their bounds decide already, none of them is asked, and
-//! what is joined by `&&` or `||` is asked in the order of what it costs. A comparison of a sum asks for one term after the other, until
+//! What is true is worked out for all messages that are judged together, and from what is known of the rules: where that decides already,
+//! none of them is asked, and what is joined by `&&` or `||` is asked in the order of what it costs. A comparison of a sum asks for one term after the other, until
 //! the others can change nothing.
 
+use super::messages::{self, Messages, Sure};
 use super::meta::{Bounds, Expression, FALSE, Operator, TRUE, UNDECIDED, truth};
 
 /// All expressions, one behind the other, each operator in front of its operands.
@@ -40,23 +41,36 @@ enum What {
 
 /// What an expression asks of rules.
 pub trait Values {
-    /// The hits of a rule.
-    fn value(&mut self, rule: usize) -> f64;
+    /// The hits of a rule in a message.
+    fn value(&mut self, rule: usize, message: usize) -> f64;
     /// What is known of them without effort.
-    fn bounds(&mut self, rule: usize) -> Bounds;
-    /// Whether it hits, if that is known without effort.
-    fn certain(&mut self, rule: usize) -> Option<bool> {
-        certain(self.bounds(rule))
+    fn bounds(&mut self, rule: usize, message: usize) -> Bounds;
+    /// Those of the messages that a rule hits.
+    fn hit(&mut self, rule: usize, of: Messages) -> Messages {
+        those(of, |message| self.value(rule, message) != 0.0)
+    }
+    /// Which of them it hits and which it does not, as far as that is known without effort.
+    fn sure(&mut self, rule: usize, of: Messages) -> Sure {
+        sure(of, |message| self.bounds(rule, message))
     }
 }
 
-/// Whether a value within these bounds is true, if that is certain.
-fn certain((least, most): Bounds) -> Option<bool> {
-    match (least, most) {
-        _ if least == 0.0 && most == 0.0 => Some(false),
-        _ if least > 0.0 || most < 0.0 => Some(true),
-        _ => None,
+/// Those of some messages for which something holds.
+fn those(of: Messages, mut holds: impl FnMut(usize) -> bool) -> Messages {
+    messages::each(of).filter(|&message| holds(message)).fold(0, |all, message| all | messages::one(message))
+}
+
+/// For which messages a value within these bounds is true, as far as that is certain.
+fn sure(of: Messages, mut bounds: impl FnMut(usize) -> Bounds) -> Sure {
+    let mut sure = Sure::default();
+    for message in messages::each(of) {
+        match bounds(message) {
+            (least, most) if least == 0.0 && most == 0.0 => sure.no |= messages::one(message),
+            (least, most) if least > 0.0 || most < 0.0 => sure.yes |= messages::one(message),
+            _ => {}
+        }
     }
+    sure
 }
 
 impl Formulas {
@@ -126,33 +140,50 @@ impl Formulas {
         (at + 1, self.steps[at as usize + 1].end)
     }
 
-    /// The value of the one at `at`.
-    pub fn value(&self, at: u32, rules: &mut impl Values) -> f64 {
+    /// Those of the messages for which the one at `at` is true.
+    pub fn hold(&self, at: u32, of: Messages, rules: &mut impl Values) -> Messages {
         match self.steps[at as usize].what {
-            What::Number(number) => self.numbers[number as usize],
-            What::Rule(rule) => rules.value(rule as usize),
-            What::Not => truth(self.value(at + 1, rules) == 0.0),
+            What::Number(number) => of & messages::all_if(self.numbers[number as usize] != 0.0),
+            What::Rule(rule) => rules.hit(rule as usize, of),
+            What::Not => of & !self.hold(at + 1, of, rules),
             What::All => {
-                let fails = self.operands(at).any(|one| self.certain(one, rules) == Some(false));
-                truth(!fails && self.operands(at).all(|one| self.value(one, rules) != 0.0))
+                let possible = of & !self.decided(at, of, rules, false);
+                self.operands(at).fold(possible, |left, one| if left == 0 { 0 } else { self.hold(one, left, rules) })
             }
             What::Any => {
-                let holds = self.operands(at).any(|one| self.certain(one, rules) == Some(true));
-                truth(holds || self.operands(at).any(|one| self.value(one, rules) != 0.0))
+                let open = of & !self.decided(at, of, rules, true);
+                let none = self.operands(at).fold(open, |left, one| match left {
+                    0 => 0,
+                    left => left & !self.hold(one, left, rules),
+                });
+                of & !none
             }
-            What::Sum => self.operands(at).map(|one| self.value(one, rules)).sum(),
+            What::Sum | What::Binary(_) => those(of, |message| {
+                let value = self.value(at, message, rules);
+                value != 0.0 && value.is_finite()
+            }),
+        }
+    }
+
+    /// The value of the one at `at` for a message.
+    pub fn value(&self, at: u32, message: usize, rules: &mut impl Values) -> f64 {
+        match self.steps[at as usize].what {
+            What::Number(number) => self.numbers[number as usize],
+            What::Rule(rule) => rules.value(rule as usize, message),
+            What::All | What::Any | What::Not => truth(self.hold(at, messages::one(message), rules) != 0),
+            What::Sum => self.operands(at).map(|one| self.value(one, message, rules)).sum(),
             What::Binary(operator) => {
                 let (left, right) = self.sides(at);
-                let (mut sum, other) = (self.bounds(left, rules), self.bounds(right, rules));
+                let (mut sum, other) = (self.bounds(left, message, rules), self.bounds(right, message, rules));
                 let mut outcome = operator.bounds(sum, other);
                 if let What::Sum = self.steps[left as usize].what {
                     let mut terms = self.operands(left);
                     while outcome.0 != outcome.1
                         && let Some(term) = terms.next()
                     {
-                        let (least, most) = self.bounds(term, rules);
+                        let (least, most) = self.bounds(term, message, rules);
                         if least != most && least.is_finite() && most.is_finite() {
-                            let value = self.value(term, rules);
+                            let value = self.value(term, message, rules);
                             sum = (sum.0 + value - least, sum.1 + value - most);
                             outcome = operator.bounds(sum, other);
                         }
@@ -161,54 +192,81 @@ impl Formulas {
                 if outcome.0 == outcome.1 {
                     return outcome.0;
                 }
-                operator.apply(self.value(left, rules), self.value(right, rules))
+                operator.apply(self.value(left, message, rules), self.value(right, message, rules))
             }
         }
     }
 
-    /// What is known of its value without effort.
-    pub fn bounds(&self, at: u32, rules: &mut impl Values) -> Bounds {
+    /// What is known of its value for a message without effort.
+    fn bounds(&self, at: u32, message: usize, rules: &mut impl Values) -> Bounds {
         match self.steps[at as usize].what {
             What::Number(number) => (self.numbers[number as usize], self.numbers[number as usize]),
-            What::Rule(rule) => rules.bounds(rule as usize),
-            What::All | What::Any | What::Not => match self.certain(at, rules) {
-                Some(true) => TRUE,
-                Some(false) => FALSE,
-                None => UNDECIDED,
+            What::Rule(rule) => rules.bounds(rule as usize, message),
+            What::All | What::Any | What::Not => match self.sure(at, messages::one(message), rules) {
+                Sure { yes: 0, no: 0 } => UNDECIDED,
+                Sure { yes: 0, .. } => FALSE,
+                Sure { .. } => TRUE,
             },
             What::Sum => self.operands(at).fold((0.0, 0.0), |(least, most), one| {
-                let bounds = self.bounds(one, rules);
+                let bounds = self.bounds(one, message, rules);
                 (least + bounds.0, most + bounds.1)
             }),
             What::Binary(operator) => {
                 let (left, right) = self.sides(at);
-                operator.bounds(self.bounds(left, rules), self.bounds(right, rules))
+                operator.bounds(self.bounds(left, message, rules), self.bounds(right, message, rules))
             }
         }
     }
 
-    /// Whether its value is true, if that is known without effort.
-    fn certain(&self, at: u32, rules: &mut impl Values) -> Option<bool> {
+    /// For which of the messages it is true and for which not, as far as that is known without effort.
+    pub fn sure(&self, at: u32, of: Messages, rules: &mut impl Values) -> Sure {
         match self.steps[at as usize].what {
-            What::Number(number) => Some(self.numbers[number as usize] != 0.0),
-            What::Rule(rule) => rules.certain(rule as usize),
-            What::Not => self.certain(at + 1, rules).map(|value| !value),
-            What::All => self.decided(at, rules, false),
-            What::Any => self.decided(at, rules, true),
-            What::Sum | What::Binary(_) => certain(self.bounds(at, rules)),
+            What::Number(number) => {
+                let yes = of & messages::all_if(self.numbers[number as usize] != 0.0);
+                Sure { yes, no: of & !yes }
+            }
+            What::Rule(rule) => rules.sure(rule as usize, of),
+            What::Not => {
+                let Sure { yes, no } = self.sure(at + 1, of, rules);
+                Sure { yes: no, no: yes }
+            }
+            What::All => {
+                let mut all = Sure { yes: of, no: 0 };
+                for one in self.operands(at) {
+                    let one = self.sure(one, of & !all.no, rules);
+                    all = Sure { yes: all.yes & one.yes, no: all.no | one.no };
+                    if all.no == of {
+                        break;
+                    }
+                }
+                all
+            }
+            What::Any => {
+                let mut any = Sure { yes: 0, no: of };
+                for one in self.operands(at) {
+                    let one = self.sure(one, of & !any.yes, rules);
+                    any = Sure { yes: any.yes | one.yes, no: any.no & one.no };
+                    if any.yes == of {
+                        break;
+                    }
+                }
+                any
+            }
+            What::Sum | What::Binary(_) => sure(of, |message| self.bounds(at, message, rules)),
         }
     }
 
-    /// The same of what is joined by `||`, where one that is true decides, or by `&&`, where one that is false does.
-    fn decided(&self, at: u32, rules: &mut impl Values, by: bool) -> Option<bool> {
-        let mut open = false;
+    /// Of what is joined by `||`, where one that is true decides, or by `&&`, where one that is false does: the messages for which that is
+    /// certain.
+    fn decided(&self, at: u32, of: Messages, rules: &mut impl Values, by: bool) -> Messages {
+        let mut open = of;
         for one in self.operands(at) {
-            match self.certain(one, rules) {
-                Some(value) if value == by => return Some(by),
-                Some(_) => {}
-                None => open = true,
+            let Sure { yes, no } = self.sure(one, open, rules);
+            open &= !if by { yes } else { no };
+            if open == 0 {
+                break;
             }
         }
-        if open { None } else { Some(!by) }
+        of & !open
     }
 }

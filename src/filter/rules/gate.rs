@@ -9,7 +9,7 @@ use regex_automata::nfa::thompson::NFA;
 use regex_syntax::hir::{Look, LookSet};
 
 use super::backtrack::Table;
-use super::heads::{self, Heads};
+use super::heads::Heads;
 use super::matcher::Stretch;
 use super::shape::{self, Bytes};
 
@@ -157,11 +157,7 @@ impl Gate {
 
     /// The same, told also what the pattern can begin with.
     pub fn with_heads(self, automaton: &NFA) -> Self {
-        if self.places < heads::BYTES {
-            return self;
-        }
-        let bytes = std::array::from_fn(|place| self.masks.iter().filter(|mask| **mask & 1 << place != 0).count());
-        Gate { heads: Heads::of(automaton, bytes), ..self }
+        Gate { heads: Heads::of(automaton), ..self }
     }
 
     /// True if it is open at the begin of a text alone.
@@ -282,10 +278,11 @@ impl Iterator for Starts<'_> {
                 }
             };
             let fits = self.gate.edge == Edge::Anywhere || self.gate.fits(self.text, at, self.to);
-            let head = || self.text[at..].first_chunk();
-            let known = |heads: &Heads| head().is_some_and(|head| heads.have(*head));
-            let fits = fits && self.gate.heads.as_ref().is_none_or(known);
-            if fits && (!self.gate.word || self.gate.edge_of_word(self.text, at)) {
+            let may_begin = |heads: &Heads| heads.may_begin(&self.text[at..]);
+            if fits
+                && self.gate.heads.as_ref().is_none_or(may_begin)
+                && (!self.gate.word || self.gate.edge_of_word(self.text, at))
+            {
                 return Some(at);
             }
         }

@@ -1,7 +1,8 @@
-//! What matches of a pattern can begin with: three bytes in a row. Pure.
+//! What matches of a pattern can begin with: the first states of its automaton. Pure.
 //!
-//! Each byte may fit its place ([`super::shape`]) where the three of them do not: in a list of words, `n` and `a` and `t` are among the first,
-//! second and third letters, but no word begins with `nat`. Long patterns have a table of such heads, by a hash.
+//! Each byte may fit its place ([`super::shape`]) where all of them together do not: in a list of words, `n` and `a` and `t` are among the first,
+//! second and third letters, but no word begins with `nat`. A few bytes tell of nearly all places that no match begins there, at a look-up
+//! each; what they do not tell is left to the expression. Where states are too many, or tell little, anything may follow.
 
 use std::collections::HashMap;
 
@@ -9,76 +10,111 @@ use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::primitives::StateID;
 
-use super::grams::Bits;
-use super::shape::Walk;
+use super::shape::{Bytes, Walk};
 
 /// See the module.
 #[derive(Clone)]
-pub struct Heads(Bits);
+pub struct Heads {
+    /// For each byte, its class.
+    classes: Box<[u8; 256]>,
+    /// For each state a row: where the next state's begins for each class.
+    rows: Box<[u16]>,
+}
 
-/// Bytes of a head.
-pub const BYTES: usize = 3;
-/// Heads beyond which the table would be too large, or say too little.
-const HEADS_MAX: usize = 1 << 14;
-/// Heads are worth their table where the bytes of the three places, each for itself, allow so many times as many.
-const TELLING_MIN: usize = 3;
+/// The next state where no match can go on.
+const FAILS: u16 = u16::MAX;
+/// The next state where one may be over, or may go on with anything.
+const OPEN: u16 = u16::MAX - 1;
+/// Bytes that are looked at.
+const BYTES_MAX: usize = 16;
+/// States of one pattern that are made.
+const STATES_MAX: usize = 200;
+/// States of the expression that are followed to make them.
+const FOLLOWED_MAX: usize = 100_000;
+/// Bits that the next byte says of a state that is followed.
+const BITS_MIN: f32 = 0.5;
 
 impl Heads {
-    /// Those of an expression of which no match is shorter and that begins with bytes of these places; nothing if they, or the states
-    /// that lead to them, are too many, or tell little more than the places.
-    pub fn of(automaton: &NFA, places: [usize; BYTES]) -> Option<Self> {
-        let mut walk = Walk::new(std::slice::from_ref(automaton));
-        walk.enter(0, automaton.start_anchored());
-        let mut heads = Vec::new();
-        for (states, first) in step(automaton, &states_of(walk)?)? {
-            for (states, second) in step(automaton, &states)? {
-                let leads = |byte: u8| states.iter().any(|&state| follow(automaton.state(state), byte).is_some());
-                for third in (0..=255).filter(|&byte| leads(byte)) {
-                    if heads.len() + first.len() * second.len() > HEADS_MAX {
-                        return None;
-                    }
-                    for &one in &first {
-                        heads.extend(second.iter().map(|&two| gram([one, two, third])));
-                    }
-                }
+    /// Those of an expression; nothing if they tell nothing.
+    pub fn of(automaton: &NFA) -> Option<Self> {
+        let classes: Box<[u8; 256]> = Box::new(std::array::from_fn(|byte| automaton.byte_classes().get(byte as u8)));
+        let mut members: Vec<(u8, Bytes)> = Vec::new();
+        for (byte, &class) in (0..=255).zip(classes.iter()) {
+            // Classes are numbered in the order of their first bytes.
+            if usize::from(class) == members.len() {
+                members.push((byte, Bytes::of(|byte| classes[usize::from(byte)] == class)));
             }
         }
-        let allowed: usize = places.iter().product();
-        (heads.len() * TELLING_MIN <= allowed).then(|| Heads(Bits::of(heads.into_iter())))
-    }
-
-    /// True if a match may begin with these bytes.
-    pub fn have(&self, head: [u8; BYTES]) -> bool {
-        self.0.has(gram(head))
-    }
-}
-
-fn gram([one, two, three]: [u8; BYTES]) -> u32 {
-    u32::from_le_bytes([one, two, three, 0])
-}
-
-/// Where each byte leads from these states, with the bytes that lead there; nothing if there are too many states.
-fn step(automaton: &NFA, states: &[StateID]) -> Option<HashMap<Vec<StateID>, Vec<u8>, FixedState>> {
-    let mut steps: HashMap<Vec<StateID>, Vec<u8>, FixedState> = HashMap::default();
-    for byte in 0..=255 {
-        let mut walk = Walk::new(std::slice::from_ref(automaton));
-        let followed = states.iter().filter_map(|&state| follow(automaton.state(state), byte));
-        followed.for_each(|next| walk.enter(0, next));
-        let next = states_of(walk)?;
-        if !next.is_empty() {
-            steps.entry(next).or_default().push(byte);
+        let mut states =
+            States { automaton, width: members.len(), numbers: HashMap::default(), all: Vec::new(), followed: 0 };
+        if states.enter(0, [automaton.start_anchored()].into_iter()) == OPEN {
+            return None;
         }
+        let mut rows = Vec::new();
+        while let Some((depth, from)) = states.all.get(rows.len() / members.len()).cloned() {
+            let leads = |byte: u8| from.iter().filter_map(move |&state| follow(automaton.state(state), byte));
+            let mut bytes = Bytes::NONE;
+            members.iter().filter(|(first, _)| leads(*first).next().is_some()).for_each(|(_, all)| bytes.add(all));
+            let telling = bytes.bits() >= BITS_MIN;
+            rows.extend(members.iter().map(|&(first, _)| match leads(first).next() {
+                None => FAILS,
+                Some(_) if telling => states.enter(depth + 1, leads(first)),
+                Some(_) => OPEN,
+            }));
+        }
+        let tells = rows.contains(&FAILS);
+        tells.then(|| Heads { classes, rows: rows.into() })
     }
-    Some(steps)
+
+    /// False if no match begins with the first bytes of `text`.
+    #[inline]
+    pub fn may_begin(&self, text: &[u8]) -> bool {
+        let mut row = 0;
+        for &byte in text.iter().take(BYTES_MAX) {
+            let next = self.rows[row + usize::from(self.classes[usize::from(byte)])];
+            if next >= OPEN {
+                return next == OPEN;
+            }
+            row = usize::from(next);
+        }
+        // At the end of the text, something is missing.
+        text.len() >= BYTES_MAX
+    }
 }
 
-fn states_of(walk: Walk<'_>) -> Option<Vec<StateID>> {
-    if !walk.is_whole() {
-        return None;
+/// States of an automaton as they are made from those of an expression.
+struct States<'a> {
+    automaton: &'a NFA,
+    /// Numbers of a row.
+    width: usize,
+    numbers: HashMap<Vec<StateID>, u16, FixedState>,
+    /// Each with the bytes that lead to it, and the states of the expression.
+    all: Vec<(usize, Vec<StateID>)>,
+    followed: usize,
+}
+
+impl States<'_> {
+    /// Where the row begins of the state that is all of these, behind so many bytes.
+    fn enter(&mut self, depth: usize, states: impl Iterator<Item = StateID>) -> u16 {
+        let mut walk = Walk::new(std::slice::from_ref(self.automaton));
+        states.for_each(|state| walk.enter(0, state));
+        self.followed += walk.seen.len();
+        if walk.has_ended() || !walk.is_whole() || depth == BYTES_MAX || self.followed > FOLLOWED_MAX {
+            return OPEN;
+        }
+        let mut states: Vec<StateID> = walk.seen.into_iter().map(|(_, state)| state).collect();
+        states.sort_unstable();
+        if let Some(&number) = self.numbers.get(&states) {
+            return number;
+        }
+        if self.all.len() == STATES_MAX {
+            return OPEN;
+        }
+        let number = (self.all.len() * self.width) as u16;
+        self.all.push((depth, states.clone()));
+        self.numbers.insert(states, number);
+        number
     }
-    let mut states: Vec<StateID> = walk.seen.into_iter().map(|(_, state)| state).collect();
-    states.sort_unstable();
-    Some(states)
 }
 
 /// Where a byte leads from a state.
@@ -93,26 +129,51 @@ fn follow(state: &State, byte: u8) -> Option<StateID> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::linear::parse;
     use super::super::shape::compiler;
     use super::*;
 
+    fn heads(pattern: &str) -> Option<Heads> {
+        Heads::of(&compiler().build_from_hir(&parse(pattern).unwrap()).unwrap())
+    }
+
     #[test]
     fn heads_are_what_matches_can_begin_with() {
-        let heads = |pattern: &str| {
-            let hir = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern).unwrap();
-            Heads::of(&compiler().build_from_hir(&hir).unwrap(), [256; BYTES])
-        };
         let words = heads(r"(?i)\b(?:your\s)?(?:name|n[ao]men?|city)\b").unwrap();
-        for head in ["you", "NAM", "nom", "ciT"] {
-            assert!(words.have(head.as_bytes().try_into().unwrap()), "{head}");
+        for text in ["your name", "NAME of", "nomen", "ciTy", "your nome"] {
+            assert!(words.may_begin(text.as_bytes()), "{text}");
         }
-        // Each byte can stand at its place, but not all of them together.
-        let others = ["yam", "nit", "cou", "cam", "nau", "yo ", "ame"];
-        let passed = others.iter().filter(|head| words.have(head.as_bytes().try_into().unwrap())).count();
-        assert!(passed <= 1, "a hash may let one of them pass, not {passed}");
-        assert!(heads("[a-z]{3}").is_none(), "too many to tell anything");
-        let hir = super::super::linear::parse("[ab][cd][ef]").unwrap();
-        assert!(Heads::of(&compiler().build_from_hir(&hir).unwrap(), [2; BYTES]).is_none(), "the places tell as much");
+        // Each byte can stand at its place, but not all of them together; or the text ends too soon.
+        for text in ["your namb", "nato", "nit", "cou", "yo name", "your nom", ""] {
+            assert!(!words.may_begin(text.as_bytes()), "{text}");
+        }
+        // Behind what can be over, and behind what tells nothing, anything may follow.
+        assert!(heads("ab?").unwrap().may_begin(b"ac"));
+        assert!(heads("a[^z]*bcd").unwrap().may_begin(b"a-"));
+        assert!(!heads("a[^z]*bcd").unwrap().may_begin(b"az"));
+        assert!(heads("a*").is_none() && heads("(?s).b").is_none(), "they tell nothing");
         assert!(heads("(?:a?b?){2000}cde").is_none(), "too many states to be followed");
+    }
+
+    #[test]
+    fn what_can_match_may_begin() {
+        let patterns = [r"(?i)\b[a-c]{2,5}x|ab+c?d", r"(?m)^(?:a|b)*c$", r"(?:[ab]{1,3}\s){2,}c", "abc(?:abc){5}d"];
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b"aabbccxd \nA"[(state >> 33) as usize % 11]
+        };
+        for pattern in patterns {
+            let (heads, regex) = (heads(pattern).unwrap(), regex_automata::meta::Regex::new(pattern).unwrap());
+            let mut hits = 0;
+            for _ in 0..20_000 {
+                let mut text: Vec<u8> = (0..24).map(|_| next()).collect();
+                text.extend(b"abcabcabcabcabcabcd");
+                let Some(found) = regex.find(&text) else { continue };
+                assert!(heads.may_begin(&text[found.start()..]), "{pattern} in {:?}", String::from_utf8_lossy(&text));
+                hits += 1;
+            }
+            assert!(hits > 100, "{pattern} hit only {hits} times");
+        }
     }
 }

@@ -32,8 +32,6 @@ pub struct Linear {
 
 /// Compiled size of one pattern; the largest of Debian's rules need a third of it.
 pub const PATTERN_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// States of a pattern whose begins are worth a table of their own.
-const STATES_WITH_HEADS_MIN: usize = 32;
 /// Lazily built states of one pattern on one thread.
 const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Steps of the backtracking engine; lists of words repeated five times need so many, and an automaton would need more time.
@@ -73,7 +71,7 @@ impl Linear {
         let backtracker = backtracker.map_err(|error| last_line(&error.to_string()))?;
         let nfa = backtracker.get_nfa();
         let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(nfa, PLACES_MAX)).with_run(nfa);
-        let gate = if states < STATES_WITH_HEADS_MIN { gate } else { gate.with_heads(nfa) };
+        let gate = gate.with_heads(nfa);
         Ok(Linear { quick, backtracker, automaton, states, gate })
     }
 

@@ -257,16 +257,17 @@ impl Operator {
 #[cfg(test)]
 mod tests {
     use super::super::formula::{Formulas, Values};
+    use super::super::messages;
     use super::*;
 
     struct Known;
 
     impl Values for Known {
-        fn value(&mut self, rule: usize) -> f64 {
+        fn value(&mut self, rule: usize, _: usize) -> f64 {
             [1.0, 3.0][rule]
         }
 
-        fn bounds(&mut self, _: usize) -> Bounds {
+        fn bounds(&mut self, _: usize, _: usize) -> Bounds {
             (0.0, 3.0)
         }
     }
@@ -275,12 +276,12 @@ mod tests {
     struct Guarded;
 
     impl Values for Guarded {
-        fn value(&mut self, rule: usize) -> f64 {
+        fn value(&mut self, rule: usize, _: usize) -> f64 {
             assert_eq!(rule, 0, "the outcome was certain");
             1.0
         }
 
-        fn bounds(&mut self, rule: usize) -> Bounds {
+        fn bounds(&mut self, rule: usize, _: usize) -> Bounds {
             if rule == 0 { (0.0, 0.0) } else { (0.0, 2.0) }
         }
     }
@@ -288,19 +289,21 @@ mod tests {
     fn value(text: &str, rules: &HashMap<String, usize>, known: &mut impl Values) -> f64 {
         let mut formulas = Formulas::default();
         let start = formulas.add(&parse(text, rules, &mut Vec::new()).unwrap());
-        formulas.value(start, known)
+        let value = formulas.value(start, 3, known);
+        assert_eq!(formulas.hold(start, messages::one(3), known), messages::one(3) & messages::all_if(value != 0.0));
+        value
     }
 
     /// Each rule hits once or not, and the third may not be asked.
     struct Open;
 
     impl Values for Open {
-        fn value(&mut self, rule: usize) -> f64 {
+        fn value(&mut self, rule: usize, _: usize) -> f64 {
             assert_ne!(rule, 2, "what is left can change nothing");
             1.0
         }
 
-        fn bounds(&mut self, _: usize) -> Bounds {
+        fn bounds(&mut self, _: usize, _: usize) -> Bounds {
             (0.0, 1.0)
         }
     }

@@ -17,8 +17,10 @@ mod heads;
 mod linear;
 mod literal;
 mod matcher;
+pub mod messages;
 mod meta;
 mod needs;
+mod notes;
 mod pattern;
 mod redirect;
 mod relax;
@@ -30,9 +32,9 @@ mod shipped;
 pub mod source;
 mod strong;
 mod texts;
+mod trial;
 mod uris;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use parking_lot::Mutex;
@@ -194,6 +196,9 @@ struct Looked {
     group: Group,
     /// All that look there.
     members: Vec<u32>,
+    /// Those that would be open after the scan if nothing of them was seen: negated ones hit then, and of all the message none is known
+    /// before.
+    unseen: Vec<u32>,
 }
 
 /// Points of a rule that nobody gave points, as in SpamAssassin; those in test have next to none.
@@ -323,10 +328,15 @@ impl Rules {
                 Compiled::Matching(matcher) => Some((number, &**matcher)),
                 _ => None,
             });
-            let (group, unseen) = Group::new(matchers);
+            let (group, unwatched) = Group::new(matchers);
             members.iter().for_each(|&number| self.briefs[number as usize].place = place as u32);
-            unseen.into_iter().for_each(|number| self.briefs[number as usize].watched = false);
-            self.targets.push(Looked { target, group, members });
+            unwatched.into_iter().for_each(|number| self.briefs[number as usize].watched = false);
+            let settled = |&&rule: &&u32| {
+                let Brief { nature, watched, .. } = self.briefs[rule as usize];
+                watched && (nature == Nature::Negated || target == Target::Full)
+            };
+            let unseen = members.iter().filter(settled).copied().collect();
+            self.targets.push(Looked { target, group, members, unseen });
         }
     }
 
@@ -399,20 +409,18 @@ impl Rules {
     }
 
     fn run_some<'m, 'x: 'm>(&self, rules: &[u32], messages: impl Iterator<Item = Examined<'m, 'x>>) -> Vec<Vec<Hit>> {
-        let (texts, budgets): (Vec<Texts<'_, '_>>, Vec<&mut Budget>) =
+        let (texts, mut budgets): (Vec<Texts<'_, '_>>, Vec<&mut Budget>) =
             messages.map(|Examined { view, facts, budget }| (Texts::new(view, facts, &self.lists), budget)).unzip();
-        let scratch = RefCell::new(self.scratches.lock().pop().unwrap_or_default());
-        let mut runs: Vec<Run<'_, '_, '_>> =
-            texts.iter().zip(budgets).map(|(texts, budget)| Run::new(self, texts, &scratch, budget)).collect();
-        for target in 0..self.targets.len() {
-            runs.iter_mut().for_each(|run| run.look(target));
+        let mut scratch = self.scratches.lock().pop().unwrap_or_default();
+        let mut hits = Vec::with_capacity(texts.len());
+        for (texts, budgets) in texts.chunks(messages::MOST).zip(budgets.chunks_mut(messages::MOST)) {
+            let budgets = budgets.iter_mut().map(|budget| &mut **budget);
+            let mut run = Run::new(self, texts.iter().zip(budgets), &mut scratch);
+            run.look();
+            rules.iter().for_each(|&rule| run.ask(rule));
+            hits.extend(run.finish());
         }
-        runs.iter_mut().for_each(Run::sort_out);
-        for &rule in rules {
-            runs.iter_mut().for_each(|run| run.ask(rule));
-        }
-        let hits = runs.into_iter().map(Run::finish).collect();
-        self.scratches.lock().push(scratch.into_inner());
+        self.scratches.lock().push(scratch);
         hits
     }
 

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::messages::{self, Messages};
 use super::meta::{Expression, Operator};
 
 /// Hits of some rules that a meta can't be true without. A rule that stands in it twice counts twice.
@@ -117,13 +118,27 @@ impl Needs {
         self.metas.push((meta, first..self.needs.len() as u32));
     }
 
-    /// Says of each meta whether it can be true, where `may` says of other rules whether they can hit and `most` how often.
-    pub fn sort_out(&self, may: &mut [bool], most: impl Fn(u32) -> u16) {
+    /// Says of each meta for which messages it can be true, where `may` says for which ones other rules can hit, and `most` how often.
+    pub fn sort_out(&self, may: &mut [Messages], most: impl Fn(u32, usize) -> u16) {
         for (meta, needs) in &self.metas {
-            may[*meta as usize] = self.needs[places(needs)].iter().all(|(hits, rules)| {
-                let mut rules = self.rules[places(rules)].iter().filter(|&&rule| may[rule as usize]);
-                if *hits == 1 { rules.next().is_some() } else { enough(*hits, rules.map(|&rule| most(rule))) }
-            });
+            let mut can = Messages::MAX;
+            for (hits, rules) in &self.needs[places(needs)] {
+                let rules = &self.rules[places(rules)];
+                can &= rules.iter().fold(0, |any, &rule| any | may[rule as usize]);
+                if *hits > 1 {
+                    for message in messages::each(can) {
+                        let one = messages::one(message);
+                        let rules = rules.iter().filter(|&&rule| may[rule as usize] & one != 0);
+                        if !enough(*hits, rules.map(|&rule| most(rule, message))) {
+                            can &= !one;
+                        }
+                    }
+                }
+                if can == 0 {
+                    break;
+                }
+            }
+            may[*meta as usize] = can;
         }
     }
 }
@@ -197,10 +212,11 @@ mod tests {
         }
         all.add(9, of(&Expression::All(vec![Expression::Rule(6), Expression::Rule(0)]), &likely), &likely);
         let awake = |rules: &[u32], most: u16| {
-            let mut may = [false; 10];
-            rules.iter().for_each(|&rule| may[rule as usize] = true);
-            all.sort_out(&mut may, |_| most);
-            (5..10).filter(|&meta| may[meta]).collect::<Vec<_>>()
+            // The first and the last of all messages; of the others, nothing is known.
+            let (mut may, some) = ([0; 10], messages::one(0) | messages::one(31));
+            rules.iter().for_each(|&rule| may[rule as usize] = some);
+            all.sort_out(&mut may, |_, _| most);
+            (5..10).filter(|&meta| may[meta] & some == some).collect::<Vec<_>>()
         };
         assert_eq!(awake(&[], 1), [7]);
         assert_eq!(awake(&[0], 3), [7]);
@@ -229,10 +245,11 @@ mod tests {
             let start = formulas.add(&expression);
             for _ in 0..2_000 {
                 let hits = Hits(std::array::from_fn(|_| next(3).saturating_sub(next(2)) as u16));
-                let mut may = [0, 1, 2, 3, 4, 5].map(|rule: usize| hits.0.get(rule).is_some_and(|&hits| hits > 0));
-                all.sort_out(&mut may, |rule| hits.0[rule as usize]);
-                let holds = formulas.value(start, &mut Hits(hits.0)) != 0.0;
-                assert!(may[5] || !holds, "{text} with {:?}", hits.0);
+                let may = |rule: usize| messages::all_if(hits.0.get(rule).is_some_and(|&hits| hits > 0));
+                let mut may = [0, 1, 2, 3, 4, 5].map(may);
+                all.sort_out(&mut may, |rule, _| hits.0[rule as usize]);
+                let holds = formulas.hold(start, messages::one(7), &mut Hits(hits.0)) != 0;
+                assert!(may[5] == Messages::MAX || !holds, "{text} with {:?}", hits.0);
                 true_ones += usize::from(holds);
             }
             assert!(true_ones > 50, "{text} was true only {true_ones} times");
@@ -242,12 +259,12 @@ mod tests {
     struct Hits([u16; 5]);
 
     impl super::super::formula::Values for Hits {
-        fn value(&mut self, rule: usize) -> f64 {
+        fn value(&mut self, rule: usize, _: usize) -> f64 {
             f64::from(self.0[rule])
         }
 
-        fn bounds(&mut self, rule: usize) -> (f64, f64) {
-            (self.value(rule), self.value(rule))
+        fn bounds(&mut self, rule: usize, message: usize) -> (f64, f64) {
+            (self.value(rule, message), self.value(rule, message))
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::backtrack::Memory;
 use super::group::Room;
-use super::run::Notes;
+use super::notes::Notes;
 use foldhash::fast::FixedState;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
@@ -26,8 +26,8 @@ pub struct Scratch {
     pub memory: Memory,
     /// What a scan needs.
     pub room: Room,
-    /// What runs need, one each.
-    pub notes: Vec<Notes>,
+    /// What a run needs.
+    pub notes: Notes,
 }
 
 impl Scratch {

@@ -202,6 +202,11 @@ impl<'a> Walk<'a> {
         self.seen.len() <= STATES_MAX
     }
 
+    /// True if a match may be over here.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Adds a state of an automaton, and what it leads to.
     pub fn enter(&mut self, part: usize, state: StateID) {
         let mut open = vec![(part, state)];
