@@ -278,11 +278,8 @@ impl Iterator for Starts<'_> {
                 }
             };
             let fits = self.gate.edge == Edge::Anywhere || self.gate.fits(self.text, at, self.to);
-            let may_begin = |heads: &Heads| heads.may_begin(&self.text[at..]);
-            if fits
-                && self.gate.heads.as_ref().is_none_or(may_begin)
-                && (!self.gate.word || self.gate.edge_of_word(self.text, at))
-            {
+            let fits = fits && (!self.gate.word || self.gate.edge_of_word(self.text, at));
+            if fits && self.gate.heads.as_ref().is_none_or(|heads| heads.may_begin(&self.text[at..])) {
                 return Some(at);
             }
         }

@@ -2,9 +2,9 @@
 //!
 //! Each byte may fit its place ([`super::shape`]) where all of them together do not: in a list of words, `n` and `a` and `t` are among the first,
 //! second and third letters, but no word begins with `nat`. A few bytes tell of nearly all places that no match begins there, at a look-up
-//! each; what they do not tell is left to the expression. Where states are too many, or tell little, anything may follow.
+//! each; what they do not tell is left to the expression. Where states are too many, or tell next to nothing, anything may follow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{NFA, State};
@@ -17,65 +17,74 @@ use super::shape::{Bytes, Walk};
 pub struct Heads {
     /// For each byte, its class.
     classes: Box<[u8; 256]>,
-    /// For each state a row: where the next state's begins for each class.
-    rows: Box<[u16]>,
+    /// For each state a row: the next state for each class.
+    rows: Box<[u8]>,
+    /// Classes.
+    width: usize,
 }
 
 /// The next state where no match can go on.
-const FAILS: u16 = u16::MAX;
+const FAILS: u8 = u8::MAX;
 /// The next state where one may be over, or may go on with anything.
-const OPEN: u16 = u16::MAX - 1;
+const OPEN: u8 = u8::MAX - 1;
 /// Bytes that are looked at.
 const BYTES_MAX: usize = 16;
 /// States of one pattern that are made.
-const STATES_MAX: usize = 200;
+const STATES_MAX: usize = OPEN as usize;
 /// States of the expression that are followed to make them.
-const FOLLOWED_MAX: usize = 100_000;
-/// Bits that the next byte says of a state that is followed.
-const BITS_MIN: f32 = 0.5;
+const FOLLOWED_MAX: usize = 200_000;
+/// Bits that the next byte says of a state, and the ways that it leads to, of which there are as many at least for the state to be worth its
+/// look-up.
+const BITS_MIN: f32 = 0.03;
+const WAYS_MIN: usize = 4;
 
 impl Heads {
     /// Those of an expression; nothing if they tell nothing.
     pub fn of(automaton: &NFA) -> Option<Self> {
         let classes: Box<[u8; 256]> = Box::new(std::array::from_fn(|byte| automaton.byte_classes().get(byte as u8)));
+        // Each class with its first byte, in whose order they are numbered.
         let mut members: Vec<(u8, Bytes)> = Vec::new();
         for (byte, &class) in (0..=255).zip(classes.iter()) {
-            // Classes are numbered in the order of their first bytes.
             if usize::from(class) == members.len() {
                 members.push((byte, Bytes::of(|byte| classes[usize::from(byte)] == class)));
             }
         }
-        let mut states =
-            States { automaton, width: members.len(), numbers: HashMap::default(), all: Vec::new(), followed: 0 };
+        let (width, numbers) = (members.len(), HashMap::default());
+        let mut states = States { automaton, numbers, all: Vec::new(), followed: 0 };
         if states.enter(0, [automaton.start_anchored()].into_iter()) == OPEN {
             return None;
         }
-        let mut rows = Vec::new();
-        while let Some((depth, from)) = states.all.get(rows.len() / members.len()).cloned() {
-            let leads = |byte: u8| from.iter().filter_map(move |&state| follow(automaton.state(state), byte));
-            let mut bytes = Bytes::NONE;
-            members.iter().filter(|(first, _)| leads(*first).next().is_some()).for_each(|(_, all)| bytes.add(all));
-            let telling = bytes.bits() >= BITS_MIN;
-            rows.extend(members.iter().map(|&(first, _)| match leads(first).next() {
-                None => FAILS,
-                Some(_) if telling => states.enter(depth + 1, leads(first)),
-                Some(_) => OPEN,
+        let mut rows: Vec<u8> = Vec::new();
+        while let Some((depth, from)) = states.all.get(rows.len() / width).cloned() {
+            let (mut able, mut ways) = (Bytes::NONE, HashSet::<u8, FixedState>::default());
+            rows.extend(members.iter().map(|(byte, all)| {
+                let mut leads = from.iter().filter_map(|&state| follow(automaton.state(state), *byte)).peekable();
+                if leads.peek().is_none() {
+                    return FAILS;
+                }
+                able.add(all);
+                let next = states.enter(depth + 1, leads);
+                ways.insert(next);
+                next
             }));
+            if able.bits() < BITS_MIN && ways.len() < WAYS_MIN {
+                let row = rows.len() - width;
+                rows[row..].iter_mut().filter(|next| **next != FAILS).for_each(|next| *next = OPEN);
+            }
         }
         let tells = rows.contains(&FAILS);
-        tells.then(|| Heads { classes, rows: rows.into() })
+        tells.then(|| Heads { classes, rows: rows.into(), width })
     }
 
     /// False if no match begins with the first bytes of `text`.
     #[inline]
     pub fn may_begin(&self, text: &[u8]) -> bool {
-        let mut row = 0;
+        let mut state = 0;
         for &byte in text.iter().take(BYTES_MAX) {
-            let next = self.rows[row + usize::from(self.classes[usize::from(byte)])];
-            if next >= OPEN {
-                return next == OPEN;
+            state = self.rows[usize::from(state) * self.width + usize::from(self.classes[usize::from(byte)])];
+            if state >= OPEN {
+                return state == OPEN;
             }
-            row = usize::from(next);
         }
         // At the end of the text, something is missing.
         text.len() >= BYTES_MAX
@@ -85,17 +94,15 @@ impl Heads {
 /// States of an automaton as they are made from those of an expression.
 struct States<'a> {
     automaton: &'a NFA,
-    /// Numbers of a row.
-    width: usize,
-    numbers: HashMap<Vec<StateID>, u16, FixedState>,
+    numbers: HashMap<Vec<StateID>, u8, FixedState>,
     /// Each with the bytes that lead to it, and the states of the expression.
     all: Vec<(usize, Vec<StateID>)>,
     followed: usize,
 }
 
 impl States<'_> {
-    /// Where the row begins of the state that is all of these, behind so many bytes.
-    fn enter(&mut self, depth: usize, states: impl Iterator<Item = StateID>) -> u16 {
+    /// The state that is all of these, behind so many bytes.
+    fn enter(&mut self, depth: usize, states: impl Iterator<Item = StateID>) -> u8 {
         let mut walk = Walk::new(std::slice::from_ref(self.automaton));
         states.for_each(|state| walk.enter(0, state));
         self.followed += walk.seen.len();
@@ -110,7 +117,7 @@ impl States<'_> {
         if self.all.len() == STATES_MAX {
             return OPEN;
         }
-        let number = (self.all.len() * self.width) as u16;
+        let number = self.all.len() as u8;
         self.all.push((depth, states.clone()));
         self.numbers.insert(states, number);
         number
@@ -147,12 +154,13 @@ mod tests {
         for text in ["your namb", "nato", "nit", "cou", "yo name", "your nom", ""] {
             assert!(!words.may_begin(text.as_bytes()), "{text}");
         }
-        // Behind what can be over, and behind what tells nothing, anything may follow.
+        // Behind what can be over, or is far from its begin, anything may follow.
         assert!(heads("ab?").unwrap().may_begin(b"ac"));
-        assert!(heads("a[^z]*bcd").unwrap().may_begin(b"a-"));
-        assert!(!heads("a[^z]*bcd").unwrap().may_begin(b"az"));
-        assert!(heads("a*").is_none() && heads("(?s).b").is_none(), "they tell nothing");
-        assert!(heads("(?:a?b?){2000}cde").is_none(), "too many states to be followed");
+        assert!(heads("a[^z]*bcd").unwrap().may_begin(b"a-z"));
+        assert!(heads("a[b-x]{20}c").unwrap().may_begin(b"abcdefghijklmnopz"));
+        assert!(!heads("a[b-x]{20}c").unwrap().may_begin(b"abcdefghijklmnz"));
+        assert!(heads("a*").is_none(), "it tells nothing");
+        assert!(heads("(?:a?b?){9000}cde").is_none(), "too many states to be followed");
     }
 
     #[test]

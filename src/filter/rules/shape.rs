@@ -19,7 +19,7 @@ const PLACES_MAX: usize = 10;
 /// Compiled size of a part that is looked into.
 const PART_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// States that are followed at once; a place where more are possible says nothing anyway.
-const STATES_MAX: usize = 4_000;
+const STATES_MAX: usize = 20_000;
 
 /// A set of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -111,10 +111,12 @@ impl<'v> Text<'v> {
         (start as usize, &self.bytes[start as usize..end as usize])
     }
 
-    /// The segment in which something ends at `end`; what ends with the line end behind a segment is of that segment.
-    pub fn segment_at(&self, end: usize) -> usize {
-        let Some(segments) = &self.segments else { return 0 };
-        segments.partition_point(|(start, _)| (*start as usize) < end).saturating_sub(1)
+    /// The segment in which something ends at `end`, and up to where all others do that are of it: what ends with the line end behind a
+    /// segment is of that segment.
+    pub fn segment_at(&self, end: usize) -> (usize, usize) {
+        let Some(segments) = &self.segments else { return (0, usize::MAX) };
+        let next = segments.partition_point(|(start, _)| (*start as usize) < end).max(1);
+        (next - 1, segments.get(next).map_or(usize::MAX, |(start, _)| *start as usize))
     }
 }
 
@@ -503,7 +505,7 @@ mod tests {
         let text = texts.body();
         assert_eq!(*text.bytes, *b"s t\na b c\nd\n");
         assert_eq!(text.segment(1), (4, &b"a b c"[..]));
-        assert_eq!([4, 5, 9, 10].map(|end| text.segment_at(end)), [0, 1, 1, 1]);
+        assert_eq!([4, 5, 9, 10].map(|end| text.segment_at(end).0), [0, 1, 1, 1]);
     }
 
     #[test]

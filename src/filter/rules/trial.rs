@@ -110,9 +110,12 @@ impl Trial<'_, '_> {
 /// Of the places where something of a pattern ends, those near which a match can begin: as many as it holds at least follow in the same
 /// segment. Each with its segment.
 fn starts_of<'t>(ends: &'t [usize], least: usize, text: &'t Text<'_>) -> impl Iterator<Item = (usize, usize)> + 't {
+    let (mut number, mut limit) = (0, 0);
     ends.iter().enumerate().filter_map(move |(place, &end)| {
         let last = *ends.get(place + least.max(1) - 1)?;
-        let segment = text.segment_at(end);
-        (text.segment_at(last) == segment).then_some((segment, end))
+        if end > limit {
+            (number, limit) = text.segment_at(end);
+        }
+        (last <= limit).then_some((number, end))
     })
 }

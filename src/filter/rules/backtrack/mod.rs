@@ -121,7 +121,7 @@ impl Run<'_> {
                 Op::Span { set, least, most, .. } => {
                     let end = self.span(set, at, most);
                     *steps = steps.saturating_sub((end - at) as usize / SPAN_BYTES_PER_STEP);
-                    if end - at < least { FAILS } else { self.end_span(op, at + least, end) }
+                    if end - at < least { FAILS } else { self.end_span(op, at + least, end, steps) }
                 }
                 Op::SpanAll { set, least, most, follow } => {
                     let end = self.span(set, at, most);
@@ -228,28 +228,45 @@ impl Run<'_> {
         at + self.program.tables[set as usize].span(&self.text[at as usize..limit]) as u32
     }
 
-    /// Ends a span at the first good place in its order, and leaves the others to be tried.
-    fn end_span(&mut self, op: u32, least: u32, most: u32) -> Next {
+    /// Ends a span at the first good place in its order, and leaves the others to be tried. Each at which what follows fails is a step.
+    fn end_span(&mut self, op: u32, mut least: u32, mut most: u32, steps: &mut usize) -> Next {
         let Op::Span { greedy, follow, .. } = self.program.ops[op as usize] else { return FAILS };
-        let places = &self.text[least as usize..self.text.len().min(most as usize + 1)];
-        let found = if follow != ANYTHING {
-            let follow = &self.program.tables[follow as usize];
-            if greedy { follow.last(places) } else { follow.first(places) }
-        } else if let Some((lower, upper)) = self.head_of_group(op + 1) {
-            if greedy { memchr::memrchr2(lower, upper, places) } else { memchr::memchr2(lower, upper, places) }
-        } else {
-            Some(if greedy { most - least } else { 0 } as usize)
-        };
-        let Some(place) = found.map(|place| least + place as u32) else { return FAILS };
-        let left = if greedy {
-            (least < place).then(|| (least, place - 1))
-        } else {
-            (place < most).then(|| (place + 1, most))
-        };
-        if let Some((least, most)) = left {
-            self.memory.todo.push(Todo::Span { op, least, most });
+        loop {
+            let places = &self.text[least as usize..self.text.len().min(most as usize + 1)];
+            let found = if follow != ANYTHING {
+                let follow = &self.program.tables[follow as usize];
+                if greedy { follow.last(places) } else { follow.first(places) }
+            } else if let Some((lower, upper)) = self.head_of_group(op + 1) {
+                if greedy { memchr::memrchr2(lower, upper, places) } else { memchr::memchr2(lower, upper, places) }
+            } else {
+                Some(if greedy { most - least } else { 0 } as usize)
+            };
+            let Some(place) = found.map(|place| least + place as u32) else { return FAILS };
+            let left = if greedy {
+                (least < place).then(|| (least, place - 1))
+            } else {
+                (place < most).then(|| (place + 1, most))
+            };
+            if self.may_go_on(op + 1, place) {
+                if let Some((least, most)) = left {
+                    self.memory.todo.push(Todo::Span { op, least, most });
+                }
+                return (op + 1, place);
+            }
+            *steps = steps.saturating_sub(1);
+            let Some(rest) = left else { return FAILS };
+            (least, most) = rest;
         }
-        (op + 1, place)
+    }
+
+    /// False if the instruction fails at this place, as far as that is told at once.
+    fn may_go_on(&self, op: u32, at: u32) -> bool {
+        match self.program.ops[op as usize] {
+            Op::Literal { start, length, fold } => self.has(start, length, fold, at),
+            Op::Alternatives(choice) => self.program.choices[choice as usize].candidates(self.text, at as usize) != 0,
+            Op::Assert(assertion) => assertion.holds(self.text, at as usize),
+            _ => true,
+        }
     }
 
     /// What the text must begin with where the instruction asks for a group once more, in either case.
@@ -371,7 +388,7 @@ impl Run<'_> {
             *steps = steps.checked_sub(1).ok_or(OutOfSteps)?;
             let next = match todo {
                 Todo::Go { op, at } => (op, at),
-                Todo::Span { op, least, most } => self.end_span(op, least, most),
+                Todo::Span { op, least, most } => self.end_span(op, least, most, steps),
                 Todo::Branch { choice, at, left } => self.branch(choice, left, at, steps),
                 Todo::Slot { slot, value } => {
                     self.memory.slots[slot as usize] = value;
