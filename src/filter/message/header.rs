@@ -46,6 +46,9 @@ impl<'x> Field<'x> {
 /// Fields of a usual message.
 const FIELDS_EXPECTED: usize = 32;
 
+/// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
+const HASH_FACTOR: u32 = 0x9E37_79B1;
+
 /// The header section of a message or part, and where its body begins.
 #[derive(Clone, Debug, Default)]
 pub struct Header<'x> {
@@ -53,6 +56,8 @@ pub struct Header<'x> {
     pub fields: Vec<Field<'x>>,
     /// Of each field, what tells its name from most others.
     keys: Vec<u32>,
+    /// The marks of all keys: most names that are asked for are those of no field.
+    marks: u64,
     /// The section's bytes without the empty line.
     pub raw: &'x [u8],
     /// Where the body begins.
@@ -86,7 +91,9 @@ impl<'x> Header<'x> {
                 if field.may_tell_structure() {
                     structure.get_or_insert(at);
                 }
-                header.keys.push(key(field.name));
+                let key = key(field.name);
+                header.marks |= mark(key);
+                header.keys.push(key);
                 header.fields.push(field);
             } else {
                 structure.get_or_insert(at);
@@ -101,7 +108,8 @@ impl<'x> Header<'x> {
     /// All fields of this name, in order.
     pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &Field<'x>> {
         let known = key(name);
-        let alike = self.keys.iter().zip(&self.fields).filter(move |(key, _)| **key == known);
+        let keys = if self.marks & mark(known) == 0 { &[][..] } else { &self.keys };
+        let alike = keys.iter().zip(&self.fields[..keys.len()]).filter(move |(key, _)| **key == known);
         alike.map(|(_, field)| field).filter(move |field| field.name.eq_ignore_ascii_case(name))
     }
 
@@ -122,6 +130,11 @@ fn key(name: &str) -> u32 {
     let letter = |place: usize| name.get(place).map_or(0, |byte| byte | b' ');
     let last = letter(name.len().wrapping_sub(1));
     u32::from_le_bytes([name.len() as u8, letter(0), letter(name.len() / 2), last])
+}
+
+/// One of 64 bits for a key.
+fn mark(key: u32) -> u64 {
+    1 << (key.wrapping_mul(HASH_FACTOR) >> 26)
 }
 
 fn line_end(raw: &[u8], at: usize) -> usize {

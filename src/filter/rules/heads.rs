@@ -124,6 +124,27 @@ impl States<'_> {
     }
 }
 
+/// Bytes that are a whole match whatever follows.
+pub fn alone(automaton: &NFA) -> Bytes {
+    let mut start = Walk::new(std::slice::from_ref(automaton));
+    start.enter(0, automaton.start_anchored());
+    if start.has_ended() || !automaton.look_set_any().is_empty() {
+        return Bytes::NONE;
+    }
+    Bytes::of(|byte| {
+        let mut leads = start.seen.iter().filter_map(|&(_, state)| follow(automaton.state(state), byte)).peekable();
+        leads.peek().is_some() && leads.all(|next| is_over(automaton, next))
+    })
+}
+
+/// True if a match is over where this state is reached, and can't go on.
+fn is_over(automaton: &NFA, mut state: StateID) -> bool {
+    while let State::Capture { next, .. } = automaton.state(state) {
+        state = *next;
+    }
+    matches!(automaton.state(state), State::Match { .. })
+}
+
 /// Where a byte leads from a state.
 fn follow(state: &State, byte: u8) -> Option<StateID> {
     match state {
@@ -161,6 +182,17 @@ mod tests {
         assert!(!heads("a[b-x]{20}c").unwrap().may_begin(b"abcdefghijklmnz"));
         assert!(heads("a*").is_none(), "it tells nothing");
         assert!(heads("(?:a?b?){9000}cde").is_none(), "too many states to be followed");
+    }
+
+    #[test]
+    fn some_bytes_are_a_match_by_themselves() {
+        let bytes = |pattern: &str| {
+            let bytes = alone(&compiler().build_from_hir(&parse(pattern).unwrap()).unwrap());
+            (0..=255).filter(|&byte| bytes.has(byte)).map(char::from).collect::<String>()
+        };
+        assert_eq!(bytes("(?:[xe]|a[bc]|c)"), "cex");
+        assert_eq!(bytes("e|ea|b+|c?"), "");
+        assert_eq!(bytes("e|d$"), "", "what follows is asked for");
     }
 
     #[test]

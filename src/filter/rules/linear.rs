@@ -15,15 +15,18 @@ use regex_syntax::hir::Hir;
 
 use super::backtrack::{Known, Pattern};
 use super::gate::{Gate, PLACES_MAX};
+use super::heads;
 use super::matcher::{Found, Stretch};
 use super::scratch::Scratch;
-use super::shape::prefix;
+use super::shape::{Bytes, prefix};
 
 /// See the module.
 pub struct Linear {
     quick: Option<Pattern>,
     backtracker: BoundedBacktracker,
     automaton: DFA,
+    /// Bytes that are a match by themselves.
+    alone: Bytes,
     /// States of the expression before any automaton is built.
     pub states: usize,
     /// Where a match can begin.
@@ -71,8 +74,8 @@ impl Linear {
         let backtracker = backtracker.map_err(|error| last_line(&error.to_string()))?;
         let nfa = backtracker.get_nfa();
         let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(nfa, PLACES_MAX)).with_run(nfa);
-        let gate = gate.with_heads(nfa);
-        Ok(Linear { quick, backtracker, automaton, states, gate })
+        let (gate, alone) = (gate.with_heads(nfa), heads::alone(nfa));
+        Ok(Linear { quick, backtracker, automaton, alone, states, gate })
     }
 
     /// Takes what other patterns have, too, from them.
@@ -125,7 +128,11 @@ impl Linear {
             if at < from {
                 continue;
             }
-            if let Some(end) = quick.match_at(text, at, &mut scratch.memory, &mut steps).map_err(|_| at)? {
+            let found = match text.get(at) {
+                Some(&byte) if self.alone.has(byte) => Some(at + 1),
+                _ => quick.match_at(text, at, &mut scratch.memory, &mut steps).map_err(|_| at)?,
+            };
+            if let Some(end) = found {
                 first = first.or(Some((Some(at), end)));
                 count += 1;
                 if count == most {

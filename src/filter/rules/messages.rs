@@ -3,7 +3,7 @@
 //! What is known of a rule is known of all of them in one place, and what is joined by `&&` or `||` is worked out for all at once.
 
 /// Some of the messages that are judged together.
-pub type Messages = u32;
+pub type Messages = u64;
 
 /// Messages that are judged together at most.
 pub const MOST: usize = Messages::BITS as usize;

@@ -14,7 +14,7 @@ use super::formula::Values;
 use super::literal::LEAST_MAX;
 use super::matcher::Matcher;
 use super::messages::{self, Messages, Sure};
-use super::meta::Bounds;
+use super::meta::{Bounds, FALSE, TRUE, UNDECIDED};
 use super::notes::{Notes, SPOTS_MAX};
 use super::scratch::Scratch;
 use super::texts::{Target, Text, Texts};
@@ -82,7 +82,10 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         }
         for &(rule, ref field) in &rules.exists {
             let there = self.cases.iter().enumerate().filter(|(_, case)| case.view.view.header.first(field).is_some());
-            self.notes.may[rule as usize] = there.fold(0, |all, (message, _)| all | messages::one(message));
+            let there = there.fold(0, |all, (message, _)| all | messages::one(message));
+            let Notes { open, hit, may, costs, .. } = &mut self.notes;
+            (open[rule as usize], hit[rule as usize], may[rule as usize]) = (0, there, there);
+            costs[rule as usize].tried = self.cases.len() as u64;
         }
         let mut may = std::mem::take(&mut self.notes.may);
         rules.needs.sort_out(&mut may, |rule, message| self.most(rule as usize, message));
@@ -181,7 +184,7 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         self.notes.open[rule] &= !of;
     }
 
-    /// The hits of a rule that is no meta, worked out.
+    /// The hits of a rule that is no meta and was not settled by the look, worked out.
     fn work_out(&mut self, rule: usize, message: usize) -> u16 {
         if self.is_late(message, self.cases[message].tried) {
             return 0;
@@ -190,9 +193,8 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
         case.tried += 1;
         let start = case.timed.then(Instant::now);
         let hits = match &self.rules.rules[rule].kind {
-            Compiled::Void | Compiled::Meta(_) => 0,
+            Compiled::Void | Compiled::Meta(_) | Compiled::Exists(_) => 0,
             Compiled::Matching(matcher) => self.matching(rule, message, matcher),
-            Compiled::Exists(name) => u16::from(case.view.view.header.first(name).is_some()),
             Compiled::Eval(asked) => u16::from(asked.holds(case.view)),
             Compiled::UriDetail(tests) => u16::from(self.uri_detail(rule, message, tests)),
         };
@@ -279,16 +281,18 @@ impl Values for Run<'_, '_, '_> {
     }
 
     fn bounds(&mut self, rule: usize, message: usize) -> Bounds {
-        let Sure { yes, no } = self.sure(rule, messages::one(message));
-        let most = || f64::from(self.most(rule, message));
-        match self.notes.open[rule] & messages::one(message) {
-            0 => {
-                let hits = f64::from(self.notes.hits(rule, message, self.rules.briefs[rule].most));
-                (hits, hits)
-            }
-            _ if no != 0 => (0.0, 0.0),
-            _ if yes != 0 => (1.0, most()),
-            _ => (0.0, most()),
+        let (one, brief) = (messages::one(message), &self.rules.briefs[rule]);
+        if self.notes.open[rule] & one == 0 {
+            let hits = f64::from(self.notes.hits(rule, message, brief.most));
+            return (hits, hits);
+        }
+        if brief.nature != Nature::Meta {
+            return (0.0, f64::from(self.most(rule, message)));
+        }
+        match self.certain(rule) {
+            certain if certain.no & one != 0 => FALSE,
+            certain if certain.yes & one != 0 => TRUE,
+            _ => UNDECIDED,
         }
     }
 

@@ -42,9 +42,9 @@ impl Trial<'_, '_> {
         ends.sort_unstable();
         let starts = starts_of(&ends, least, self.text);
         let hits = if most > 1 {
-            let mut segments: Vec<usize> = starts.map(|(segment, _)| segment).collect();
-            segments.dedup();
-            self.count(segments.into_iter())
+            let mut last = usize::MAX;
+            let news = |(segment, _)| (std::mem::replace(&mut last, segment) != segment).then_some(segment);
+            self.count(starts.filter_map(news))
         } else {
             u16::from(self.matches_near(starts) != self.matcher.negated)
         };
