@@ -46,9 +46,6 @@ impl<'x> Field<'x> {
 /// Fields of a usual message.
 const FIELDS_EXPECTED: usize = 32;
 
-/// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
-const HASH_FACTOR: u32 = 0x9E37_79B1;
-
 /// The header section of a message or part, and where its body begins.
 #[derive(Clone, Debug, Default)]
 pub struct Header<'x> {
@@ -134,7 +131,7 @@ fn key(name: &str) -> u32 {
 
 /// One of 64 bits for a key.
 fn mark(key: u32) -> u64 {
-    1 << (key.wrapping_mul(HASH_FACTOR) >> 26)
+    1 << (key.to_le_bytes().into_iter().map(u32::from).sum::<u32>() % u64::BITS)
 }
 
 fn line_end(raw: &[u8], at: usize) -> usize {
