@@ -10,7 +10,7 @@ use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::primitives::StateID;
 
-use super::shape::{Bytes, Walk};
+use super::shape::{Bytes, Walk, each_way};
 
 /// See the module.
 #[derive(Clone)]
@@ -42,27 +42,32 @@ impl Heads {
     /// Those of an expression; nothing if they tell nothing.
     pub fn of(automaton: &NFA) -> Option<Self> {
         let classes: Box<[u8; 256]> = Box::new(std::array::from_fn(|byte| automaton.byte_classes().get(byte as u8)));
-        // Each class with its first byte, in whose order they are numbered.
-        let mut members: Vec<(u8, Bytes)> = Vec::new();
-        for (byte, &class) in (0..=255).zip(classes.iter()) {
-            if usize::from(class) == members.len() {
-                members.push((byte, Bytes::of(|byte| classes[usize::from(byte)] == class)));
-            }
-        }
-        let (width, numbers) = (members.len(), HashMap::default());
-        let mut states = States { automaton, numbers, all: Vec::new(), followed: 0 };
-        if states.enter(0, [automaton.start_anchored()].into_iter()) == OPEN {
+        // A class is some bytes in a row, and their rows are numbered in order.
+        let last = classes.iter().copied().max().unwrap_or_default();
+        let members = (0..=last).map(|class| Bytes::of(|byte| classes[usize::from(byte)] == class));
+        let members: Vec<Bytes> = members.collect();
+        let width = members.len();
+        let walk = Walk::new(std::slice::from_ref(automaton));
+        let mut states = States { walk, numbers: HashMap::default(), all: Vec::new(), followed: 0 };
+        if states.enter(0, &[automaton.start_anchored()]) == OPEN {
             return None;
         }
         let mut rows: Vec<u8> = Vec::new();
+        let mut leads: Vec<Vec<StateID>> = vec![Vec::new(); width];
         while let Some((depth, from)) = states.all.get(rows.len() / width).cloned() {
+            leads.iter_mut().for_each(Vec::clear);
+            for state in from {
+                each_way(automaton.state(state), |first, last, next| {
+                    let all = usize::from(classes[usize::from(first)])..=usize::from(classes[usize::from(last)]);
+                    leads[all].iter_mut().for_each(|leads| leads.push(next));
+                });
+            }
             let (mut able, mut ways) = (Bytes::NONE, HashSet::<u8, FixedState>::default());
-            rows.extend(members.iter().map(|(byte, all)| {
-                let mut leads = from.iter().filter_map(|&state| follow(automaton.state(state), *byte)).peekable();
-                if leads.peek().is_none() {
+            rows.extend(members.iter().zip(&leads).map(|(members, leads)| {
+                if leads.is_empty() {
                     return FAILS;
                 }
-                able.add(all);
+                able.add(members);
                 let next = states.enter(depth + 1, leads);
                 ways.insert(next);
                 next
@@ -93,7 +98,7 @@ impl Heads {
 
 /// States of an automaton as they are made from those of an expression.
 struct States<'a> {
-    automaton: &'a NFA,
+    walk: Walk<'a>,
     numbers: HashMap<Vec<StateID>, u8, FixedState>,
     /// Each with the bytes that lead to it, and the states of the expression.
     all: Vec<(usize, Vec<StateID>)>,
@@ -102,14 +107,15 @@ struct States<'a> {
 
 impl States<'_> {
     /// The state that is all of these, behind so many bytes.
-    fn enter(&mut self, depth: usize, states: impl Iterator<Item = StateID>) -> u8 {
-        let mut walk = Walk::new(std::slice::from_ref(self.automaton));
-        states.for_each(|state| walk.enter(0, state));
+    fn enter(&mut self, depth: usize, states: &[StateID]) -> u8 {
+        let walk = &mut self.walk;
+        walk.restart();
+        states.iter().for_each(|&state| walk.enter(0, state));
         self.followed += walk.seen.len();
         if walk.has_ended() || !walk.is_whole() || depth == BYTES_MAX || self.followed > FOLLOWED_MAX {
             return OPEN;
         }
-        let mut states: Vec<StateID> = walk.seen.into_iter().map(|(_, state)| state).collect();
+        let mut states: Vec<StateID> = walk.seen.iter().map(|&(_, state)| state).collect();
         states.sort_unstable();
         if let Some(&number) = self.numbers.get(&states) {
             return number;
@@ -131,10 +137,14 @@ pub fn alone(automaton: &NFA) -> Bytes {
     if start.has_ended() || !automaton.look_set_any().is_empty() {
         return Bytes::NONE;
     }
-    Bytes::of(|byte| {
-        let mut leads = start.seen.iter().filter_map(|&(_, state)| follow(automaton.state(state), byte)).peekable();
-        leads.peek().is_some() && leads.all(|next| is_over(automaton, next))
-    })
+    let (mut over, mut goes_on) = (Bytes::NONE, Bytes::NONE);
+    for (_, state) in start.seen {
+        each_way(automaton.state(state), |first, last, next| {
+            let bytes = if is_over(automaton, next) { &mut over } else { &mut goes_on };
+            bytes.insert(first, last);
+        });
+    }
+    Bytes::of(|byte| over.has(byte) && !goes_on.has(byte))
 }
 
 /// True if a match is over where this state is reached, and can't go on.
@@ -143,16 +153,6 @@ fn is_over(automaton: &NFA, mut state: StateID) -> bool {
         state = *next;
     }
     matches!(automaton.state(state), State::Match { .. })
-}
-
-/// Where a byte leads from a state.
-fn follow(state: &State, byte: u8) -> Option<StateID> {
-    match state {
-        State::ByteRange { trans } => trans.matches_byte(byte).then_some(trans.next),
-        State::Sparse(sparse) => sparse.matches_byte(byte),
-        State::Dense(dense) => dense.matches_byte(byte),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ impl Bytes {
         self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
     }
 
-    fn insert(&mut self, from: u8, to: u8) {
+    /// Adds some bytes in a row.
+    pub fn insert(&mut self, from: u8, to: u8) {
         for byte in from..=to {
             self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
         }
@@ -154,31 +155,27 @@ fn places(automata: &[NFA], start: usize, most: usize) -> Vec<Bytes> {
         walk.known.clear();
         let mut bytes = Bytes::default();
         for (part, state) in states {
-            match automata[part].state(state) {
-                State::ByteRange { trans } => {
-                    bytes.insert(trans.start, trans.end);
-                    walk.enter(part, trans.next);
-                }
-                State::Sparse(sparse) => {
-                    for trans in sparse.transitions.iter() {
-                        bytes.insert(trans.start, trans.end);
-                        walk.enter(part, trans.next);
-                    }
-                }
-                State::Dense(dense) => {
-                    for (byte, &next) in
-                        dense.transitions.iter().enumerate().filter(|(_, next)| **next != StateID::ZERO)
-                    {
-                        bytes.insert(byte as u8, byte as u8);
-                        walk.enter(part, next);
-                    }
-                }
-                _ => {}
-            }
+            each_way(automata[part].state(state), |first, last, next| {
+                bytes.insert(first, last);
+                walk.enter(part, next);
+            });
         }
         places.push(bytes);
     }
     places
+}
+
+/// Calls `visit` with the first and the last of some bytes, and where each of them leads from a state; for all bytes that lead on.
+pub fn each_way(state: &State, mut visit: impl FnMut(u8, u8, StateID)) {
+    match state {
+        State::ByteRange { trans } => visit(trans.start, trans.end, trans.next),
+        State::Sparse(sparse) => sparse.transitions.iter().for_each(|trans| visit(trans.start, trans.end, trans.next)),
+        State::Dense(dense) => {
+            let ways = (0..=255).zip(dense.transitions.iter()).filter(|(_, next)| **next != StateID::ZERO);
+            ways.for_each(|(byte, &next)| visit(byte, byte, next));
+        }
+        _ => {}
+    }
 }
 
 /// States that can be reached without a byte; conditions are taken to hold.
@@ -195,6 +192,13 @@ impl<'a> Walk<'a> {
     /// From nowhere.
     pub fn new(automata: &'a [NFA]) -> Self {
         Walk { automata, seen: Vec::new(), known: HashSet::default(), ended: false }
+    }
+
+    /// From nowhere once more.
+    pub fn restart(&mut self) {
+        self.seen.clear();
+        self.known.clear();
+        self.ended = false;
     }
 
     /// True if there were not more states than are followed.
