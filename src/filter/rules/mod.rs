@@ -196,8 +196,8 @@ struct Looked {
     group: Group,
     /// All that look there.
     members: Vec<u32>,
-    /// Those that would be open after the scan if nothing of them was seen: negated ones hit then, and of all the message none is known
-    /// before.
+    /// Those that the scan settles if nothing of them was seen: negated ones hit then, and others do not where they were open before it,
+    /// because what they look at is scanned late.
     unseen: Vec<u32>,
 }
 

@@ -463,6 +463,9 @@ mod tests {
             r"a+[bc]|[aA]{2,}?-",
             r"[^-]*?-[^\n]*1[^b]*b",
             r"(?s).*?c.*\n",
+            // Behind a span, a word, a choice or a condition, which fail at most of its ends.
+            r"[^-]*?(?:ab|c1|\n-)|a[^\n]{0,9}(?i:AB)c",
+            r"(?ms)^a.*?^b|[^1]+\b-|1[^-]*bc",
             // Turns without a count, and with one that may not begin.
             r"(?:ab|c)+1|(?:b|1a)+?c",
             r"(?:ab|1)*-(?:bb?)*?c",
