@@ -106,7 +106,7 @@ impl<'x> Header<'x> {
     pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &Field<'x>> {
         let known = key(name);
         let keys = if self.marks & mark(known) == 0 { &[][..] } else { &self.keys };
-        let alike = keys.iter().zip(&self.fields[..keys.len()]).filter(move |(key, _)| **key == known);
+        let alike = keys.iter().zip(&self.fields).filter(move |(key, _)| **key == known);
         alike.map(|(_, field)| field).filter(move |field| field.name.eq_ignore_ascii_case(name))
     }
 

@@ -47,17 +47,12 @@ pub trait Values {
     fn bounds(&mut self, rule: usize, message: usize) -> Bounds;
     /// Those of the messages that a rule hits.
     fn hit(&mut self, rule: usize, of: Messages) -> Messages {
-        those(of, |message| self.value(rule, message) != 0.0)
+        messages::those(of, |message| self.value(rule, message) != 0.0)
     }
     /// Which of them it hits and which it does not, as far as that is known without effort.
     fn sure(&mut self, rule: usize, of: Messages) -> Sure {
         sure(of, |message| self.bounds(rule, message))
     }
-}
-
-/// Those of some messages for which something holds.
-fn those(of: Messages, mut holds: impl FnMut(usize) -> bool) -> Messages {
-    messages::each(of).filter(|&message| holds(message)).fold(0, |all, message| all | messages::one(message))
 }
 
 /// For which messages a value within these bounds is true, as far as that is certain.
@@ -147,18 +142,18 @@ impl Formulas {
             What::Rule(rule) => rules.hit(rule as usize, of),
             What::Not => of & !self.hold(at + 1, of, rules),
             What::All => {
-                let possible = of & !self.decided(at, of, rules, false);
+                let possible = of & !self.sure(at, of, rules).no;
                 self.operands(at).fold(possible, |left, one| if left == 0 { 0 } else { self.hold(one, left, rules) })
             }
             What::Any => {
-                let open = of & !self.decided(at, of, rules, true);
+                let open = of & !self.sure(at, of, rules).yes;
                 let none = self.operands(at).fold(open, |left, one| match left {
                     0 => 0,
                     left => left & !self.hold(one, left, rules),
                 });
                 of & !none
             }
-            What::Sum | What::Binary(_) => those(of, |message| {
+            What::Sum | What::Binary(_) => messages::those(of, |message| {
                 let value = self.value(at, message, rules);
                 value != 0.0 && value.is_finite()
             }),
@@ -254,19 +249,5 @@ impl Formulas {
             }
             What::Sum | What::Binary(_) => sure(of, |message| self.bounds(at, message, rules)),
         }
-    }
-
-    /// Of what is joined by `||`, where one that is true decides, or by `&&`, where one that is false does: the messages for which that is
-    /// certain.
-    fn decided(&self, at: u32, of: Messages, rules: &mut impl Values, by: bool) -> Messages {
-        let mut open = of;
-        for one in self.operands(at) {
-            let Sure { yes, no } = self.sure(one, open, rules);
-            open &= !if by { yes } else { no };
-            if open == 0 {
-                break;
-            }
-        }
-        of & !open
     }
 }

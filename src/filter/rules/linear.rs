@@ -73,8 +73,8 @@ impl Linear {
         let backtracker = BoundedBacktracker::builder().configure(config).build_from_nfa(nfa);
         let backtracker = backtracker.map_err(|error| last_line(&error.to_string()))?;
         let nfa = backtracker.get_nfa();
-        let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(nfa, PLACES_MAX)).with_run(nfa);
-        let (gate, alone) = (gate.with_heads(nfa), heads::alone(nfa));
+        let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(nfa, PLACES_MAX));
+        let (gate, alone) = (gate.with_run(nfa).with_heads(nfa), heads::alone(nfa));
         Ok(Linear { quick, backtracker, automaton, alone, states, gate })
     }
 

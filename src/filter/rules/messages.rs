@@ -32,6 +32,11 @@ pub fn each(mut messages: Messages) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Those of some for which this holds.
+pub fn those(of: Messages, mut holds: impl FnMut(usize) -> bool) -> Messages {
+    each(of).filter(|&message| holds(message)).fold(0, |all, message| all | one(message))
+}
+
 /// Messages of which something is certain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sure {

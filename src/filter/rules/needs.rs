@@ -126,13 +126,10 @@ impl Needs {
                 let rules = &self.rules[places(rules)];
                 can &= rules.iter().fold(0, |any, &rule| any | may[rule as usize]);
                 if *hits > 1 {
-                    for message in messages::each(can) {
-                        let one = messages::one(message);
-                        let rules = rules.iter().filter(|&&rule| may[rule as usize] & one != 0);
-                        if !enough(*hits, rules.map(|&rule| most(rule, message))) {
-                            can &= !one;
-                        }
-                    }
+                    can = messages::those(can, |message| {
+                        let rules = rules.iter().filter(|&&rule| may[rule as usize] & messages::one(message) != 0);
+                        enough(*hits, rules.map(|&rule| most(rule, message)))
+                    });
                 }
                 if can == 0 {
                     break;
@@ -213,7 +210,7 @@ mod tests {
         all.add(9, of(&Expression::All(vec![Expression::Rule(6), Expression::Rule(0)]), &likely), &likely);
         let awake = |rules: &[u32], most: u16| {
             // The first and the last of all messages; of the others, nothing is known.
-            let (mut may, some) = ([0; 10], messages::one(0) | messages::one(31));
+            let (mut may, some) = ([0; 10], messages::one(0) | messages::one(messages::MOST - 1));
             rules.iter().for_each(|&rule| may[rule as usize] = some);
             all.sort_out(&mut may, |_, _| most);
             (5..10).filter(|&meta| may[meta] & some == some).collect::<Vec<_>>()

@@ -8,11 +8,13 @@ use foldhash::fast::FixedState;
 
 use super::cost::Cost;
 use super::group::Seen;
+use super::literal::LEAST_MAX;
 use super::messages::{self, Messages, Sure};
 use super::{Brief, Rules};
 
 /// Places of one rule that are tried one by one; with more of them, all of the text is.
 pub const SPOTS_MAX: u16 = 96;
+const _: () = assert!(LEAST_MAX <= SPOTS_MAX as u32, "a pattern that asks for more places than are counted never hits");
 
 /// What was seen of a pattern in a message; at first, nothing.
 #[derive(Clone, Copy, Default)]
@@ -20,7 +22,7 @@ pub struct Sighted {
     /// Places where it can match.
     pub spots: u16,
     /// Its sets of literals that were seen, a bit each.
-    pub sets: u8,
+    sets: u8,
     /// The number of the last place among all.
     last: u32,
 }
@@ -119,6 +121,8 @@ impl Notes {
         self.open[rule] &= !one;
         if hits > 0 {
             self.hit[rule] |= one;
+        } else {
+            self.may[rule] &= !one;
         }
         if hits > 1 {
             self.counts.insert((rule as u32, message), hits);

@@ -11,7 +11,6 @@ use foldhash::fast::FixedState;
 
 use super::cost;
 use super::formula::Values;
-use super::literal::LEAST_MAX;
 use super::matcher::Matcher;
 use super::messages::{self, Messages, Sure};
 use super::meta::{Bounds, FALSE, TRUE, UNDECIDED};
@@ -24,7 +23,6 @@ use crate::filter::budget::Budget;
 
 /// Hits of one rule without `tflags multiple`, and the bound of those with it.
 pub const HITS_MAX: u16 = 1_000;
-const _: () = assert!(LEAST_MAX <= SPOTS_MAX as u32, "a pattern that asks for more places than are counted never hits");
 
 /// A message among those that are judged together.
 struct Case<'r, 'v, 'x> {
@@ -81,11 +79,11 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             }
         }
         for &(rule, ref field) in &rules.exists {
-            let there = self.cases.iter().enumerate().filter(|(_, case)| case.view.view.header.first(field).is_some());
-            let there = there.fold(0, |all, (message, _)| all | messages::one(message));
-            let Notes { open, hit, may, costs, .. } = &mut self.notes;
-            (open[rule as usize], hit[rule as usize], may[rule as usize]) = (0, there, there);
-            costs[rule as usize].tried = self.cases.len() as u64;
+            for (message, case) in self.cases.iter().enumerate() {
+                let there = case.view.view.header.first(field).is_some();
+                self.notes.settle(rule as usize, message, u16::from(there));
+            }
+            self.notes.costs[rule as usize].tried = self.cases.len() as u64;
         }
         let mut may = std::mem::take(&mut self.notes.may);
         rules.needs.sort_out(&mut may, |rule, message| self.most(rule as usize, message));
@@ -138,9 +136,6 @@ impl<'r, 'v, 'x> Run<'r, 'v, 'x> {
             for &rule in &looked.members {
                 let hits = self.rules.briefs[rule as usize].unset_hits;
                 self.notes.settle(rule as usize, message, hits);
-                if hits == 0 {
-                    self.notes.may[rule as usize] &= !messages::one(message);
-                }
             }
         }
         case.texts[target] = Some(text);
