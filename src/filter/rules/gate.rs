@@ -6,6 +6,7 @@
 //! letters, a row of digits), it is sought from behind: a byte of another kind rules out all begins in front of it.
 
 use regex_automata::nfa::thompson::NFA;
+use regex_automata::util::look;
 use regex_syntax::hir::{Look, LookSet};
 
 use super::backtrack::Table;
@@ -22,6 +23,8 @@ pub struct Gate {
     edge: Edge,
     /// A word begins or ends where the match begins.
     word: bool,
+    /// Some matches begin with the text, and all that is told is of the others.
+    apart: bool,
     /// For each byte, the places that it can stand at.
     masks: Box<[u8; 256]>,
     places: usize,
@@ -39,21 +42,38 @@ struct Run {
 
 /// Places that are looked at for a run.
 const RUN_PLACES_MAX: usize = 64;
+/// The same where all those are alike.
+const RUN_PLACES_LONG: usize = 1_024;
 /// Bytes of a run at least: less is seen as quickly byte by byte.
 const RUN_PLACES_MIN: usize = 16;
 /// Bits that a run must say, so that few stretches of a text are one.
 const RUN_BITS_MIN: f32 = 3.0;
 
 impl Run {
+    /// The run that a match begins with.
+    fn of_begin(automaton: &NFA, barred: look::LookSet) -> Option<Self> {
+        let places = shape::prefix(automaton, RUN_PLACES_MAX, barred);
+        // A row of the same goes on, as a rule.
+        let goes_on = places.len() == RUN_PLACES_MAX && places.iter().all(|place| *place == places[0]);
+        Run::of(&if goes_on { shape::prefix(automaton, RUN_PLACES_LONG, barred) } else { places })
+    }
+
     /// The run of the first places that says most.
     fn of(places: &[Bytes]) -> Option<Self> {
         let all = places.iter().scan(Bytes::NONE, |all, place| {
             all.add(place);
             Some(*all)
         });
-        let runs = (1..).zip(all).skip(RUN_PLACES_MIN - 1).map(|(least, set)| (least, set, set.bits() * least as f32));
+        let runs =
+            (1..).zip(all).skip(RUN_PLACES_MIN - 1).map(|(least, set)| (least, set, Run::bits(&set) * least as f32));
         let (least, set, bits) = runs.max_by(|(.., one), (.., other)| one.total_cmp(other))?;
         (bits >= RUN_BITS_MIN).then(|| Run { set: Box::new(Table::new(&set)), least })
+    }
+
+    /// Bits that a byte of a run says; of all bytes but a few, what it says that it is none of those.
+    fn bits(set: &Bytes) -> f32 {
+        let others = Bytes::of(|byte| !set.has(byte));
+        set.bits().max(-(1.0 - (-others.bits()).exp2()).log2())
     }
 
     /// Where a run can begin, from `at` on: here, or behind the last byte that is none of it; nothing if the text is too short.
@@ -146,18 +166,20 @@ impl Gate {
         }
         let leap = Leap::of(places);
         let (word, places) = (prefix.contains(Look::WordAscii), places.len());
-        Gate { edge, word, masks, places, leap, run: None, heads: None }
+        Gate { edge, word, apart: false, masks, places, leap, run: None, heads: None }
     }
 
-    /// The same, told also with how many bytes of one kind the pattern begins; leaps are quicker.
-    pub fn with_run(self, automaton: &NFA) -> Self {
-        let run = if self.leap.is_some() { None } else { Run::of(&shape::prefix(automaton, RUN_PLACES_MAX)) };
-        Gate { run, ..self }
-    }
-
-    /// The same, told also what the pattern can begin with.
-    pub fn with_heads(self, automaton: &NFA) -> Self {
-        Gate { heads: Heads::of(automaton), ..self }
+    /// The same of an expression, told also with how many bytes of one kind it begins, and with what else.
+    pub fn of(prefix: LookSet, automaton: &NFA) -> Self {
+        let (start, mut barred) = (look::Look::Start, look::LookSet::empty());
+        let apart = !prefix.contains(Look::Start) && automaton.look_set_any().contains(start);
+        if apart {
+            barred = barred.insert(start);
+        }
+        let gate = Gate::new(prefix, &shape::prefix(automaton, PLACES_MAX, barred));
+        // Leaps are quicker.
+        let run = if gate.leap.is_some() { None } else { Run::of_begin(automaton, barred) };
+        Gate { apart, run, heads: Heads::of(automaton, barred), ..gate }
     }
 
     /// True if it is open at the begin of a text alone.
@@ -170,7 +192,9 @@ impl Gate {
         let Stretch { from, latest, to } = stretch;
         // Behind the latest begin, only its own first places are of use.
         let to = to.min(latest.saturating_add(self.places));
-        Starts { gate: self, text, at: from, next: from, to, run_end: 0, fitting: 0 }
+        let first = self.apart && from == 0;
+        let from = from + usize::from(first);
+        Starts { gate: self, text, first, at: from, next: from, to, run_end: 0, fitting: 0 }
     }
 
     fn fits(&self, text: &[u8], at: usize, to: usize) -> bool {
@@ -190,6 +214,8 @@ impl Gate {
 pub struct Starts<'g> {
     gate: &'g Gate,
     text: &'g [u8],
+    /// The begin of the text is still to be given.
+    first: bool,
     /// The first byte that was not read yet.
     at: usize,
     /// The first place that was not given yet.
@@ -201,15 +227,20 @@ pub struct Starts<'g> {
 }
 
 impl Starts<'_> {
-    /// The next line begin at or after `self.next`.
+    /// The next line begin at or after `self.next`, where a run can begin if the pattern begins with one.
     fn next_line(&mut self) -> Option<usize> {
         while self.next <= self.to {
             let at = self.next;
-            if at == 0 || self.text[at - 1] == b'\n' {
+            if at > 0 && self.text[at - 1] != b'\n' {
+                self.next = at + memchr::memchr(b'\n', &self.text[at..self.to])? + 1;
+                continue;
+            }
+            let next = self.gate.run.as_ref().map_or(Some(at), |run| run.next(self.text, at))?;
+            if next == at {
                 self.next = at + 1;
                 return Some(at);
             }
-            self.next = at + memchr::memchr(b'\n', &self.text[at..self.to])? + 1;
+            self.next = next;
         }
         None
     }
@@ -267,6 +298,9 @@ impl Iterator for Starts<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
+        if std::mem::take(&mut self.first) {
+            return Some(0);
+        }
         loop {
             let at = match self.gate.edge {
                 Edge::Anywhere => self.next_anywhere()?,
@@ -294,7 +328,7 @@ mod tests {
     fn gate(pattern: &str) -> Gate {
         let hir = parse(pattern).unwrap();
         let automaton = shape::compiler().build_from_hir(&hir).unwrap();
-        Gate::new(hir.properties().look_set_prefix(), &shape::prefix(&automaton, PLACES_MAX)).with_run(&automaton)
+        Gate::of(hir.properties().look_set_prefix(), &automaton)
     }
 
     fn starts(pattern: &str, text: &str, from: usize) -> Vec<usize> {
@@ -320,6 +354,9 @@ mod tests {
         let stretch = Stretch { from: 2, latest: 5, to: 30 };
         assert_eq!(gate.starts(text.as_bytes(), stretch).collect::<Vec<_>>(), [2, 3, 4, 5]);
         assert_eq!(starts("(?m)^[a-z]{18}", &format!("{0}\nA{0}\n{0}", "a".repeat(18)), 0), [0, 39]);
+        // A long row of the same is missed without a look at each line.
+        let lines = format!("{0}\n{1}\n{0}\n", "a".repeat(70), "b".repeat(998));
+        assert_eq!(starts("(?m)^[^\\r\\n]{998}", &lines, 0), [71]);
         // Leaps from x to x, q to q, or to any of three.
         assert_eq!(starts("[a-c]x", "ax xbxax cx", 1), [4, 6, 9]);
         assert_eq!(starts("(?i)[a-c]q[a-z]", "bQa aq", 0), [0]);

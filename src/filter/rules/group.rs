@@ -250,6 +250,9 @@ mod tests {
             "/(?<!your )fund(?=s? ?1)/i",
             "/(name|quiz) ?.*\\1 1/",
             "/x{2,}[^a-z]{1,3}money/",
+            "/win[^:]*fund/",
+            "/\\d.*quiz/",
+            "/(?:^|-)(?:name|address)|x+ quiz/i",
         ];
         let (mut scratch, mut hits) = (Scratch::default(), 0);
         for (id, pattern) in (0..).zip(patterns) {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{NFA, State};
+use regex_automata::util::look::LookSet;
 use regex_automata::util::primitives::StateID;
 
 use super::shape::{Bytes, Walk, each_way};
@@ -39,15 +40,15 @@ const BITS_MIN: f32 = 0.03;
 const WAYS_MIN: usize = 4;
 
 impl Heads {
-    /// Those of an expression; nothing if they tell nothing.
-    pub fn of(automaton: &NFA) -> Option<Self> {
+    /// Those of an expression where some conditions do not hold; nothing if they tell nothing.
+    pub fn of(automaton: &NFA, barred: LookSet) -> Option<Self> {
         let classes: Box<[u8; 256]> = Box::new(std::array::from_fn(|byte| automaton.byte_classes().get(byte as u8)));
         // A class is some bytes in a row, and their rows are numbered in order.
         let last = classes.iter().copied().max().unwrap_or_default();
         let members = (0..=last).map(|class| Bytes::of(|byte| classes[usize::from(byte)] == class));
         let members: Vec<Bytes> = members.collect();
         let width = members.len();
-        let walk = Walk::new(std::slice::from_ref(automaton));
+        let walk = Walk::new(std::slice::from_ref(automaton), barred);
         let mut states = States { walk, numbers: HashMap::default(), all: Vec::new(), followed: 0 };
         if states.enter(0, &[automaton.start_anchored()]) == OPEN {
             return None;
@@ -132,7 +133,7 @@ impl States<'_> {
 
 /// Bytes that are a whole match whatever follows.
 pub fn alone(automaton: &NFA) -> Bytes {
-    let mut start = Walk::new(std::slice::from_ref(automaton));
+    let mut start = Walk::new(std::slice::from_ref(automaton), LookSet::empty());
     start.enter(0, automaton.start_anchored());
     if start.has_ended() || !automaton.look_set_any().is_empty() {
         return Bytes::NONE;
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     fn heads(pattern: &str) -> Option<Heads> {
-        Heads::of(&compiler().build_from_hir(&parse(pattern).unwrap()).unwrap())
+        Heads::of(&compiler().build_from_hir(&parse(pattern).unwrap()).unwrap(), LookSet::empty())
     }
 
     #[test]

@@ -14,11 +14,11 @@ use regex_automata::{Anchored, Input, MatchError, MatchKind};
 use regex_syntax::hir::Hir;
 
 use super::backtrack::{Known, Pattern};
-use super::gate::{Gate, PLACES_MAX};
+use super::gate::Gate;
 use super::heads;
 use super::matcher::{Found, Stretch};
 use super::scratch::Scratch;
-use super::shape::{Bytes, prefix};
+use super::shape::Bytes;
 
 /// See the module.
 pub struct Linear {
@@ -73,8 +73,7 @@ impl Linear {
         let backtracker = BoundedBacktracker::builder().configure(config).build_from_nfa(nfa);
         let backtracker = backtracker.map_err(|error| last_line(&error.to_string()))?;
         let nfa = backtracker.get_nfa();
-        let gate = Gate::new(hir.properties().look_set_prefix(), &prefix(nfa, PLACES_MAX));
-        let (gate, alone) = (gate.with_run(nfa).with_heads(nfa), heads::alone(nfa));
+        let (gate, alone) = (Gate::of(hir.properties().look_set_prefix(), nfa), heads::alone(nfa));
         Ok(Linear { quick, backtracker, automaton, alone, states, gate })
     }
 

@@ -6,6 +6,8 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::shape::Bytes;
+
 /// Literals of a rule; lists of words in the rules of others have up to 400.
 const LITERALS_MAX: usize = 1024;
 /// Bytes of a literal that are compared: longer ones are hardly rarer.
@@ -51,6 +53,8 @@ pub struct Required {
     pub set: Vec<Vec<u8>>,
     /// Bytes from the begin of a match to the begin of its literal at most, if that is bounded.
     before: Option<usize>,
+    /// The bytes of a match before its literal, and maybe others.
+    passed: Bytes,
     /// Places in one text where one of them stands, at least.
     pub least: u16,
     /// How much it says that one of them stands somewhere.
@@ -58,13 +62,13 @@ pub struct Required {
 }
 
 impl Required {
-    fn new(set: Vec<Vec<u8>>, before: Option<usize>) -> Option<Self> {
+    fn new(set: Vec<Vec<u8>>, before: Option<usize>, passed: Bytes) -> Option<Self> {
         let useful = !set.is_empty()
             && set.len() <= LITERALS_MAX
             && set.iter().all(|literal| literal.len() >= LITERAL_BYTES_MIN);
         useful.then(|| {
             let share: f32 = set.iter().map(|literal| (-rarity(window(literal).1)).exp2()).sum();
-            Required { bits: -share.log2(), set, before, least: 1 }
+            Required { bits: -share.log2(), set, before, passed, least: 1 }
         })
     }
 
@@ -98,8 +102,21 @@ impl Required {
         fewest
     }
 
-    fn shifted(mut self, by: Option<usize>) -> Self {
+    /// The bytes of a match up to the end of its literal, and maybe others.
+    pub fn across(&self) -> Bytes {
+        let mut across = self.passed;
+        for byte in self.set.iter().flatten() {
+            let (lower, upper) = (byte.to_ascii_lowercase(), byte.to_ascii_uppercase());
+            across.insert(lower, lower);
+            across.insert(upper, upper);
+        }
+        across
+    }
+
+    /// The same behind what is so long at most, and holds these bytes.
+    fn shifted(mut self, by: Option<usize>, passed: &Bytes) -> Self {
         self.before = self.before.zip(by).map(|(before, by)| before + by);
+        self.passed.add(passed);
         self
     }
 }
@@ -133,7 +150,8 @@ struct Known {
 impl Known {
     /// All sets, the rarest first.
     fn all(self) -> Vec<Required> {
-        let mut all: Vec<Required> = self.exact.and_then(|exact| Required::new(exact, Some(0))).into_iter().collect();
+        let mut all: Vec<Required> =
+            self.exact.and_then(|exact| Required::new(exact, Some(0), Bytes::NONE)).into_iter().collect();
         all.extend(self.required);
         all.sort_by(|a, b| b.bits.total_cmp(&a.bits));
         all
@@ -221,30 +239,34 @@ fn concat(parts: &[Hir]) -> Known {
     let mut run: Vec<Vec<u8>> = vec![Vec::new()];
     // Bytes before the run and before the part, at most.
     let (mut run_at, mut at) = (Some(0), Some(0));
+    // The bytes of what stands before them.
+    let (mut run_passed, mut passed) = (Bytes::NONE, Bytes::NONE);
     let mut whole = true;
     for part in parts {
         let known = analyse(part);
-        required.extend(known.required.into_iter().map(|inner| inner.shifted(at)));
+        required.extend(known.required.into_iter().map(|inner| inner.shifted(at, &passed)));
+        let mut with_part = passed;
+        with_part.add(&Bytes::of_matches(part));
         match known.exact.as_ref().and_then(|set| product(&run, set)) {
             Some(longer) => run = longer,
             None => {
                 let longer = known.ends.as_ref().and_then(|ends| product(&run, ends));
-                required.extend(Required::new(longer.unwrap_or(run), run_at));
+                required.extend(Required::new(longer.unwrap_or(run), run_at, run_passed));
                 whole = false;
                 // What could not be appended may still begin a run of its own.
-                (run, run_at) = match (known.exact, known.ends) {
-                    (Some(exact), _) => (exact, at),
+                (run, run_at, run_passed) = match (known.exact, known.ends) {
+                    (Some(exact), _) => (exact, at, passed),
                     (None, Some(ends)) => {
                         let shortest = ends.iter().map(Vec::len).min().unwrap_or(0);
-                        (ends, add(at, part).map(|end| end - shortest))
+                        (ends, add(at, part).map(|end| end - shortest), with_part)
                     }
-                    (None, None) => (vec![Vec::new()], add(at, part)),
+                    (None, None) => (vec![Vec::new()], add(at, part), with_part),
                 };
             }
         }
-        at = add(at, part);
+        (at, passed) = (add(at, part), with_part);
     }
-    required.extend(Required::new(run.clone(), run_at));
+    required.extend(Required::new(run.clone(), run_at, run_passed));
     Known { exact: Some(run).filter(|_| whole), required, ends: None }
 }
 
@@ -269,8 +291,10 @@ fn alternation(branches: &[Hir]) -> Known {
         let before = each.iter().map(|one| one.before).collect::<Option<Vec<_>>>();
         let before = before.and_then(|all| all.into_iter().max());
         let least = each.iter().map(|one| one.least).min().unwrap_or(1);
+        let mut passed = Bytes::NONE;
+        each.iter().for_each(|one| passed.add(&one.passed));
         let set = each.into_iter().flat_map(|one| one.set).collect();
-        Required::new(set, before).map(|required| Required { least, ..required })
+        Required::new(set, before, passed).map(|required| Required { least, ..required })
     });
     let required = required.into_iter().collect();
     Known { exact: all_exact.filter(|set| set.len() <= LITERALS_MAX), required, ends: None }

@@ -3,14 +3,16 @@
 //! A literal or a shape that was found in the text says where a match can begin; the expression ([`linear`], [`strong`]) runs
 //! there and nowhere else.
 
+use std::sync::Arc;
+
 use regex_syntax::hir::Hir;
 
-use super::backtrack::Known;
+use super::backtrack::{Known, Table};
 use super::definition::Test;
 use super::linear::{Linear, parse};
 use super::relax::relax;
 use super::scratch::Scratch;
-use super::shape::{Shape, shape};
+use super::shape::{Bytes, Shape, shape};
 use super::strong::Strong;
 use super::{literal, pattern};
 use crate::filter::budget::Budget;
@@ -26,6 +28,8 @@ pub struct Matcher {
     pub more: Vec<Vec<Vec<u8>>>,
     /// Bytes from the begin of a match to the sight's end at most, if that is bounded.
     back: Option<usize>,
+    /// Bytes that no match holds up to the sight's end, if one of them stands near most sights.
+    barrier: Option<Arc<Table>>,
     /// Places in one text where its sight stands, at least.
     pub least: u16,
     /// Bytes of a match at most, if that is bounded.
@@ -55,6 +59,12 @@ const LITERAL_BITS_MIN: f32 = 13.0;
 const SHAPE_BITS_MIN: f32 = 7.0;
 /// Bytes of a usual text.
 const TEXT_BYTES: f32 = 2_048.0;
+/// Bits that one of a barrier's bytes says at most: rarer ones would be sought far.
+const BARRIER_BITS_MAX: f32 = 10.0;
+/// A nearer begin of a stretch is not made nearer by a barrier.
+const BARRIER_BACK_MIN: usize = 16;
+/// Bytes before a sight's end in which a barrier is sought.
+const BARRIER_BYTES_MAX: usize = 1_024;
 const STATES_PER_COST: u64 = 64;
 const COST_OF_BACKTRACKING: u64 = 100;
 
@@ -79,6 +89,11 @@ impl Stretch {
 /// Where a pattern matched: the end, and the begin if it is known.
 pub type Found = (Option<usize>, usize);
 
+/// Where the next match can begin, after one that was sought from `from` on: after a match of nothing, a byte further on.
+pub fn next_begin((start, end): Found, from: usize) -> usize {
+    if end > start.unwrap_or(from) { end } else { end + 1 }
+}
+
 impl Matcher {
     /// Compiles.
     /// # Errors
@@ -96,8 +111,8 @@ impl Matcher {
         };
         let longest = hir.as_ref().and_then(|hir| hir.properties().maximum_len());
         let (sight, back, least) = (Sight::Always, None, 1);
-        let (negated, more, bits) = (test.negated, Vec::new(), 0.0);
-        let mut matcher = Matcher { engine, negated, sight, more, back, least, longest, bits };
+        let (negated, more, bits, barrier) = (test.negated, Vec::new(), 0.0, None);
+        let mut matcher = Matcher { engine, negated, sight, more, back, barrier, least, longest, bits };
         if let Some(hir) = &hir {
             matcher.look_for(hir);
         }
@@ -117,18 +132,27 @@ impl Matcher {
                 self.more =
                     literals.into_iter().flat_map(|(best, more)| std::iter::once(best.pieces()).chain(more)).collect();
                 self.back = shape.before.map(|before| before + 1);
+                self.stop_at(&shape.across);
                 self.bits = shape.bits;
                 self.sight = Sight::Shape(shape);
             }
             (None, Some((literals, more))) => {
                 self.more = more;
                 self.back = literals.back();
+                self.stop_at(&literals.across());
                 self.least = literals.least;
                 self.bits = literals.bits;
                 self.sight = Sight::Literals(literals.pieces());
             }
             (None, None) => {}
         }
+    }
+
+    /// Lets no stretch begin before a byte that is none of these, which a match holds up to the end of its sight.
+    fn stop_at(&mut self, across: &Bytes) {
+        let others = Bytes::of(|byte| !across.has(byte));
+        let far = self.back.is_none_or(|back| back >= BARRIER_BACK_MIN);
+        self.barrier = (far && others.bits() <= BARRIER_BITS_MAX).then(|| Arc::new(Table::new(&others)));
     }
 
     /// Takes what other patterns have, too, from them.
@@ -149,7 +173,11 @@ impl Matcher {
 
     /// Where a match can begin and must have ended, given where its sight ended in `text`.
     pub fn stretch(&self, text: &[u8], sight_end: usize) -> Stretch {
-        let from = self.back.map_or(0, |back| sight_end.saturating_sub(back));
+        let mut from = self.back.map_or(0, |back| sight_end.saturating_sub(back));
+        if let Some(barrier) = &self.barrier {
+            let floor = from.max(sight_end.saturating_sub(BARRIER_BYTES_MAX));
+            from = text.get(floor..sight_end).and_then(|text| barrier.last(text)).map_or(from, |at| floor + at + 1);
+        }
         let to = self.longest.map_or(text.len(), |longest| (sight_end + longest).min(text.len()));
         Stretch { from, latest: sight_end.min(to), to }
     }
@@ -204,8 +232,7 @@ impl Matcher {
         let (mut count, mut last, mut from) = (0, first, 0);
         while let Some((start, end)) = last {
             count += 1;
-            // After a match of nothing, the next begins a byte further on.
-            from = if start.map_or(end > from, |start| end > start) { end } else { end + 1 };
+            from = next_begin((start, end), from);
             if count >= most || from > text.len() {
                 break;
             }

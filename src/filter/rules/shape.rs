@@ -8,8 +8,9 @@ use std::collections::HashSet;
 
 use foldhash::fast::FixedState;
 use regex_automata::nfa::thompson::{Compiler, Config, NFA, State, WhichCaptures};
+use regex_automata::util::look::LookSet;
 use regex_automata::util::primitives::StateID;
-use regex_syntax::hir::{Hir, HirKind, Repetition};
+use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 use super::gate;
 use super::literal::bits_of_byte;
@@ -55,6 +56,33 @@ impl Bytes {
         }
     }
 
+    /// All that are in a match of `hir`, and maybe others.
+    pub fn of_matches(hir: &Hir) -> Self {
+        let mut bytes = Bytes::NONE;
+        match hir.kind() {
+            HirKind::Empty | HirKind::Look(_) => {}
+            HirKind::Literal(literal) => literal.0.iter().for_each(|&byte| bytes.insert(byte, byte)),
+            HirKind::Class(Class::Bytes(class)) => {
+                class.ranges().iter().for_each(|range| bytes.insert(range.start(), range.end()));
+            }
+            HirKind::Class(Class::Unicode(class)) => class.ranges().iter().for_each(|range| {
+                if let Ok(start @ 0..0x80) = u8::try_from(u32::from(range.start())) {
+                    bytes.insert(start, u8::try_from(u32::from(range.end())).unwrap_or(0x7f).min(0x7f));
+                }
+                // All bytes of letters beyond ASCII are beyond it.
+                if !range.end().is_ascii() {
+                    bytes.insert(0x80, 0xff);
+                }
+            }),
+            HirKind::Capture(capture) => bytes = Bytes::of_matches(&capture.sub),
+            HirKind::Repetition(repetition) => bytes = Bytes::of_matches(&repetition.sub),
+            HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+                parts.iter().for_each(|part| bytes.add(&Bytes::of_matches(part)));
+            }
+        }
+        bytes
+    }
+
     /// True if the byte is in the set.
     pub fn has(&self, byte: u8) -> bool {
         self.0[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
@@ -74,6 +102,8 @@ pub struct Shape {
     pub places: Vec<Bytes>,
     /// Bytes from the begin of a match to the shape at most, if that is bounded.
     pub before: Option<usize>,
+    /// The bytes of a match up to the shape's first, and maybe others.
+    pub across: Bytes,
     /// How much it says that the shape stands somewhere.
     pub bits: f32,
 }
@@ -84,13 +114,16 @@ pub fn shape(hir: &Hir) -> Option<Shape> {
     flatten(hir, &mut parts);
     let automata: Vec<NFA> = parts.iter().map(|part| compiler().build_from_hir(part).ok()).collect::<Option<_>>()?;
     let mut best: Option<Shape> = None;
-    let mut before = Some(0);
+    let (mut before, mut passed) = (Some(0), Bytes::NONE);
     for (start, part) in parts.iter().enumerate() {
-        let places = places(&automata, start, PLACES_MAX);
+        let places = places(&automata, start, PLACES_MAX, LookSet::empty());
         let bits = bits(&places);
         if best.as_ref().is_none_or(|best| bits > best.bits) && !places.is_empty() {
-            best = Some(Shape { places, before, bits });
+            let mut across = passed;
+            across.add(&places[0]);
+            best = Some(Shape { places, before, across, bits });
         }
+        passed.add(&Bytes::of_matches(part));
         before = before.zip(part.properties().maximum_len()).map(|(before, length)| before + length);
     }
     best
@@ -108,9 +141,9 @@ fn bits(places: &[Bytes]) -> f32 {
     places.iter().enumerate().map(said).sum()
 }
 
-/// The bytes that the first places of every match can have, at most so many; none if it can be empty.
-pub fn prefix(automaton: &NFA, most: usize) -> Vec<Bytes> {
-    places(std::slice::from_ref(automaton), 0, most)
+/// The bytes that the first places of every match can have where some conditions do not hold, at most so many; none if it can be empty.
+pub fn prefix(automaton: &NFA, most: usize, barred: LookSet) -> Vec<Bytes> {
+    places(std::slice::from_ref(automaton), 0, most, barred)
 }
 
 /// The same of an expression that is too large as a whole: as far as its parts can be read.
@@ -118,7 +151,7 @@ pub fn prefix_of_parts(hir: &Hir) -> Vec<Bytes> {
     let mut parts = Vec::new();
     flatten(hir, &mut parts);
     let automata: Vec<NFA> = parts.iter().map_while(|part| compiler().build_from_hir(part).ok()).collect();
-    if automata.is_empty() { Vec::new() } else { places(&automata, 0, gate::PLACES_MAX) }
+    if automata.is_empty() { Vec::new() } else { places(&automata, 0, gate::PLACES_MAX, LookSet::empty()) }
 }
 
 /// Compiles parts of a bounded size.
@@ -146,8 +179,8 @@ fn flatten(hir: &Hir, out: &mut Vec<Hir>) {
 }
 
 /// The bytes that can stand at the first places of what begins with part `start`.
-fn places(automata: &[NFA], start: usize, most: usize) -> Vec<Bytes> {
-    let mut walk = Walk::new(automata);
+fn places(automata: &[NFA], start: usize, most: usize, barred: LookSet) -> Vec<Bytes> {
+    let mut walk = Walk::new(automata, barred);
     walk.enter(start, automata[start].start_anchored());
     let mut places = Vec::new();
     while !walk.ended && places.len() < most && walk.is_whole() {
@@ -178,9 +211,10 @@ pub fn each_way(state: &State, mut visit: impl FnMut(u8, u8, StateID)) {
     }
 }
 
-/// States that can be reached without a byte; conditions are taken to hold.
+/// States that can be reached without a byte; conditions are taken to hold, but for some.
 pub struct Walk<'a> {
     automata: &'a [NFA],
+    barred: LookSet,
     /// Each with the automaton that it is of.
     pub seen: Vec<(usize, StateID)>,
     known: HashSet<(usize, StateID), FixedState>,
@@ -189,9 +223,9 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// From nowhere.
-    pub fn new(automata: &'a [NFA]) -> Self {
-        Walk { automata, seen: Vec::new(), known: HashSet::default(), ended: false }
+    /// From nowhere, where these conditions do not hold.
+    pub fn new(automata: &'a [NFA], barred: LookSet) -> Self {
+        Walk { automata, barred, seen: Vec::new(), known: HashSet::default(), ended: false }
     }
 
     /// From nowhere once more.
@@ -220,6 +254,7 @@ impl<'a> Walk<'a> {
             }
             self.seen.push((part, state));
             match self.automata[part].state(state) {
+                State::Look { look, .. } if self.barred.contains(*look) => {}
                 State::Look { next, .. } | State::Capture { next, .. } => open.push((part, *next)),
                 State::Union { alternates } => open.extend(alternates.iter().map(|&next| (part, next))),
                 State::BinaryUnion { alt1, alt2 } => open.extend([(part, *alt1), (part, *alt2)]),

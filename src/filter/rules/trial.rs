@@ -1,7 +1,7 @@
 //! A pattern on the text that it looks at: all of it, or near the places where something of the pattern was seen. Pure.
 
 use super::Brief;
-use super::matcher::{Found, Matcher};
+use super::matcher::{Found, Matcher, next_begin};
 use super::notes::{Notes, SPOTS_MAX, Sighted};
 use super::scratch::Scratch;
 use super::texts::Text;
@@ -41,38 +41,41 @@ impl Trial<'_, '_> {
         ends.extend(notes.spots(sighted));
         ends.sort_unstable();
         let starts = starts_of(&ends, least, self.text);
-        let hits = if most > 1 {
-            let mut last = usize::MAX;
-            let news = |(segment, _)| (std::mem::replace(&mut last, segment) != segment).then_some(segment);
-            self.count(starts.filter_map(news))
-        } else {
-            u16::from(self.matches_near(starts) != self.matcher.negated)
+        let hits = match self.matcher.negated {
+            true => u16::from(self.count_near(starts, 1) == 0),
+            false => self.count_near(starts, most),
         };
         notes.ends = ends;
         hits
     }
 
-    /// True if a match begins near one of these places.
-    fn matches_near(&mut self, starts: impl Iterator<Item = (usize, usize)>) -> bool {
+    /// Counts the matches that begin near these places, at most so many.
+    fn count_near(&mut self, starts: impl Iterator<Item = (usize, usize)>, most: u16) -> u16 {
         let text = self.text;
-        // The segment that was tried last, and the first place in it that was not.
-        let mut tried = (usize::MAX, 0);
+        // The segment that was tried last, and the first place in it where a match can begin that was not found.
+        let (mut tried, mut hits) = ((usize::MAX, 0), 0);
         for (number, end) in starts {
             let (start, segment) = text.segment(number);
             let mut stretch = self.matcher.stretch(segment, end - start);
             if tried.0 == number {
                 stretch.from = stretch.from.max(tried.1);
             }
-            tried = (number, stretch.latest + 1);
-            if stretch.from > stretch.latest {
-                continue;
-            }
-            if let Some(found) = self.matcher.find(self.rule, segment, stretch, self.scratch, self.budget) {
-                self.show(segment, found);
-                return true;
+            tried = (number, stretch.from.max(stretch.latest + 1));
+            while stretch.from <= stretch.latest {
+                let found = self.matcher.find(self.rule, segment, stretch, self.scratch, self.budget);
+                let Some(found) = found else { break };
+                if hits == 0 {
+                    self.show(segment, found);
+                }
+                hits += 1;
+                if hits == most {
+                    return hits;
+                }
+                stretch.from = next_begin(found, stretch.from);
+                tried.1 = stretch.from.max(tried.1);
             }
         }
-        false
+        hits
     }
 
     /// Counts in some segments; a negated pattern must be missing in all of them.
@@ -118,4 +121,53 @@ fn starts_of<'t>(ends: &'t [usize], least: usize, text: &'t Text<'_>) -> impl It
         }
         (last <= limit).then_some((number, end))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use regex_automata::meta::Regex;
+
+    use crate::filter::Facts;
+    use crate::filter::budget::Budget;
+    use crate::filter::message::View;
+    use crate::filter::rules::Rules;
+    use crate::filter::rules::source::Source;
+
+    #[test]
+    fn what_is_counted_near_sights_is_what_is_counted_in_all_of_the_text() {
+        let patterns = [
+            "<b[^>]*colour[^>]*>",
+            "[a-z.]+@gmail",
+            "(?m)^to .*name",
+            "(?:^|x)name",
+            "(?:name[^:]{0,40}: ){2}",
+            "(?:quiz|colour).{0,200}?gmail",
+            "to[^b>]*?name",
+        ];
+        let rule = |(number, pattern): (usize, &&str)| {
+            let (flags, pattern) = pattern.strip_prefix("(?m)").map_or(("", *pattern), |pattern| ("m", pattern));
+            format!("rawbody R{number} m;{pattern};{flags}\ntflags R{number} multiple maxhits=40\n")
+        };
+        let rules: String = patterns.iter().enumerate().map(rule).collect();
+        let rules = Rules::load(Source::from_text("a.cf", rules.as_bytes()));
+        let mut state = 7u64;
+        let mut next = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let words = ["<b", ">", "colour", "a.b", "@gmail", "to ", "name", "x", ": ", "quiz", "\n", " ", "-"];
+        let mut hits = [0; 7];
+        for _ in 0..3_000 {
+            let body: String = (0..1 + next(40)).map(|_| words[next(13) as usize]).collect();
+            let message = format!("Subject: s\n\n{body}\n");
+            let found = rules.run_all(&View::read(message.as_bytes()), &Facts::default(), &mut Budget::default());
+            for (number, pattern) in patterns.iter().enumerate() {
+                let expected = Regex::new(pattern).unwrap().find_iter(format!("{body}\n").as_bytes()).count();
+                let hit = found.iter().find(|hit| rules.rules[hit.rule].name == format!("R{number}"));
+                assert_eq!(hit.map_or(0, |hit| usize::from(hit.count)), expected, "{pattern} in {body:?}");
+                hits[number] += expected;
+            }
+        }
+        assert!(hits.iter().all(|&hits| hits > 50), "the texts hit too seldom to prove anything: {hits:?}");
+    }
 }

@@ -230,9 +230,11 @@ impl Run<'_> {
 
     /// Ends a span at the first good place in its order, and leaves the others to be tried. Each at which what follows fails is a step.
     fn end_span(&mut self, op: u32, mut least: u32, mut most: u32, steps: &mut usize) -> Next {
-        let Op::Span { greedy, follow, .. } = self.program.ops[op as usize] else { return FAILS };
+        let Op::Span { greedy, follow, ahead, .. } = self.program.ops[op as usize] else { return FAILS };
         loop {
-            let places = &self.text[least as usize..self.text.len().min(most as usize + 1)];
+            let ahead = usize::from(ahead);
+            let end = self.text.len().min(most as usize + 1 + ahead);
+            let Some(places) = self.text.get(least as usize + ahead..end) else { return FAILS };
             let found = if follow != ANYTHING {
                 let follow = &self.program.tables[follow as usize];
                 if greedy { follow.last(places) } else { follow.first(places) }

@@ -47,8 +47,8 @@ pub enum Op {
     Save(u32),
     /// One byte of a set.
     Set(u32),
-    /// Bytes of a set; `follow` is the set of what can come next, or [`ANYTHING`].
-    Span { set: u32, least: u32, most: u32, greedy: bool, follow: u32 },
+    /// Bytes of a set; `follow` is the set of what can come next, or so many bytes `ahead` of that, or [`ANYTHING`].
+    Span { set: u32, least: u32, most: u32, greedy: bool, follow: u32, ahead: u8 },
     /// The same, where nothing of the set can come next, or nothing is given back: it ends where the bytes do.
     SpanAll { set: u32, least: u32, most: u32, follow: u32 },
     /// Counts a turn; if it can be `idle`, its place is noted.
@@ -233,14 +233,19 @@ struct Then {
     places: Vec<Bytes>,
 }
 
+/// Places of it that are known.
+const PLACES_MAX: usize = 8;
+/// Bits that a place further on must say more than the first to be sought instead of it.
+const RARER_BITS_MIN: f32 = 1.0;
+
 impl Then {
     const ANYTHING: Then = Then { first: Bytes::NONE, anything: true, places: Vec::new() };
 
     /// What `node` and, behind it, this can begin with.
     fn before(&self, node: &Node) -> Then {
         let (mut first, mut places) = (Bytes::NONE, Vec::new());
-        if node.places(TELLING, &mut places) {
-            let left = TELLING - places.len();
+        if node.places(PLACES_MAX, &mut places) {
+            let left = PLACES_MAX - places.len();
             places.extend(self.places.iter().take(left));
         }
         let idle = node.first(&mut first);
@@ -263,6 +268,12 @@ impl Then {
     fn has(&self, place: usize, byte: Option<u8>) -> bool {
         let set = if place == 0 { Some(&self.first) } else { self.places.get(place) };
         self.anything || set.is_none_or(|set| byte.is_some_and(|byte| set.has(byte)))
+    }
+
+    /// The place behind the first whose bytes are so rare that they are sought sooner than those of the first, and its bytes.
+    fn rarest(&self) -> Option<(u8, Bytes)> {
+        let (ahead, rare) = (0..).zip(&self.places).skip(1).max_by(|(_, a), (_, b)| a.bits().total_cmp(&b.bits()))?;
+        (rare.bits() >= self.first.bits() + RARER_BITS_MIN).then_some((ahead, *rare))
     }
 
     /// True if none of these bytes can come.
@@ -401,10 +412,13 @@ impl Program {
         let (at, endless) = (self.here(), most == u32::MAX);
         if let Some(bytes) = byte_of(inner) {
             let (set, follow) = (self.set(bytes), self.follow(then));
-            self.ops.push(match then.is_apart(&bytes) {
-                true => Op::SpanAll { set, least, most, follow },
-                false => Op::Span { set, least, most, greedy, follow },
-            });
+            let op = if then.is_apart(&bytes) {
+                Op::SpanAll { set, least, most, follow }
+            } else {
+                let (ahead, follow) = then.rarest().map_or((0, follow), |(ahead, rare)| (ahead, self.set(rare)));
+                Op::Span { set, least, most, greedy, follow, ahead }
+            };
+            self.ops.push(op);
             return Ok(());
         }
         let mut bytes = Bytes::NONE;
