@@ -7,6 +7,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::shape::Bytes;
+use super::way::Way;
 
 /// Literals of a rule; lists of words in the rules of others have up to 400.
 const LITERALS_MAX: usize = 1024;
@@ -51,10 +52,8 @@ pub fn bits_of_byte(byte: u8) -> f32 {
 pub struct Required {
     /// The literals, in lower case.
     pub set: Vec<Vec<u8>>,
-    /// Bytes from the begin of a match to the begin of its literal at most, if that is bounded.
-    before: Option<usize>,
-    /// The bytes of a match before its literal, and maybe others.
-    passed: Bytes,
+    /// From the begin of a match to the begin of its literal.
+    way: Way,
     /// Places in one text where one of them stands, at least.
     pub least: u16,
     /// How much it says that one of them stands somewhere.
@@ -62,20 +61,20 @@ pub struct Required {
 }
 
 impl Required {
-    fn new(set: Vec<Vec<u8>>, before: Option<usize>, passed: Bytes) -> Option<Self> {
+    fn new(set: Vec<Vec<u8>>, way: Way) -> Option<Self> {
         let useful = !set.is_empty()
             && set.len() <= LITERALS_MAX
             && set.iter().all(|literal| literal.len() >= LITERAL_BYTES_MIN);
         useful.then(|| {
             let share: f32 = set.iter().map(|literal| (-rarity(window(literal).1)).exp2()).sum();
-            Required { bits: -share.log2(), set, before, passed, least: 1 }
+            Required { bits: -share.log2(), set, way, least: 1 }
         })
     }
 
     /// Bytes from the begin of a match to the end of its literal at most, if that is bounded.
     pub fn back(&self) -> Option<usize> {
         Some(
-            self.before?
+            self.way.most?
                 + self
                     .set
                     .iter()
@@ -104,7 +103,7 @@ impl Required {
 
     /// The bytes of a match up to the end of its literal, and maybe others.
     pub fn across(&self) -> Bytes {
-        let mut across = self.passed;
+        let mut across = self.way.over;
         for byte in self.set.iter().flatten() {
             let (lower, upper) = (byte.to_ascii_lowercase(), byte.to_ascii_uppercase());
             across.insert(lower, lower);
@@ -113,11 +112,9 @@ impl Required {
         across
     }
 
-    /// The same behind what is so long at most, and holds these bytes.
-    fn shifted(mut self, by: Option<usize>, passed: &Bytes) -> Self {
-        self.before = self.before.zip(by).map(|(before, by)| before + by);
-        self.passed.add(passed);
-        self
+    /// The same behind some way.
+    fn behind(self, way: Way) -> Self {
+        Required { way: way.then(&self.way), ..self }
     }
 }
 
@@ -150,8 +147,7 @@ struct Known {
 impl Known {
     /// All sets, the rarest first.
     fn all(self) -> Vec<Required> {
-        let mut all: Vec<Required> =
-            self.exact.and_then(|exact| Required::new(exact, Some(0), Bytes::NONE)).into_iter().collect();
+        let mut all: Vec<Required> = self.exact.and_then(|exact| Required::new(exact, Way::NONE)).into_iter().collect();
         all.extend(self.required);
         all.sort_by(|a, b| b.bits.total_cmp(&a.bits));
         all
@@ -237,41 +233,33 @@ fn repeated(sub: &Hir, min: u32, fixed: bool) -> Known {
 fn concat(parts: &[Hir]) -> Known {
     let mut required: Vec<Required> = Vec::new();
     let mut run: Vec<Vec<u8>> = vec![Vec::new()];
-    // Bytes before the run and before the part, at most.
-    let (mut run_at, mut at) = (Some(0), Some(0));
-    // The bytes of what stands before them.
-    let (mut run_passed, mut passed) = (Bytes::NONE, Bytes::NONE);
+    // To the run and to the part.
+    let (mut run_way, mut way) = (Way::NONE, Way::NONE);
     let mut whole = true;
     for part in parts {
-        let known = analyse(part);
-        required.extend(known.required.into_iter().map(|inner| inner.shifted(at, &passed)));
-        let mut with_part = passed;
-        with_part.add(&Bytes::of_matches(part));
+        let (known, behind) = (analyse(part), way.through(part));
+        required.extend(known.required.into_iter().map(|inner| inner.behind(way)));
         match known.exact.as_ref().and_then(|set| product(&run, set)) {
             Some(longer) => run = longer,
             None => {
                 let longer = known.ends.as_ref().and_then(|ends| product(&run, ends));
-                required.extend(Required::new(longer.unwrap_or(run), run_at, run_passed));
+                required.extend(Required::new(longer.unwrap_or(run), run_way));
                 whole = false;
                 // What could not be appended may still begin a run of its own.
-                (run, run_at, run_passed) = match (known.exact, known.ends) {
-                    (Some(exact), _) => (exact, at, passed),
+                (run, run_way) = match (known.exact, known.ends) {
+                    (Some(exact), _) => (exact, way),
                     (None, Some(ends)) => {
                         let shortest = ends.iter().map(Vec::len).min().unwrap_or(0);
-                        (ends, add(at, part).map(|end| end - shortest), with_part)
+                        (ends, Way { most: behind.most.map(|most| most - shortest), ..behind })
                     }
-                    (None, None) => (vec![Vec::new()], add(at, part), with_part),
+                    (None, None) => (vec![Vec::new()], behind),
                 };
             }
         }
-        (at, passed) = (add(at, part), with_part);
+        way = behind;
     }
-    required.extend(Required::new(run.clone(), run_at, run_passed));
+    required.extend(Required::new(run.clone(), run_way));
     Known { exact: Some(run).filter(|_| whole), required, ends: None }
-}
-
-fn add(at: Option<usize>, part: &Hir) -> Option<usize> {
-    at.zip(part.properties().maximum_len()).map(|(at, len)| at + len)
 }
 
 fn product(heads: &[Vec<u8>], tails: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
@@ -288,13 +276,10 @@ fn alternation(branches: &[Hir]) -> Known {
         known.iter().map(|one| one.exact.clone()).collect::<Option<Vec<_>>>().map(|sets| sets.concat());
     let each: Option<Vec<Required>> = known.into_iter().map(Known::best).collect();
     let required = each.and_then(|each| {
-        let before = each.iter().map(|one| one.before).collect::<Option<Vec<_>>>();
-        let before = before.and_then(|all| all.into_iter().max());
+        let way = each.iter().map(|one| one.way).reduce(|way, other| way.or(&other))?;
         let least = each.iter().map(|one| one.least).min().unwrap_or(1);
-        let mut passed = Bytes::NONE;
-        each.iter().for_each(|one| passed.add(&one.passed));
         let set = each.into_iter().flat_map(|one| one.set).collect();
-        Required::new(set, before, passed).map(|required| Required { least, ..required })
+        Required::new(set, way).map(|required| Required { least, ..required })
     });
     let required = required.into_iter().collect();
     Known { exact: all_exact.filter(|set| set.len() <= LITERALS_MAX), required, ends: None }

@@ -131,8 +131,10 @@ impl Matcher {
             (Some(shape), literals) => {
                 self.more =
                     literals.into_iter().flat_map(|(best, more)| std::iter::once(best.pieces()).chain(more)).collect();
-                self.back = shape.before.map(|before| before + 1);
-                self.stop_at(&shape.across);
+                let mut across = shape.way.over;
+                across.add(&shape.places[0]);
+                self.back = shape.way.most.map(|before| before + 1);
+                self.stop_at(&across);
                 self.bits = shape.bits;
                 self.sight = Sight::Shape(shape);
             }

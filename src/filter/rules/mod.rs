@@ -34,6 +34,7 @@ mod strong;
 mod texts;
 mod trial;
 mod uris;
+mod way;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

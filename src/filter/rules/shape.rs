@@ -14,6 +14,7 @@ use regex_syntax::hir::{Class, Hir, HirKind, Repetition};
 
 use super::gate;
 use super::literal::bits_of_byte;
+use super::way::Way;
 
 /// Places of a shape.
 const PLACES_MAX: usize = 10;
@@ -100,10 +101,8 @@ impl Bytes {
 pub struct Shape {
     /// The bytes of each place.
     pub places: Vec<Bytes>,
-    /// Bytes from the begin of a match to the shape at most, if that is bounded.
-    pub before: Option<usize>,
-    /// The bytes of a match up to the shape's first, and maybe others.
-    pub across: Bytes,
+    /// From the begin of a match to the shape.
+    pub way: Way,
     /// How much it says that the shape stands somewhere.
     pub bits: f32,
 }
@@ -114,17 +113,14 @@ pub fn shape(hir: &Hir) -> Option<Shape> {
     flatten(hir, &mut parts);
     let automata: Vec<NFA> = parts.iter().map(|part| compiler().build_from_hir(part).ok()).collect::<Option<_>>()?;
     let mut best: Option<Shape> = None;
-    let (mut before, mut passed) = (Some(0), Bytes::NONE);
+    let mut way = Way::NONE;
     for (start, part) in parts.iter().enumerate() {
         let places = places(&automata, start, PLACES_MAX, LookSet::empty());
         let bits = bits(&places);
         if best.as_ref().is_none_or(|best| bits > best.bits) && !places.is_empty() {
-            let mut across = passed;
-            across.add(&places[0]);
-            best = Some(Shape { places, before, across, bits });
+            best = Some(Shape { places, way, bits });
         }
-        passed.add(&Bytes::of_matches(part));
-        before = before.zip(part.properties().maximum_len()).map(|(before, length)| before + length);
+        way = way.through(part);
     }
     best
 }
@@ -400,7 +396,7 @@ mod tests {
         let shape = of(r"^\s*[a-z]{0,20}x[0-9]q?z").unwrap();
         assert_eq!(shape.places.len(), 3, "the optional letter ends what is certain: {shape:?}");
         assert!(shape.places[0].has(b'x') && shape.places[2].has(b'q') && shape.places[2].has(b'z'));
-        assert_eq!(shape.before, None);
+        assert_eq!(shape.way.most, None);
         assert!(of("a*").is_none());
         let shape = of(r"(?:[a-z]+\s+){10}\.$").unwrap();
         let last = shape.places.len() - 1;
