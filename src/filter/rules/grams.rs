@@ -1,8 +1,8 @@
 //! Many literals sought at once, without regard to case. Pure.
 //!
-//! Each literal is known by eight bytes in a row that begin with its rarest four (by these or by three, if it has no more). The text is walked
-//! once; tables of bits, small enough for the first cache, say of nearly all places that nothing known stands there, and only the others are
-//! compared: with few literals, because few begin with the same eight bytes. Adding literals fills the tables, and adds no walk.
+//! Each literal is known by its rarest four bytes in a row (three, if it has no more). The text is walked once; tables of bits, small enough for
+//! the first cache, say of nearly all places that nothing known stands there, and only the others are compared. Adding
+//! literals fills the table, and adds no walk.
 
 use super::literal::bits_of_byte;
 
@@ -13,12 +13,11 @@ pub struct Grams {
     tails: Vec<u8>,
     /// The first three bytes of all of them, so that most places are done with after one look.
     heads: Bits,
-    wide: Table,
     long: Table,
     short: Table,
 }
 
-/// What is known of some bytes in a row: a bit for each value of a hash.
+/// What is known of three or four bytes in a row: a bit for each value of a hash.
 #[derive(Clone, Default)]
 pub struct Bits {
     bits: Vec<u64>,
@@ -27,27 +26,27 @@ pub struct Bits {
 
 impl Bits {
     /// These, in a table of a size that lets few others pass.
-    pub fn of(grams: impl ExactSizeIterator<Item = u64>) -> Self {
+    pub fn of(grams: impl ExactSizeIterator<Item = u32>) -> Self {
         let bits = (grams.len() * BITS_PER_GRAM).next_power_of_two().clamp(BITS_MIN, BITS_MAX);
-        let mut all = Bits { bits: vec![0; bits / 64], shift: u64::BITS - bits.trailing_zeros() };
+        let mut all = Bits { bits: vec![0; bits / 64], shift: 32 - bits.trailing_zeros() };
         grams.for_each(|gram| all.insert(gram));
         all
     }
 
-    fn insert(&mut self, gram: u64) {
+    fn insert(&mut self, gram: u32) {
         let place = (hash(gram) >> self.shift) as usize;
         self.bits[place / 64] |= 1 << (place % 64);
     }
 
     /// False for what was certainly not added.
     #[inline]
-    pub fn has(&self, gram: u64) -> bool {
+    pub fn has(&self, gram: u32) -> bool {
         let place = (hash(gram) >> self.shift) as usize;
         self.bits[place / 64] & (1 << (place % 64)) != 0
     }
 }
 
-/// Literals by eight bytes, four, or three.
+/// Literals by four bytes, or three.
 #[derive(Default)]
 struct Table {
     bits: Bits,
@@ -59,7 +58,7 @@ struct Table {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    gram: u64,
+    gram: u32,
     literal: u32,
     /// The literal's first bytes, the first the lowest.
     head: u64,
@@ -80,59 +79,50 @@ const BITS_PER_GRAM: usize = 32;
 const BITS_MIN: usize = 64;
 const BITS_MAX: usize = 1 << 17;
 /// Odd, and its bits look random (Knuth, The Art of Computer Programming 3, 6.4).
-const HASH_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
-const WIDE: usize = 8;
+const HASH_FACTOR: u32 = 0x9E37_79B1;
 const LONG: usize = 4;
 const SHORT: usize = 3;
-const SHORT_MASK: u64 = 0x00FF_FFFF;
+const SHORT_MASK: u32 = 0x00FF_FFFF;
 
-fn hash(gram: u64) -> u64 {
+fn hash(gram: u32) -> u32 {
     gram.wrapping_mul(HASH_FACTOR)
 }
 
 impl Grams {
     /// Literals in lower case, of three bytes or more, without doubles.
     pub fn new(literals: Vec<Vec<u8>>) -> Self {
-        let (mut wide, mut long, mut short, mut tails) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut long, mut short, mut tails) = (Vec::new(), Vec::new(), Vec::new());
         for (number, literal) in literals.iter().enumerate() {
-            let (table, width) = match literal.len() {
-                WIDE.. => (&mut wide, WIDE),
-                LONG.. => (&mut long, LONG),
-                _ => (&mut short, SHORT),
-            };
-            let rarity = |gram: &[u8]| gram.iter().take(LONG).map(|&byte| bits_of_byte(byte)).sum::<f32>();
-            let grams = literal.windows(width).enumerate();
+            let length = literal.len().min(LONG);
+            let rarity = |gram: &[u8]| gram.iter().map(|&byte| bits_of_byte(byte)).sum::<f32>();
+            let grams = literal.windows(length).enumerate();
             let rarest = grams.max_by(|(_, a), (_, b)| rarity(a).total_cmp(&rarity(b)));
-            let (at, gram) = rarest.expect("a literal has three bytes or more");
+            let (at, gram) = rarest.expect("a literal is not empty");
             let (head, tail) = literal.split_at(literal.len().min(HEAD));
-            table.push(Entry {
-                gram: word(gram),
+            let entry = Entry {
+                gram: gram.iter().rev().fold(0, |gram, &byte| gram << 8 | u32::from(byte)),
                 literal: number as u32,
                 head: word(head),
                 tail: tails.len() as u32,
                 length: literal.len() as u16,
                 before: at as u16,
-            });
+            };
             tails.extend_from_slice(tail);
+            if length == LONG { long.push(entry) } else { short.push(entry) }
         }
-        let all = wide.iter().chain(&long).chain(&short);
-        let heads: Vec<u64> = all.map(|entry: &Entry| entry.gram & SHORT_MASK).collect();
-        let [wide, long, short] = [wide, long, short].map(Table::new);
-        Grams { tails, heads: Bits::of(heads.into_iter()), wide, long, short }
+        let heads: Vec<u32> = long.iter().chain(&short).map(|entry| entry.gram & SHORT_MASK).collect();
+        Grams { tails, heads: Bits::of(heads.into_iter()), long: Table::new(long), short: Table::new(short) }
     }
 
     /// Calls `visit` with the number of each literal that stands in `text`, which is in lower case, and where it ends.
     pub fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize)) {
+        if self.long.entries.is_empty() && self.short.entries.is_empty() {
+            return;
+        }
         for (at, gram) in text.array_windows::<LONG>().enumerate() {
-            let gram = u64::from(u32::from_le_bytes(*gram));
+            let gram = u32::from_le_bytes(*gram);
             if !self.heads.has(gram & SHORT_MASK) {
                 continue;
-            }
-            if let Some(wide) = text[at..].first_chunk::<WIDE>() {
-                let wide = u64::from_le_bytes(*wide);
-                if self.wide.bits.has(wide) {
-                    self.compare(&self.wide, wide, text, at, &mut visit);
-                }
             }
             if self.long.bits.has(gram) {
                 self.compare(&self.long, gram, text, at, &mut visit);
@@ -143,7 +133,7 @@ impl Grams {
         }
         // The last place has three bytes only.
         if let Some(&[one, two, three]) = text.last_chunk::<SHORT>() {
-            let gram = word(&[one, two, three]);
+            let gram = u32::from_le_bytes([one, two, three, 0]);
             if self.short.bits.has(gram) {
                 self.compare(&self.short, gram, text, text.len() - SHORT, &mut visit);
             }
@@ -152,7 +142,7 @@ impl Grams {
 
     /// Looks which literals stand in `text` with their gram at `at`. Kept apart, so that the walk's loop stays small.
     #[inline(never)]
-    fn compare(&self, table: &Table, gram: u64, text: &[u8], at: usize, visit: &mut impl FnMut(u32, usize)) {
+    fn compare(&self, table: &Table, gram: u32, text: &[u8], at: usize, visit: &mut impl FnMut(u32, usize)) {
         for entry in table.entries_of(gram).iter().filter(|entry| entry.gram == gram) {
             let Some(start) = at.checked_sub(usize::from(entry.before)) else { continue };
             let length = usize::from(entry.length);
@@ -179,16 +169,16 @@ fn word(bytes: &[u8]) -> u64 {
 impl Table {
     fn new(mut entries: Vec<Entry>) -> Self {
         let starts = entries.len().next_power_of_two().max(2);
-        let starts_shift = u64::BITS - starts.trailing_zeros();
+        let starts_shift = 32 - starts.trailing_zeros();
         entries.sort_by_key(|entry| hash(entry.gram) >> starts_shift);
         let bits = Bits::of(entries.iter().map(|entry| entry.gram));
         let mut table = Table { bits, starts: Vec::new(), starts_shift, entries };
         let first = |bucket| table.entries.partition_point(|entry| hash(entry.gram) >> starts_shift < bucket) as u32;
-        table.starts = (0..=starts as u64).map(first).collect();
+        table.starts = (0..=starts as u32).map(first).collect();
         table
     }
 
-    fn entries_of(&self, gram: u64) -> &[Entry] {
+    fn entries_of(&self, gram: u32) -> &[Entry] {
         let bucket = (hash(gram) >> self.starts_shift) as usize;
         &self.entries[self.starts[bucket] as usize..self.starts[bucket + 1] as usize]
     }
