@@ -22,6 +22,8 @@ const PLACES_MAX: usize = 10;
 const PART_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// States that are followed at once; a place where more are possible says nothing anyway.
 const STATES_MAX: usize = 20_000;
+/// States that are followed for all places of one pattern: long rows have many places.
+const FOLLOWED_MAX: usize = 2_000_000;
 
 /// A set of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,9 +180,10 @@ fn flatten(hir: &Hir, out: &mut Vec<Hir>) {
 fn places(automata: &[NFA], start: usize, most: usize, barred: LookSet) -> Vec<Bytes> {
     let mut walk = Walk::new(automata, barred);
     walk.enter(start, automata[start].start_anchored());
-    let mut places = Vec::new();
-    while !walk.ended && places.len() < most && walk.is_whole() {
+    let (mut places, mut followed) = (Vec::new(), 0);
+    while !walk.ended && places.len() < most && walk.is_whole() && followed <= FOLLOWED_MAX {
         let states = std::mem::take(&mut walk.seen);
+        followed += states.len();
         walk.known.clear();
         let mut bytes = Bytes::default();
         for (part, state) in states {

@@ -231,8 +231,8 @@ impl Run<'_> {
     /// Ends a span at the first good place in its order, and leaves the others to be tried. Each at which what follows fails is a step.
     fn end_span(&mut self, op: u32, mut least: u32, mut most: u32, steps: &mut usize) -> Next {
         let Op::Span { greedy, follow, ahead, .. } = self.program.ops[op as usize] else { return FAILS };
+        let ahead = usize::from(ahead);
         loop {
-            let ahead = usize::from(ahead);
             let end = self.text.len().min(most as usize + 1 + ahead);
             let Some(places) = self.text.get(least as usize + ahead..end) else { return FAILS };
             let found = if follow != ANYTHING {
