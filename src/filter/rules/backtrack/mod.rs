@@ -468,6 +468,9 @@ mod tests {
             // Behind a span, a word, a choice or a condition, which fail at most of its ends.
             r"[^-]*?(?:ab|c1|\n-)|a[^\n]{0,9}(?i:AB)c",
             r"(?ms)^a.*?^b|[^1]+\b-|1[^-]*bc",
+            // Behind a span, a rarer byte some places on.
+            r"[ab ]*[ab]{2}1[-c]|[^\n1]{1,9}?(?:a|b)c?-",
+            r"(?i)[^-]{0,4}[ab][a-c ]1|(?s)(?:.*?a){2}\n-",
             // Turns without a count, and with one that may not begin.
             r"(?:ab|c)+1|(?:b|1a)+?c",
             r"(?:ab|1)*-(?:bb?)*?c",
