@@ -113,6 +113,11 @@ impl<S: Service> Turn<'_, S> {
         for _ in 0..READS_PER_TURN {
             if c.has_backlog() {
                 self.flush(c)?;
+                if c.has_backlog() {
+                    // The socket tells when it takes more. Were it tried once more here, and took all, nothing would tell of it, and the
+                    // conversation has not run.
+                    return Ok(false);
+                }
             }
             let more = self.pump(c);
             self.flush(c)?;
