@@ -131,10 +131,8 @@ impl Matcher {
             (Some(shape), literals) => {
                 self.more =
                     literals.into_iter().flat_map(|(best, more)| std::iter::once(best.pieces()).chain(more)).collect();
-                let mut across = shape.way.over;
-                across.add(&shape.places[0]);
                 self.back = shape.way.most.map(|before| before + 1);
-                self.stop_at(&across);
+                self.stop_at(&shape.across());
                 self.bits = shape.bits;
                 self.sight = Sight::Shape(shape);
             }
@@ -163,6 +161,7 @@ impl Matcher {
             Engine::Linear(linear) => linear.share(known),
             Engine::Strong(strong) => strong.share(known),
         }
+        self.barrier.iter_mut().for_each(|barrier| known.share(barrier));
     }
 
     /// True if a match can begin nowhere but where the text does.

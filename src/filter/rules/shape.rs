@@ -109,6 +109,15 @@ pub struct Shape {
     pub bits: f32,
 }
 
+impl Shape {
+    /// The bytes of a match up to the first of its shape, and maybe others.
+    pub fn across(&self) -> Bytes {
+        let mut across = self.way.over;
+        across.add(&self.places[0]);
+        across
+    }
+}
+
 /// The shape of `hir` that says most; nothing if its matches can be empty.
 pub fn shape(hir: &Hir) -> Option<Shape> {
     let mut parts = Vec::new();

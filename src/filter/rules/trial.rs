@@ -60,7 +60,6 @@ impl Trial<'_, '_> {
             if tried.0 == number {
                 stretch.from = stretch.from.max(tried.1);
             }
-            tried = (number, stretch.from.max(stretch.latest + 1));
             while stretch.from <= stretch.latest {
                 let found = self.matcher.find(self.rule, segment, stretch, self.scratch, self.budget);
                 let Some(found) = found else { break };
@@ -72,8 +71,8 @@ impl Trial<'_, '_> {
                     return hits;
                 }
                 stretch.from = next_begin(found, stretch.from);
-                tried.1 = stretch.from.max(tried.1);
             }
+            tried = (number, stretch.from.max(stretch.latest + 1));
         }
         hits
     }
@@ -148,6 +147,7 @@ mod tests {
             let (flags, pattern) = pattern.strip_prefix("(?m)").map_or(("", *pattern), |pattern| ("m", pattern));
             format!("rawbody R{number} m;{pattern};{flags}\ntflags R{number} multiple maxhits=40\n")
         };
+        let others = patterns.map(|pattern| Regex::new(pattern).unwrap());
         let rules: String = patterns.iter().enumerate().map(rule).collect();
         let rules = Rules::load(Source::from_text("a.cf", rules.as_bytes()));
         let mut state = 7u64;
@@ -161,8 +161,8 @@ mod tests {
             let body: String = (0..1 + next(40)).map(|_| words[next(13) as usize]).collect();
             let message = format!("Subject: s\n\n{body}\n");
             let found = rules.run_all(&View::read(message.as_bytes()), &Facts::default(), &mut Budget::default());
-            for (number, pattern) in patterns.iter().enumerate() {
-                let expected = Regex::new(pattern).unwrap().find_iter(format!("{body}\n").as_bytes()).count();
+            for (number, (pattern, other)) in patterns.iter().zip(&others).enumerate() {
+                let expected = other.find_iter(format!("{body}\n").as_bytes()).count();
                 let hit = found.iter().find(|hit| rules.rules[hit.rule].name == format!("R{number}"));
                 assert_eq!(hit.map_or(0, |hit| usize::from(hit.count)), expected, "{pattern} in {body:?}");
                 hits[number] += expected;

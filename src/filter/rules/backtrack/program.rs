@@ -86,6 +86,13 @@ pub struct Known {
     classes: HashMap<[u8; 256], Arc<[u8; 256]>, FixedState>,
 }
 
+impl Known {
+    /// Puts the table of the same set in its place, if there is one.
+    pub fn share(&mut self, table: &mut Arc<Table>) {
+        *table = self.sets.entry(table.has).or_insert_with(|| Arc::clone(table)).clone();
+    }
+}
+
 /// Bytes that are looked up before a quick search for one of a few is worth its begin.
 const LOOKED_UP: usize = 8;
 
@@ -411,11 +418,14 @@ impl Program {
     fn repeat(&mut self, inner: &Node, least: u32, most: u32, greedy: bool, then: &Then) -> Result<(), String> {
         let (at, endless) = (self.here(), most == u32::MAX);
         if let Some(bytes) = byte_of(inner) {
-            let (set, follow) = (self.set(bytes), self.follow(then));
+            let set = self.set(bytes);
             let op = if then.is_apart(&bytes) {
-                Op::SpanAll { set, least, most, follow }
+                Op::SpanAll { set, least, most, follow: self.follow(then) }
             } else {
-                let (ahead, follow) = then.rarest().map_or((0, follow), |(ahead, rare)| (ahead, self.set(rare)));
+                let (ahead, follow) = match then.rarest() {
+                    Some((ahead, rare)) => (ahead, self.set(rare)),
+                    None => (0, self.follow(then)),
+                };
                 Op::Span { set, least, most, greedy, follow, ahead }
             };
             self.ops.push(op);
@@ -598,7 +608,7 @@ impl Program {
     /// Takes the sets and classes that others have, too, from them.
     pub fn share(&mut self, known: &mut Known) {
         for table in &mut self.tables {
-            *table = known.sets.entry(table.has).or_insert_with(|| Arc::clone(table)).clone();
+            known.share(table);
         }
         for choice in &mut self.choices {
             let classes = &mut choice.classes;
